@@ -1,0 +1,37 @@
+"""The tree of exceptions. Each message says where, what was found, what was wanted and what to do next."""
+
+
+class PLDError(Exception):
+    """Base of every error that the user can mend; commands print it without a traceback and exit with 2."""
+
+
+class ConfigError(PLDError):
+    """A setting that is unknown, missing, or at odds with another."""
+
+
+class DataError(PLDError):
+    """Images or labels that cannot be used as they are: missing, empty, truncated, duplicated, undecodable."""
+
+
+class TeacherError(PLDError):
+    """A teacher that cannot be found or built, or whose weights do not fit it."""
+
+
+class SignalError(PLDError, ValueError):
+    """A teacher's signal (top-k or dense) that is malformed, or cannot support what a loss asks of it."""
+
+
+class StoreError(PLDError):
+    """A store that cannot be read or written."""
+
+
+class FingerprintMismatchError(StoreError):
+    """A store made with other settings than this run's."""
+
+
+class CorruptStoreError(StoreError):
+    """A store whose bytes are not those that were committed."""
+
+
+class NotCachedError(StoreError):
+    """A view, part or key that the store does not hold (yet)."""
