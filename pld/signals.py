@@ -66,16 +66,15 @@ class TopK:
             )
         if not bool(torch.isfinite(logits).all()):
             raise SignalError(f"logits of shape {list(logits.shape)}: found inf or nan, wanted finite values")
-        logprobs = torch.log_softmax(logits.double() if logits.dtype == torch.float64 else logits.float(), dim=1)
-        # A stable sort, unlike topk, promises the order of ties: the lower class first.
-        ranked, order = torch.sort(logprobs, dim=1, descending=True, stable=True)
-        classes, kept = order[:, :k].contiguous(), ranked[:, :k].contiguous()
+        logprobs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)
+        # A stable sort of the logits, unlike topk, promises the order of ties: the lower class first.
+        classes = torch.sort(logits, dim=1, descending=True, stable=True).indices[:, :k].contiguous()
         column = labels[:, None]
         outside = logprobs.scatter(1, classes, -torch.inf).scatter(1, column, -torch.inf)
         tail = torch.stack([torch.logsumexp(outside / t, dim=1) for t in temperatures], dim=1)
         return cls(
             classes=classes,
-            logprobs=kept,
+            logprobs=logprobs.gather(1, classes),
             labels=labels,
             label_logprob=logprobs.gather(1, column)[:, 0],
             tail_logmass=tail,
