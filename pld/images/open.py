@@ -1,0 +1,89 @@
+"""`open_source`: from what the user names to a Source."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
+
+from pld.errors import DataError
+from pld.images.folders import folder_source
+from pld.images.glyphs import glyphs_folder
+from pld.images.source import Source, forget_open_files
+from pld.images.tars import tar_source
+from pld.views import policy_from_json
+
+# Beside the shards, optional: {"class_names": [...], "view_policy": {...}}.
+DATASET_FILE = "dataset.json"
+
+
+def open_source(location: str, split: str = "train") -> Source:
+    """Open a dataset.
+
+    Args:
+        location: `glyphs`; a path or brace pattern of tar shards (quoted: shells expand braces); a folder of
+            shards `SPLIT-*.tar`; a folder in ImageFolder's layout, either of one split or with one folder a split.
+        split: which part of a folder; a pattern that names its files is taken as it stands.
+
+    Raises:
+        DataError: nothing is there, or what is there cannot be used; see `tar_source` and `folder_source`.
+    """
+    forget_open_files()
+    if "://" in location:
+        raise DataError(f"{location}: images are read from local disks; copy the shards and name the copy")
+    folder = glyphs_folder() if location == "glyphs" else Path(location).expanduser()
+    if not folder.is_dir():
+        return _from_pattern(location)
+    shards = sorted(folder.glob(f"{split}-*.tar"))
+    if shards:
+        return _described(tar_source(location, shards), folder)
+    if (folder / split).is_dir():
+        return _open_folder(location, folder / split)
+    others = sorted({path.name.rpartition("-")[0] for path in folder.glob("*-*.tar")})
+    others += [name for name in ("train", "val", "validation", "test") if (folder / name).is_dir()]
+    if others:
+        raise DataError(f"{folder}: no split {split!r} (no {split}-*.tar, no {split}/); found {', '.join(others)}")
+    return _open_folder(location, folder)
+
+
+def _open_folder(location: str, folder: Path) -> Source:
+    shards = sorted(folder.glob("*.tar"))
+    return _described(tar_source(location, shards) if shards else folder_source(location, folder), folder)
+
+
+def _from_pattern(location: str) -> Source:
+    try:
+        paths = [Path(name).expanduser() for name in braceexpand(location)]
+    except UnbalancedBracesError as error:
+        raise DataError(f"{location}: unbalanced braces; wanted e.g. 'train-{{0000..0009}}.tar'") from error
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise DataError(
+            f"{missing[0]}: no such file"
+            f"{f' ({len(missing)} of {len(paths)} shards are missing)' if len(paths) > 1 else ''}; --data wants "
+            "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), or a folder"
+        )
+    return _described(tar_source(location, paths), paths[0].parent)
+
+
+def _described(source: Source, folder: Path) -> Source:
+    """Add what dataset.json says of the dataset: its class names, and how its views are drawn."""
+    path = folder / DATASET_FILE
+    if not path.is_file():
+        return source
+    try:
+        described: Any = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable as JSON: {error}") from error
+    names = described.get("class_names") if isinstance(described, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f'{path}: wanted {{"class_names": [a name for each class], ...}}')
+    source = dataclasses.replace(source, class_names=tuple(names))
+    if "view_policy" in described:
+        source = dataclasses.replace(source, policy=policy_from_json(described["view_policy"]))
+    if len(source) and int(source.labels.max()) >= len(names):
+        raise DataError(f"{source.location}: label {source.labels.max()}, but {path} names {len(names)} classes")
+    return source

@@ -1,0 +1,156 @@
+"""A Source: the samples of a dataset in shards, each with a key, a label and the place of its bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from pld.errors import DataError
+from pld.images.decode import decode_image
+from pld.views import Policy, RandomResizedCrop
+
+# As a size: read to the file's end. A folder of a million files is listed without asking for each one's size.
+WHOLE_FILE = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageShard:
+    """A tar, or a fixed-size run of a folder's sorted files: the unit in which stage one works."""
+
+    name: str
+    num_samples: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """Samples in shards. Global row i is the i-th sample, shard after shard; arrays are indexed by it.
+
+    Attributes:
+        location: what the user named, for messages.
+        shards: names and sizes.
+        keys: bytes [N] (NumPy `S`, UTF-8), unique.
+        labels: int64 [N], class indices.
+        files: the files that hold the bytes.
+        file_index: int64 [N], which file.
+        offsets: int64 [N], where in it, bytes.
+        sizes: int64 [N], how many bytes; -1 for a whole file.
+        class_names: the label space, if the dataset states it.
+        policy: how this dataset's views are drawn unless the user says otherwise.
+    """
+
+    location: str
+    shards: tuple[ImageShard, ...]
+    keys: ndarray
+    labels: Int64[ndarray, "N"]
+    files: tuple[str, ...]
+    file_index: Int64[ndarray, "N"]
+    offsets: Int64[ndarray, "N"]
+    sizes: Int64[ndarray, "N"]
+    class_names: tuple[str, ...] | None = None
+    policy: Policy = dataclasses.field(default_factory=RandomResizedCrop)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def shard_sizes(self) -> tuple[int, ...]:
+        """Samples in each shard."""
+        return tuple(shard.num_samples for shard in self.shards)
+
+    def key(self, row: int) -> str:
+        """The key of one sample."""
+        return str(self.keys[row].decode())
+
+    def read(self, row: int) -> bytes:
+        """The encoded bytes of one image; raises DataError if the file no longer holds them."""
+        path, size = self.files[self.file_index[row]], int(self.sizes[row])
+        try:
+            data = _open_file(path).read(int(self.offsets[row]), size)
+        except OSError as error:
+            raise DataError(f"{path}: sample {self.key(row)}: {error.strerror}") from error
+        if len(data) != size and size != WHOLE_FILE:
+            found = f"found {len(data)} of {size} bytes"
+            raise DataError(f"{path}: sample {self.key(row)}: {found}; the file changed since it was indexed")
+        return data
+
+    def image(self, row: int) -> UInt8[Tensor, "3 H W"]:
+        """One decoded image; raises DataError that names the sample if it cannot be decoded."""
+        try:
+            return decode_image(self.read(row))
+        except DataError as error:
+            path = self.files[self.file_index[row]]
+            raise DataError(f"{path}: sample {self.key(row)}: {error}") from error
+
+    def subset(self, keep: Bool[ndarray, "N"]) -> Source:
+        """The samples where `keep` is true, in the same shards."""
+        ends = np.cumsum(self.shard_sizes)
+        kept = [int(part.sum()) for part in np.split(keep, ends[:-1])]
+        shards = tuple(ImageShard(s.name, n) for s, n in zip(self.shards, kept, strict=True))
+        columns = ("keys", "labels", "file_index", "offsets", "sizes")
+        return dataclasses.replace(self, shards=shards, **{name: getattr(self, name)[keep] for name in columns})
+
+
+def unique_keys(paths: Sequence[bytes], where: Sequence[str]) -> ndarray:
+    """A sample's key: its file name where that is unique in the dataset, else its relative path.
+
+    Args:
+        paths: relative paths without extension.
+        where: for each, the file to name in an error.
+
+    Returns:
+        bytes [N], NumPy `S`.
+
+    Raises:
+        DataError: two samples have one path, or a path cannot be a key.
+    """
+    full = np.array(paths, dtype=np.bytes_)
+    first_of = np.unique(full, return_index=True)[1]
+    if len(first_of) < len(full):
+        repeat = int(np.setdiff1d(np.arange(len(full)), first_of)[0])
+        first = int(np.flatnonzero(full == full[repeat])[0])
+        raise DataError(
+            f"two samples with one key, {paths[repeat].decode(errors='replace')!r}: in {where[first]} and in "
+            f"{where[repeat]}; rename one, or leave one of the shards out"
+        )
+    names = np.array([path.rsplit(b"/", 1)[-1] for path in paths], dtype=np.bytes_)
+    _, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
+    return np.where(counts[inverse] == 1, names, full)
+
+
+class _OpenFile:
+    """A descriptor that closes when the last reader lets go of it, so a cache may drop it at any time."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, offset: int, size: int) -> bytes:
+        if size == WHOLE_FILE:
+            size = os.fstat(self._descriptor).st_size
+        return os.pread(self._descriptor, size, offset)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+@functools.lru_cache(maxsize=128)
+def _open_file(path: str) -> _OpenFile:
+    return _OpenFile(path)
+
+
+def forget_open_files() -> None:
+    """Close what is kept open, so that files replaced since are seen as they are now."""
+    _open_file.cache_clear()
+
+
+def cache_folder() -> Path:
+    """Where indexes and generated datasets are kept: $PLD_CACHE, else ~/.cache/pld."""
+    return Path(os.environ.get("PLD_CACHE") or Path.home() / ".cache" / "pld")

@@ -1,0 +1,149 @@
+"""WebDataset tars: an index of where each sample's image lies, built by reading headers once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+from tqdm import tqdm
+
+from pld.errors import DataError
+from pld.images.decode import IMAGE_EXTENSIONS
+from pld.images.source import ImageShard, Source, cache_folder, unique_keys
+
+_INDEX_VERSION = 1
+_ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]
+
+# No sane label takes more bytes; a hostile header can declare any size.
+_MAX_LABEL_BYTES = 32
+
+
+def tar_source(location: str, paths: list[Path]) -> Source:
+    """A Source over tar shards whose samples are `PATH.jpg` (or another image extension) and `PATH.cls`.
+
+    As in webdataset, a member's extension starts at the first dot of its file name. Indexes are kept in the
+    cache folder and remade when a shard's size or time of change differs.
+
+    Raises:
+        DataError: a shard is missing, empty, truncated or no tar; a sample lacks its image or its label, or two
+            samples have one key.
+    """
+    indexes = [_load_or_build_index(path) for path in tqdm(paths, desc="indexing shards", unit="shard", delay=2)]
+    rows = np.concatenate([index[["label", "offset", "size"]] for index in indexes])
+    counts = [len(index) for index in indexes]
+    sample_paths = [key for index in indexes for key in index["path"].tolist()]
+    file_index = np.repeat(np.arange(len(paths)), counts)
+    return Source(
+        location=location,
+        shards=tuple(ImageShard(path.stem, count) for path, count in zip(paths, counts, strict=True)),
+        keys=unique_keys(sample_paths, [str(paths[i]) for i in file_index]),
+        labels=rows["label"].copy(),
+        files=tuple(map(str, paths)),
+        file_index=file_index,
+        offsets=rows["offset"].copy(),
+        sizes=rows["size"].copy(),
+    )
+
+
+def _load_or_build_index(path: Path) -> ndarray:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; --data wants existing tar shards") from error
+    identity = f"{_INDEX_VERSION}:{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+    cached = cache_folder() / "index" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
+    try:
+        return np.asarray(np.load(cached, allow_pickle=False))
+    except (OSError, ValueError):  # not there yet, or cut short by a full disk
+        index = build_index(path)
+        _save(cached, index)
+        return index
+
+
+def _save(path: Path, index: ndarray) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            np.save(file, index, allow_pickle=False)
+        Path(file.name).replace(path)
+    except OSError:
+        pass  # an index that cannot be kept is built again next time; nothing depends on it
+
+
+@dataclasses.dataclass
+class _Sample:
+    offset: int = -1
+    size: int = -1
+    label: int = -1
+
+
+def build_index(path: Path) -> ndarray:
+    """Read a tar's headers: one row (path, label, offset, size) per sample, in the tar's order; see `tar_source`."""
+    samples: dict[str, _Sample] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if member.isfile():
+                    _add_member(samples, tar, member, path)
+                elif not member.isdir():
+                    raise DataError(f"{path}: member {member.name!r} is a link or a device; wanted plain files")
+            end = tar.offset
+    except tarfile.TarError as error:
+        raise DataError(f"{path}: {error}; the tar is truncated or damaged, copy it again") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    _check_end_marker(path, end)
+    if not samples:
+        raise DataError(f"{path}: an empty shard; wanted at least one image with its .cls")
+    return _as_rows(samples, path)
+
+
+def _add_member(samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    folder, _, name = member.name.rpartition("/")
+    stem, _, extension = name.partition(".")
+    key = f"{folder}/{stem}".removeprefix("./").lstrip("/")
+    if extension.lower() in IMAGE_EXTENSIONS:
+        sample = samples.setdefault(key, _Sample())
+        if sample.offset >= 0:
+            raise DataError(f"{path}: two samples with one key, {key!r}; wanted one image for each key")
+        sample.offset, sample.size = member.offset_data, member.size
+    elif extension.lower() == "cls":
+        sample = samples.setdefault(key, _Sample())
+        if sample.label >= 0:
+            raise DataError(f"{path}: two samples with one key, {key!r}; wanted one .cls for each key")
+        sample.label = _parse_label(tar, member, path)
+
+
+def _parse_label(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
+    payload = tar.extractfile(member) if member.size <= _MAX_LABEL_BYTES else None
+    text = payload.read().strip() if payload else b""
+    if not text.isdigit():
+        raise DataError(f"{path}: {member.name}: found {text!r}, wanted a class index such as 7")
+    return int(text)
+
+
+def _check_end_marker(path: Path, end: int) -> None:
+    """A tar ends in a block of zeros. Python's tarfile takes one cut between two members for complete."""
+    with path.open("rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise DataError(f"{path}: the tar is truncated: no end-of-archive marker at byte {end}; copy it again")
+
+
+def _as_rows(samples: dict[str, _Sample], path: Path) -> ndarray:
+    for key, sample in samples.items():
+        if sample.label < 0:
+            raise DataError(f"{path}: sample {key!r} has no label; wanted a member {key}.cls with its class index")
+        if sample.offset < 0:
+            raise DataError(f"{path}: sample {key!r} has a .cls but no image; wanted {key}.jpg or similar")
+    keys = [key.encode() for key in samples]
+    rows = np.empty(len(keys), dtype=[("path", f"S{max(map(len, keys))}"), *_ROW_FIELDS])
+    rows["path"] = keys
+    for field in ("label", "offset", "size"):
+        rows[field] = [getattr(sample, field) for sample in samples.values()]
+    return rows

@@ -1,0 +1,183 @@
+"""Teachers: what `--teacher` may name, how one is built, and what identifies it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import hashlib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import timm
+import torch
+from jaxtyping import Float, UInt8
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+
+from pld.errors import TeacherError
+from pld.images.preprocessing import Preprocessing
+from pld.views import Interpolation
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+# The paper names architectures and accuracies, not weights. Each tag is the published one nearest the paper's
+# top-1 (in brackets) at the resolution of the paper's students; none is exact.
+ALIASES = {
+    "vit_large": "vit_large_patch16_224.augreg_in21k_ft_in1k",  # 85.9 (84.80): the only 224 px fine-tuned tag
+    "vit_base": "vit_base_patch16_224.orig_in21k_ft_in1k",  # 81.8 (82.07): augreg's 84.5 is farther
+    "resnet152": "resnet152.gluon_in1k",  # 79.7 (79.61): a1h has 82.8
+    "mnv4_conv_large": "mobilenetv4_conv_large.e500_r256_in1k",  # 81.9 (80.83): the smaller of its two sizes
+    "mnv4_hybrid_medium": "mobilenetv4_hybrid_medium.e500_r224_in1k",  # 80.4 (78.66): the only 224 px tag
+    "mnv4_hybrid_large": "mobilenetv4_hybrid_large.e600_r384_in1k",  # the paper gives no top-1
+}
+
+# Prefixes by which timm loads a model's folder, with its config.json, from elsewhere.
+_FOLDER_PREFIXES = ("local-dir:", "hf-hub:")
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Teacher:
+    """A frozen model, its preprocessing and its identity.
+
+    Attributes:
+        model: in evaluation mode, its parameters without gradients.
+        preprocessing: what its weights were trained with.
+        architecture: timm's name of the architecture.
+        tag: timm's name of the weights; empty for weights from a file.
+        weights_sha256: of its tensors, whatever file they came in.
+        num_classes: C.
+        precision: of its forward pass.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    architecture: str
+    tag: str
+    weights_sha256: str
+    num_classes: int
+    precision: Precision = "fp32"
+
+    # Not inference_mode: its tensors cannot be saved for a loss's backward pass.
+    @torch.no_grad()
+    def logits(self, images: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B C"]:
+        """Its logits in float32 for uint8 images of its input size, on its device."""
+        with autocast(images.device, self.precision):
+            logits: Tensor = self.model(self.preprocessing.normalize(images))
+        return logits.float()
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    """Autocast to a precision; fp32 switches it off."""
+    return torch.autocast(device.type, dtype=_AUTOCAST.get(precision), enabled=precision in _AUTOCAST)
+
+
+def build_teacher(
+    name: str, weights: str | None = None, *, precision: Precision = "fp32", device: str = "cpu"
+) -> Teacher:
+    """Build a teacher and load its weights.
+
+    Args:
+        name: an alias, a timm name with or without tag, `local-dir:FOLDER` (what train_student exports) or
+            `hf-hub:REPO`.
+        weights: a file (safetensors, or a .pth of tensors alone) in place of published weights; its number of
+            classes is taken from its classifier.
+        precision: of the forward pass.
+        device: where it runs.
+
+    Raises:
+        TeacherError: no such model, weights that cannot be had, or weights of another model.
+    """
+    full_name = ALIASES.get(name, name)
+    _check_known(name, full_name)
+    model: Any = _from_file(full_name, Path(weights)) if weights else _published(full_name)
+    model.eval().requires_grad_(False).to(device)
+    tag = full_name.partition(".")[2] if weights else model.pretrained_cfg.get("tag") or ""
+    return Teacher(
+        model=model,
+        preprocessing=model_preprocessing(model),
+        architecture=model.pretrained_cfg["architecture"],
+        tag=tag,
+        weights_sha256=weights_digest(model),
+        num_classes=model.num_classes,
+        precision=precision,
+    )
+
+
+def model_preprocessing(model: Any) -> Preprocessing:
+    """What a timm model's configuration says of its input; raises TeacherError for an unsupported resize."""
+    config = resolve_model_data_config(model)
+    if config["interpolation"] not in get_args(Interpolation):
+        raise TeacherError(f"{model.pretrained_cfg['architecture']}: wants {config['interpolation']} resizing; "
+                           f"supported are {', '.join(get_args(Interpolation))}")  # fmt: skip
+    return Preprocessing(
+        input_size=tuple(config["input_size"][1:]),
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        crop_fraction=config["crop_pct"],
+    )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """sha256 over the names, types, shapes and bytes of a model's tensors, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_model_name(name: str) -> None:
+    """Raise TeacherError, with the nearest names, unless timm can build a model of this name."""
+    _check_known(name, name)
+
+
+def _check_known(name: str, full_name: str) -> None:
+    if full_name.startswith(_FOLDER_PREFIXES):
+        folder = Path(full_name.removeprefix("local-dir:"))
+        if full_name.startswith("local-dir:") and not (folder / "config.json").is_file():
+            raise TeacherError(f"{folder}: no config.json; wanted a model's folder, as train_student writes it")
+        return
+    architecture, _, tag = full_name.partition(".")
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, [*ALIASES, *timm.list_models()], n=5, cutoff=0.5)
+        raise TeacherError(f"unknown model {name!r}; nearest are {', '.join(near) or 'none'}")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise TeacherError(f"{architecture} has no weights {tag!r}; it has {', '.join(tags) or 'none'}")
+
+
+def _published(name: str) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True)
+    except Exception as error:  # hubs fail in as many ways as there are network libraries
+        raise TeacherError(
+            f"{name}: its weights could not be loaded: {_first_line(error)}\n"
+            "Without a network, fetch them elsewhere (https://huggingface.co/timm) and name them: --weights FILE"
+        ) from error
+    return model
+
+
+def _from_file(name: str, path: Path) -> nn.Module:
+    if not path.is_file():
+        raise TeacherError(f"{path}: no such file; --weights wants a .safetensors or .pth file")
+    try:
+        tensors = timm.models.load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # a damaged or hostile file fails in its parser's own way
+        raise TeacherError(f"{path}: not weights alone, or damaged: {_first_line(error)}") from error
+    config = timm.get_pretrained_cfg(name)
+    classifier = tensors.get(f"{config.classifier if config else 'fc'}.weight")
+    num_classes = None if classifier is None else len(classifier)
+    model: nn.Module = timm.create_model(name, num_classes=num_classes)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise TeacherError(f"{path}: weights of another model than {name}: {_first_line(error, lines=4)}") from error
+    return model
+
+
+def _first_line(error: Exception, lines: int = 1) -> str:
+    return "\n".join(str(error).strip().splitlines()[:lines])[:500] or type(error).__name__
