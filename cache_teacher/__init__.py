@@ -1,0 +1,1 @@
+"""Stage one: run a teacher once over a dataset and write its top-k log-probabilities to a store."""

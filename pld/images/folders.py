@@ -52,6 +52,7 @@ def folder_source(location: str, folder: Path) -> Source:
         offsets=np.zeros(num, dtype=np.int64),
         sizes=np.full(num, WHOLE_FILE, dtype=np.int64),
         class_names=tuple(class_names),
+        shuffle_window=-(-num // SHARD_SAMPLES),  # sorted by class: anything less would train on some classes first
     )
 
 

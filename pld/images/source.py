@@ -44,6 +44,7 @@ class Source:
         sizes: int64 [N], how many bytes; -1 for a whole file.
         class_names: the label space, if the dataset states it.
         policy: how this dataset's views are drawn unless the user says otherwise.
+        shuffle_window: shards to shuffle together; all of them where a shard holds few classes.
     """
 
     location: str
@@ -56,6 +57,7 @@ class Source:
     sizes: Int64[ndarray, "N"]
     class_names: tuple[str, ...] | None = None
     policy: Policy = dataclasses.field(default_factory=RandomResizedCrop)
+    shuffle_window: int = 8
 
     def __len__(self) -> int:
         return len(self.keys)

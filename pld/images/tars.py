@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
+import re
 import tarfile
 import tempfile
 from pathlib import Path
@@ -40,7 +42,7 @@ def tar_source(location: str, paths: list[Path]) -> Source:
     file_index = np.repeat(np.arange(len(paths)), counts)
     return Source(
         location=location,
-        shards=tuple(ImageShard(path.stem, count) for path, count in zip(paths, counts, strict=True)),
+        shards=tuple(itertools.starmap(ImageShard, zip(_shard_names(paths), counts, strict=True))),
         keys=unique_keys(sample_paths, [str(paths[i]) for i in file_index]),
         labels=rows["label"].copy(),
         files=tuple(map(str, paths)),
@@ -48,6 +50,12 @@ def tar_source(location: str, paths: list[Path]) -> Source:
         offsets=rows["offset"].copy(),
         sizes=rows["size"].copy(),
     )
+
+
+def _shard_names(paths: list[Path]) -> list[str]:
+    """The shards' file names as names for other files; numbered where they would not tell the shards apart."""
+    names = [re.sub(r"[^A-Za-z0-9._-]", "_", path.stem).lstrip("._-") or "shard" for path in paths]
+    return names if len(set(names)) == len(names) else [f"{i:06d}-{name}" for i, name in enumerate(names)]
 
 
 def _load_or_build_index(path: Path) -> ndarray:

@@ -1,0 +1,67 @@
+# Every target sets up .venv by itself when it is missing or pyproject.toml changed. `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+# make cache TEACHER=vit_large [DATA= STORE= SPLIT= VIEWS=50 K=50 POLICY= FORMAT=zarr WEIGHTS= ARGS=]
+DATA ?= data/imagenet
+SPLIT ?= train
+VIEWS ?= 50
+K ?= 50
+GPUS := $(shell nvidia-smi -L 2>/dev/null | wc -l)
+ON_ALL_GPUS := $(if $(filter-out 0 1,$(GPUS)),$(BIN)/torchrun --nproc_per_node $(GPUS),$(BIN)/python)
+
+DEMO := runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long cache train bench clean format
+
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## create .venv and install everything into it
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## train a teacher on glyphs, cache it, distil it into students, write runs/demo/index.html
+	rm -rf $(DEMO)
+	$(BIN)/accelerate launch --quiet train_student.py --config demo_teacher --run $(DEMO)/teacher
+	$(BIN)/cache-teacher --teacher local-dir:$(DEMO)/teacher/model --data glyphs --views 8 --k 94 --store $(DEMO)/store
+	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss ce --run $(DEMO)/ce
+	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss kd --run $(DEMO)/kd
+	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss pld --run $(DEMO)/pld
+	$(BIN)/pld report $(DEMO)/teacher $(DEMO)/ce $(DEMO)/kd $(DEMO)/pld --store $(DEMO)/store --out $(DEMO)/index.html
+
+test: $(READY)  ## format, lint, types, layers and tests: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m 'not long'
+
+test-long: test  ## the exhaustive tests too
+	$(BIN)/pytest -m long
+
+cache: $(READY)  ## run a teacher once over DATA into STORE: make cache TEACHER=vit_large DATA='train-{0000..1023}.tar'
+	$(ON_ALL_GPUS) -m cache_teacher --teacher '$(TEACHER)' --data '$(DATA)' --split '$(SPLIT)' --views $(VIEWS) -k $(K) \
+	  $(if $(STORE),--store '$(STORE)') $(if $(POLICY),--policy '$(POLICY)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
+	  $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
+
+train: $(READY)  ## train a student: make train ARGS='--config demo --loss pld'
+	$(BIN)/accelerate launch train_student.py $(ARGS)
+
+bench: $(patsubst tests/benchmarks/bench_%.py,bench-%,$(filter-out %_gpu.py,$(wildcard tests/benchmarks/bench_*.py)))  ## all benchmarks that need no GPU
+
+bench-%: $(READY)  ## one benchmark, its last line JSON: make bench-losses
+	$(BIN)/python tests/benchmarks/bench_$*.py
+
+format: $(READY)  ## format and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove runs, stores, caches and .venv
+	rm -rf .venv runs stores dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

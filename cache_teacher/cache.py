@@ -1,0 +1,142 @@
+"""Stage one, whole: check, plan, run what is missing, seal, sum up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from cache_teacher.config import CacheConfig, choose_policy
+from cache_teacher.forward import PartRunner
+from cache_teacher.summary import print_summary
+from pld.config import parse_config
+from pld.errors import ConfigError, DataError
+from pld.images import Source, open_source
+from pld.progress import progress
+from pld.provenance import provenance
+from pld.store import (
+    CodecIdentity,
+    DatasetIdentity,
+    Identity,
+    Shard,
+    StoreWriter,
+    TeacherIdentity,
+    ViewIdentity,
+    dataset_digest,
+    open_store,
+)
+from pld.teachers import Teacher, build_teacher
+from pld.views import DRAWING_VERSION, Policy, policy_to_json
+
+# Views in one part. A part is lost whole in a crash and holds its keys once, so neither few nor very many.
+BLOCK_VIEWS = 10
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command."""
+    cache(parse_config(CacheConfig, argv, prog="cache-teacher", description=(CacheConfig.__doc__ or "").split("\n")[0]))
+
+
+def cache(config: CacheConfig) -> None:
+    """Cache what the store does not hold yet of `config.views` views; see CacheConfig.
+
+    Launched several times at once, by torchrun, accelerate or hand, the processes share the parts; the one that
+    completes the store prints the summary.
+
+    Raises:
+        PLDError: something that the user can mend; parts committed before it are kept.
+    """
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = config.device or _default_device()
+    source = open_source(config.data, config.split)
+    teacher = build_teacher(config.teacher, config.weights, precision=config.precision, device=device)
+    _check(config, source, teacher)
+    policy = choose_policy(config, source, teacher)
+    writer = StoreWriter.open(
+        config.store_path,
+        store_identity(config, source, teacher, policy),
+        [Shard(name=shard.name, num_samples=shard.num_samples) for shard in source.shards],
+        provenance(),
+    )
+    with ThreadPoolExecutor(config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        runner = PartRunner(
+            teacher=teacher,
+            source=source,
+            policy=policy,
+            k=config.k,
+            temperatures=config.temperatures,
+            batch_size=config.batch_size,
+            skip_bad_images=config.on_bad_image == "skip",
+            device=device,
+            pool=pool,
+        )
+        _run_missing(runner, writer, config, rank, world)
+    sealed = writer.seal()
+    if sealed or rank == 0:
+        print_summary(open_store(config.store_path), config.views)
+
+
+def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy: Policy) -> Identity:
+    """What the store's numbers depend on."""
+    described = policy_to_json(policy)
+    return Identity(
+        teacher=TeacherIdentity(
+            name=teacher.architecture,
+            tag=teacher.tag,
+            weights_sha256=teacher.weights_sha256,
+            num_classes=teacher.num_classes,
+            input_size=teacher.preprocessing.input_size,
+            mean=teacher.preprocessing.mean,
+            std=teacher.preprocessing.std,
+            interpolation=teacher.preprocessing.interpolation,
+            precision=teacher.precision,
+        ),
+        views=ViewIdentity(policy=described, seed=described.pop("seed"), drawing_version=DRAWING_VERSION),
+        dataset=DatasetIdentity(
+            digest=dataset_digest(source.keys, source.labels),
+            num_samples=len(source),
+            class_names=source.class_names,
+        ),
+        codec=CodecIdentity(k=config.k, temperatures=config.temperatures),
+    )
+
+
+def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, rank: int, world: int) -> None:
+    source = runner.source
+    starts = np.concatenate([[0], np.cumsum(source.shard_sizes)])
+    shard_rows = {shard.name: range(starts[i], starts[i + 1]) for i, shard in enumerate(source.shards)}
+    mine = writer.missing_parts(config.views, BLOCK_VIEWS)[rank::world]
+    total = sum(len(shard_rows[part.shard]) * part.block.num_views for part in mine)
+    with progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar:
+        for part in mine:
+            signals = runner.run(shard_rows[part.shard], part.views, bar.update)
+            if not signals.rows:
+                raise DataError(f"{source.location}: shard {part.shard}: none of its images can be decoded")
+            labels = source.labels[signals.rows]
+            writer.write_part(part, source.keys[signals.rows], labels, signals.views, skipped=signals.skipped)
+
+
+def _check(config: CacheConfig, source: Source, teacher: Teacher) -> None:
+    if config.k > teacher.num_classes:
+        raise ConfigError(
+            f"-k {config.k}: {teacher.architecture} has {teacher.num_classes} classes; choose k up to that"
+        )
+    highest = int(source.labels.max())
+    if highest >= teacher.num_classes:
+        raise DataError(
+            f"{source.location}: label {highest}, but {teacher.architecture} has {teacher.num_classes} classes; "
+            "a teacher must have been trained on this dataset's classes"
+        )
+    names = source.class_names
+    if names is not None and len(names) != teacher.num_classes:
+        raise DataError(
+            f"{source.location}: {len(names)} classes, but {teacher.architecture} has {teacher.num_classes}; "
+            "a teacher must have been trained on this dataset's classes"
+        )
+
+
+def _default_device() -> str:
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,97 @@
+"""What `cache-teacher` can be told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Literal
+
+from pld.errors import ConfigError
+from pld.images import Source
+from pld.teachers import Precision, Teacher
+from pld.views import Fixed, Policy, RandomResizedCrop, policy_from_json
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """Run a teacher once over a dataset and write its top-k log-probabilities to a store.
+
+    Attributes:
+        teacher: an alias (vit_large, vit_base, resnet152, mnv4_conv_large, mnv4_hybrid_medium, mnv4_hybrid_large), a
+            timm name with or without tag, local-dir:FOLDER or hf-hub:REPO
+        weights: a file to load in place of published weights (.safetensors, or .pth of tensors alone)
+        data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder
+        split: which part of a folder; also names the store
+        store: the folder to write; stores/DATA-TEACHER-SPLIT if not given
+        views: how many views of each image the store shall hold
+        k: classes to keep for each view; the number of classes keeps every logit
+        policy: random_resized_crop, fixed, or JSON with parameters; what the dataset asks for if not given
+        view_seed: another seed draws other crops
+        temperatures: temperatures at which the mass outside the top k is kept
+        precision: of the teacher's forward pass; part of the store's identity
+        batch_size: views in one forward pass
+        threads: decoding threads
+        on_bad_image: stop at an image that cannot be decoded, or leave it out and count it
+        device: where the teacher runs; a GPU if there is one
+    """
+
+    teacher: str = ""
+    weights: str | None = None
+    data: str = ""
+    split: str = "train"
+    store: str | None = None
+    views: int = 50
+    k: int = 50
+    policy: str | None = None
+    view_seed: int = 0
+    temperatures: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 4.0)
+    precision: Precision = "fp32"
+    batch_size: int = 256
+    threads: int = 2
+    on_bad_image: Literal["error", "skip"] = "error"
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        missing = [f"--{name}" for name in ("teacher", "data") if not getattr(self, name)]
+        if missing:
+            raise ConfigError(
+                f"{' and '.join(missing)} not given.\n"
+                "  make cache TEACHER=vit_large DATA='imagenet/train-{0000..1023}.tar' VIEWS=50 K=50\n"
+                "  cache-teacher --teacher vit_large --data glyphs --help"
+            )
+        for name in ("views", "k", "batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} {getattr(self, name)}: wanted at least 1")
+        if 1.0 not in self.temperatures or min(self.temperatures) <= 0:
+            raise ConfigError(f"--temperatures {list(self.temperatures)}: wanted positive ones, 1.0 among them")
+
+    @property
+    def store_path(self) -> str:
+        """The store's folder, named by what is in it unless given."""
+        if self.store:
+            return self.store
+        data = Path(self.data).name or "data"
+        words = [data, self.teacher.rpartition("/")[2], self.split]
+        return "stores/" + "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word).strip("_") for word in words)
+
+
+def choose_policy(config: CacheConfig, source: Source, teacher: Teacher) -> Policy:
+    """The view policy: the command's, else the dataset's; a fixed crop is the one the teacher was evaluated with."""
+    if config.policy is None:
+        return dataclasses.replace(source.policy, seed=config.view_seed)
+    if config.policy == "fixed":
+        return Fixed(crop_fraction=teacher.preprocessing.crop_fraction, seed=config.view_seed)
+    if config.policy == "random_resized_crop":
+        if isinstance(source.policy, RandomResizedCrop):
+            return dataclasses.replace(source.policy, seed=config.view_seed)
+        return RandomResizedCrop(seed=config.view_seed)
+    try:
+        value = json.loads(config.policy)
+    except ValueError as error:
+        raise ConfigError(
+            f"--policy {config.policy!r}: wanted random_resized_crop, fixed, or JSON such as "
+            '\'{"name": "fixed", "crop_fraction": 0.95}\''
+        ) from error
+    return dataclasses.replace(policy_from_json(value), seed=config.view_seed)

@@ -1,0 +1,92 @@
+"""Configuration: a frozen dataclass, overridden by a YAML file and by `--key value`; jsonargparse does the parsing."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from jsonargparse import ArgumentParser
+
+from pld.errors import ConfigError, PLDError
+
+Config = TypeVar("Config")
+
+
+class _Parser(ArgumentParser):
+    """Raises ConfigError, with the nearest option, where argparse would print every option there is and exit."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise ConfigError(self._explain(message))
+
+    def _explain(self, message: str) -> str:
+        unknown = re.search(r"[Oo]ption '([\w.]+)' is not accepted|unrecognized arguments: -*(\S+)", message)
+        if unknown is None:
+            return message
+        name = next(group for group in unknown.groups() if group)
+        options = [action.dest for action in self._actions]
+        near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+        return f"unknown option {name!r}; nearest are {', '.join(near) or 'none'} (see --help)"
+
+
+def parse_config(
+    kind: type[Config], argv: Sequence[str], *, prog: str, description: str, named_files: Path | None = None
+) -> Config:
+    """Build a configuration from command-line arguments.
+
+    `--config FILE` reads YAML; later arguments override it; `--print_config` prints the outcome and exits. Dashes
+    and underscores in an option's name are the same, and a true-or-false option may stand alone: `--online-teacher`.
+
+    Args:
+        kind: a frozen dataclass; its docstring's Attributes describe the options.
+        argv: without the program's name.
+        prog: the program's name, for --help.
+        description: for --help.
+        named_files: a folder of YAML files that `--config NAME` may name without path and extension.
+
+    Raises:
+        ConfigError: an unknown option (with the nearest ones), a missing file, a value of another type.
+    """
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file of options" + _names(named_files))
+    parser.add_class_arguments(kind, as_group=False)
+    switches = {field.name for field in dataclasses.fields(kind) if field.type in ("bool", bool)}  # type: ignore[arg-type]
+    namespace = parser.parse_args(list(_normalized(argv, switches, named_files)))
+    del namespace["config"]
+    return kind(**namespace.as_dict())
+
+
+def _names(folder: Path | None) -> str:
+    names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")) if folder else []
+    return f", or one of: {', '.join(names)}" if names else ""
+
+
+def _normalized(argv: Sequence[str], switches: set[str], named_files: Path | None) -> list[str]:
+    """Options spelled as jsonargparse wants them."""
+    result: list[str] = []
+    for argument, following in zip(argv, [*argv[1:], "--"], strict=True):
+        if re.match(r"--?[A-Za-z]", argument):
+            name, equals, value = argument.lstrip("-").partition("=")
+            name = name.replace("-", "_")
+            result.append(f"--{name}{equals}{value}")
+            if name in switches and not equals and following.startswith("-"):
+                result.append("true")
+        elif result and result[-1] == "--config" and named_files and (named_files / f"{argument}.yaml").is_file():
+            result.append(str(named_files / f"{argument}.yaml"))
+        else:
+            result.append(argument)
+    return result
+
+
+def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
+    """Run `main(argv)`; an error that the user can mend is printed in place of a traceback and exits with 2."""
+    try:
+        main(sys.argv[1:] if argv is None else argv)
+    except PLDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,65 @@
+"""Small datasets and models that tests make for themselves."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+
+from pld.images.preprocessing import Preprocessing
+from train_student.student import export
+
+NUM_CLASSES = 12
+SIDE = 32
+
+
+def jpeg(seed: int, size: tuple[int, int] = (40, 48)) -> bytes:
+    """A smooth random photo, (height, width) pixels."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 255, (5, 6, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    coarse.resize((size[1], size[0]), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def shard_members(first: int, num: int, split: str = "train") -> dict[str, bytes]:
+    """Samples first..first+num-1: images of different sizes, labels in turn."""
+    members = {}
+    for i in range(first, first + num):
+        members[f"{split}-{i:04d}.jpg"] = jpeg(i, (36 + i % 7, 40 + i % 11))
+        members[f"{split}-{i:04d}.cls"] = str(i % NUM_CLASSES).encode()
+    return members
+
+
+def make_dataset(folder: Path, shard_sizes: tuple[int, ...] = (24, 17, 30), num_val: int = 13) -> Path:
+    """Tar shards train-*.tar and val-0000.tar."""
+    first = 0
+    for i, num in enumerate(shard_sizes):
+        write_tar(folder / f"train-{i:04d}.tar", shard_members(first, num))
+        first += num
+    write_tar(folder / "val-0000.tar", shard_members(0, num_val, "val"))
+    return folder
+
+
+def make_teacher(folder: Path, seed: int = 0, num_classes: int = NUM_CLASSES) -> Path:
+    """An untrained teacher's folder, as train_student exports one; its logits are spread as a trained one's are."""
+    torch.manual_seed(seed)
+    model = timm.create_model(
+        "resnet18", num_classes=num_classes, layers=(1, 1, 1, 1), channels=(8, 8, 16, 16), stem_width=8
+    )
+    torch.nn.init.normal_(model.get_classifier().weight, std=2.0)
+    export(model, Preprocessing(input_size=(SIDE, SIDE)), None, folder)
+    return folder

@@ -1,0 +1,13 @@
+"""`train-student`, `accelerate launch -m train_student`, and what train_student.py calls."""
+
+from pld.config import run
+from train_student.train import main as train_main
+
+
+def main() -> int:
+    """Exit status of the command."""
+    return run(train_main)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

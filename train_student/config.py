@@ -1,0 +1,130 @@
+"""What `train_student` can be told."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from pld.errors import ConfigError
+from pld.teachers import Precision
+
+RECIPES = Path(__file__).parent / "recipes"
+
+_NOTHING_CONFIGURED = """nothing to train from: {missing} not given.
+  1. images    --data glyphs | 'train-{{0000..1023}}.tar' (quoted) | FOLDER
+  2. a store   make cache TEACHER=resnet152 DATA=... STORE=stores/resnet152
+  3. train     accelerate launch train_student.py --data ... --store stores/resnet152 --model resnet50
+Without a teacher: --loss ce. With a live one: --online-teacher --teacher resnet152. A first try: make demo."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train a student from images and a store of cached logits; the defaults are the paper's ImageNet recipe.
+
+    Attributes:
+        data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder
+        split: which part of a folder is trained on
+        val_data: where the validation images are, if not in data
+        val_split: which part of a folder is validated on
+        store: the store of the teacher's logits, made by cache-teacher
+        online_teacher: run the teacher in training in place of a store, for comparison
+        teacher: the live teacher, as cache-teacher's --teacher
+        weights: the live teacher's weights, as cache-teacher's --weights
+        approximate_teacher: let a loss use a truncated teacher where that is not exact enough to be trusted
+        model: any timm model
+        model_kwargs: more arguments for timm.create_model
+        num_classes: if neither the store nor the dataset says
+        image_size: side of the student's input, pixels
+        loss: ce, ls, kd, dist, dkd, listmle, plistmle or pld
+        temperature: of the teacher in the loss; the loss's own default if not given
+        alpha: of kd, dist and dkd; the loss's own default if not given
+        beta: of dist and dkd; the loss's own default if not given
+        gamma: of dist; the loss's own default if not given
+        label_smoothing: of ls; the loss's own default if not given
+        tail: drop or uniform, of pld; the loss's own default if not given
+        epochs: passes over the data
+        batch_size: images in a global batch, over all processes
+        opt: timm optimizer, such as lamb, adamw, adan, adabelief
+        lr: peak learning rate
+        weight_decay: of the optimizer, on weights of two dimensions and more
+        opt_kwargs: more arguments for timm's create_optimizer_v2
+        sched: timm schedule
+        warmup_epochs: of linear warm-up
+        min_lr: where the schedule ends
+        views: how many views to cycle through; the store's, or without a store a new one each epoch
+        crop_fraction: of the centre crop in validation; 224/236 resizes to 236 and crops 224
+        eval_every: epochs between validations
+        precision: fp32, or autocast to bf16 or fp16
+        channels_last: memory format of the student's weights and images
+        workers: loader processes for each training process
+        streams: interleaved streams of shards; a multiple of the number of processes
+        seed: of the order and the student's initial weights
+        run: the folder to write: configuration, metrics, model
+    """
+
+    data: str = ""
+    split: str = "train"
+    val_data: str | None = None
+    val_split: str = "val"
+    store: str | None = None
+    online_teacher: bool = False
+    teacher: str | None = None
+    weights: str | None = None
+    approximate_teacher: bool = False
+
+    model: str = "resnet50"
+    model_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    num_classes: int | None = None
+    image_size: int = 224
+
+    loss: str = "pld"
+    temperature: float | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    gamma: float | None = None
+    label_smoothing: float | None = None
+    tail: Literal["drop", "uniform"] | None = None
+
+    epochs: int = 100
+    batch_size: int = 2048
+    opt: str = "lamb"
+    lr: float = 5e-3
+    weight_decay: float = 0.02
+    opt_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sched: str = "cosine"
+    warmup_epochs: int = 5
+    min_lr: float = 0.0
+
+    views: int | None = None
+    crop_fraction: float = 224 / 236
+    eval_every: int = 1
+    precision: Precision = "fp32"
+    channels_last: bool = True
+    workers: int = 2
+    streams: int = 64
+    seed: int = 0
+    run: str = "runs/student"
+
+    def __post_init__(self) -> None:
+        missing = [f"--{name}" for name in ("data",) if not getattr(self, name)]
+        if self.needs_teacher and not self.store and not self.online_teacher:
+            missing.append("--store")
+        if missing:
+            raise ConfigError(_NOTHING_CONFIGURED.format(missing=" and ".join(missing)))
+        if self.online_teacher and not self.teacher:
+            raise ConfigError("--online-teacher wants --teacher NAME, such as resnet152")
+        for name in ("epochs", "batch_size", "eval_every", "streams", "image_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} {getattr(self, name)}: wanted at least 1")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the loss listens to a teacher."""
+        return self.loss not in ("ce", "ls")
+
+    @property
+    def loss_settings(self) -> dict[str, Any]:
+        """The loss's settings that were given."""
+        names = ("temperature", "alpha", "beta", "gamma", "label_smoothing", "tail")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

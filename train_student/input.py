@@ -1,0 +1,114 @@
+"""From rows to batches of uint8 views: what each loader worker does, and in which order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from numpy import ndarray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pld.errors import PLDError
+from pld.images import Source, epoch_order, global_batches
+from pld.images.preprocessing import Preprocessing
+from pld.views import Policy, apply_view, draw_view
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkItem:
+    """One process's share of a global batch: which rows, in which view. Workers know nothing else of the epoch."""
+
+    view_index: int
+    rows: Int64[ndarray, "B"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Views ready for the device.
+
+    Attributes:
+        item: what was asked for.
+        labels: int64 [B].
+        images: uint8 [B, 3, h, w], channels last, one for each preprocessing asked for.
+    """
+
+    item: WorkItem
+    labels: Tensor
+    images: tuple[Tensor, ...]
+
+    def pin_memory(self) -> Batch:
+        """The same in pinned memory; called by DataLoader."""
+        return Batch(self.item, self.labels.pin_memory(), tuple(images.pin_memory() for images in self.images))
+
+
+class ViewDataset(Dataset[Batch | PLDError]):
+    """Maps a WorkItem to its Batch; student and live teacher may want different sizes of the same crop.
+
+    An error that the user can mend is returned, not raised: DataLoader would wrap it in its worker's traceback.
+    """
+
+    def __init__(self, source: Source, policy: Policy, preprocessings: Sequence[Preprocessing]) -> None:
+        self.source = source
+        self.policy = policy
+        self.preprocessings = tuple(preprocessings)
+
+    def __getitem__(self, item: WorkItem) -> Batch | PLDError:
+        outputs = [_empty_images(len(item.rows), preprocessing.input_size) for preprocessing in self.preprocessings]
+        try:
+            for position, row in enumerate(item.rows.tolist()):
+                image = self.source.image(row)
+                size = (image.shape[1], image.shape[2])
+                view = draw_view(self.source.key(row), item.view_index, size, self.policy)
+                for images, preprocessing in zip(outputs, self.preprocessings, strict=True):
+                    images[position] = apply_view(image, view, preprocessing.input_size, preprocessing.interpolation)
+        except PLDError as error:
+            return error
+        return Batch(item, torch.from_numpy(self.source.labels[item.rows]), tuple(outputs))
+
+
+def _empty_images(num: int, size: tuple[int, int]) -> UInt8[Tensor, "B 3 h w"]:
+    return torch.empty((num, 3, *size), dtype=torch.uint8, memory_format=torch.channels_last)
+
+
+def epoch_items(
+    source: Source, *, seed: int, epoch: int, view_index: int, batch_size: int, streams: int, rank: int, world: int
+) -> Iterator[WorkItem]:
+    """One process's share of each global batch of an epoch; the last partial batch is dropped."""
+    order = epoch_order(seed, epoch, source.shard_sizes, streams, source.shuffle_window)
+    for rows in global_batches(order, batch_size):
+        yield WorkItem(view_index, rows[rank::world])
+
+
+def evaluation_items(num_samples: int, *, batch_size: int, rank: int, world: int) -> Iterator[WorkItem]:
+    """One process's share of a pass over everything, each sample exactly once whatever divides what."""
+    mine = np.arange(rank, num_samples, world)
+    for first in range(0, len(mine), batch_size):
+        yield WorkItem(0, mine[first : first + batch_size])
+
+
+def load(
+    dataset: ViewDataset, items: Iterable[WorkItem], *, workers: int, context: str | None = None
+) -> Iterator[Batch]:
+    """Batches for `items`, in their order, made by `workers` processes (0: in this one).
+
+    Raises:
+        PLDError: whatever a worker could not load, as it stands.
+    """
+    settings: dict[str, Any] = {"multiprocessing_context": context, "prefetch_factor": 4} if workers else {}
+    loader = DataLoader(
+        dataset,
+        sampler=items,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        **settings,
+    )
+    for batch in loader:
+        if isinstance(batch, PLDError):
+            raise batch
+        yield batch

@@ -1,0 +1,77 @@
+"""The student: its model, its optimizer and schedule, and its export as a timm model folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.optim._optim_factory import create_optimizer_v2, list_optimizers
+from timm.scheduler.scheduler_factory import create_scheduler_v2
+from torch import nn
+
+from pld.errors import ConfigError
+from pld.images.preprocessing import Preprocessing
+from pld.teachers import check_model_name
+from train_student.config import TrainConfig
+
+
+def student_preprocessing(config: TrainConfig) -> Preprocessing:
+    """The recipe's input, whatever the architecture's published weights were trained with."""
+    return Preprocessing(input_size=(config.image_size, config.image_size), crop_fraction=config.crop_fraction)
+
+
+def build_student(config: TrainConfig, num_classes: int) -> nn.Module:
+    """A timm model with fresh weights; raises TeacherError for an unknown name, ConfigError for bad arguments."""
+    check_model_name(config.model)
+    try:
+        model: nn.Module = timm.create_model(config.model, num_classes=num_classes, **config.model_kwargs)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"--model_kwargs {config.model_kwargs}: {config.model}: {error}") from error
+    return model.to(memory_format=torch.channels_last) if config.channels_last else model
+
+
+def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """timm's optimizer; biases and norms are not decayed."""
+    known = [str(name) for name in list_optimizers()]
+    if config.opt not in known:
+        raise ConfigError(f"--opt {config.opt}: unknown to timm; it has {', '.join(known)}")
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
+        model, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay, **config.opt_kwargs
+    )
+    return optimizer
+
+
+def build_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Any:
+    """timm's schedule, stepped by update: `schedule.step_update(updates_done)`."""
+    schedule, _ = create_scheduler_v2(
+        optimizer,
+        sched=config.sched,
+        num_epochs=config.epochs,
+        warmup_epochs=min(config.warmup_epochs, config.epochs - 1),
+        min_lr=config.min_lr,
+        step_on_epochs=False,
+        updates_per_epoch=steps_per_epoch,
+    )
+    return schedule
+
+
+def export(model: Any, preprocessing: Preprocessing, class_names: tuple[str, ...] | None, folder: Path) -> None:
+    """Write `folder` as timm reads it (`local-dir:FOLDER`): config.json and model.safetensors, each replaced whole."""
+    data = {
+        "input_size": (3, *preprocessing.input_size),
+        "interpolation": preprocessing.interpolation,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "crop_pct": preprocessing.crop_fraction,
+    }
+    described: dict[str, Any] = {"pretrained_cfg": {"tag": "", "license": None, "origin_url": None, "paper_ids": None}}
+    if class_names:
+        described["label_names"] = list(class_names)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as staging:
+        timm.models.save_for_hf(model, staging, described, safe_serialization=True, data_config=data)
+        for name in ("model.safetensors", "config.json"):
+            (Path(staging) / name).replace(folder / name)
