@@ -11,17 +11,18 @@ import torch
 
 from cache_teacher.config import CacheConfig, choose_policy
 from cache_teacher.forward import PartRunner
-from cache_teacher.summary import print_summary
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
 from pld.progress import progress
 from pld.provenance import provenance
+from pld.report.table import as_text, store_rows
 from pld.store import (
     CodecIdentity,
     DatasetIdentity,
     Identity,
     Shard,
+    Store,
     StoreWriter,
     TeacherIdentity,
     ViewIdentity,
@@ -30,9 +31,6 @@ from pld.store import (
 )
 from pld.teachers import Teacher, build_teacher
 from pld.views import DRAWING_VERSION, Policy, policy_to_json
-
-# Views in one part. A part is lost whole in a crash and holds its keys once, so neither few nor very many.
-BLOCK_VIEWS = 10
 
 
 def main(argv: Sequence[str]) -> None:
@@ -76,7 +74,7 @@ def cache(config: CacheConfig) -> None:
         _run_missing(runner, writer, config, rank, world)
     sealed = writer.seal()
     if sealed or rank == 0:
-        print_summary(open_store(config.store_path), config.views)
+        _print_summary(open_store(config.store_path), config.views)
 
 
 def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy: Policy) -> Identity:
@@ -107,16 +105,27 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
 def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, rank: int, world: int) -> None:
     source = runner.source
     starts = np.concatenate([[0], np.cumsum(source.shard_sizes)])
-    shard_rows = {shard.name: range(starts[i], starts[i + 1]) for i, shard in enumerate(source.shards)}
-    mine = writer.missing_parts(config.views, BLOCK_VIEWS)[rank::world]
-    total = sum(len(shard_rows[part.shard]) * part.block.num_views for part in mine)
+    # By the shard's place in the dataset: the processes' lists of what is missing may differ, taken at other times.
+    place = {shard.name: i for i, shard in enumerate(source.shards)}
+    mine = [part for part in writer.missing_parts(config.views) if place[part.shard] % world == rank]
+    if world > 1:
+        print(f"process {rank} of {world}: {len(mine)} parts to cache", flush=True)
+    total = sum(source.shards[place[part.shard]].num_samples * part.block.num_views for part in mine)
     with progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar:
         for part in mine:
-            signals = runner.run(shard_rows[part.shard], part.views, bar.update)
+            rows = range(starts[place[part.shard]], starts[place[part.shard] + 1])
+            signals = runner.run(rows, part.views, bar.update)
             if not signals.rows:
                 raise DataError(f"{source.location}: shard {part.shard}: none of its images can be decoded")
             labels = source.labels[signals.rows]
             writer.write_part(part, source.keys[signals.rows], labels, signals.views, skipped=signals.skipped)
+
+
+def _print_summary(store: Store, wanted_views: int) -> None:
+    if store.num_views < wanted_views:
+        print(f"{store.url}: {store.num_views} of {wanted_views} views are complete; other processes are still at work")
+    else:
+        print(as_text(("complete", store.url), store_rows(store)))
 
 
 def _check(config: CacheConfig, source: Source, teacher: Teacher) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -68,7 +70,7 @@ def _names(folder: Path | None) -> str:
 def _normalized(argv: Sequence[str], switches: set[str], named_files: Path | None) -> list[str]:
     """Options spelled as jsonargparse wants them."""
     result: list[str] = []
-    for argument, following in zip(argv, [*argv[1:], "--"], strict=True):
+    for argument, following in itertools.pairwise([*argv, "--"]):
         if re.match(r"--?[A-Za-z]", argument):
             name, equals, value = argument.lstrip("-").partition("=")
             name = name.replace("-", "_")
@@ -87,6 +89,11 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     try:
         main(sys.argv[1:] if argv is None else argv)
     except PLDError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(_described(error, int(os.environ.get("RANK", "0"))), file=sys.stderr)
         return 2
     return 0
+
+
+def _described(error: PLDError, rank: int) -> str:
+    """The whole message from the first process, a line from each other: most errors are the same in all of them."""
+    return f"error (process {rank}): {str(error).splitlines()[0]}" if rank else f"error: {error}"

@@ -63,3 +63,27 @@ def make_teacher(folder: Path, seed: int = 0, num_classes: int = NUM_CLASSES) ->
     torch.nn.init.normal_(model.get_classifier().weight, std=2.0)
     export(model, Preprocessing(input_size=(SIDE, SIDE)), None, folder)
     return folder
+
+
+STUDENT = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8], "stem_width": 8}
+
+
+def student_settings(world: Path, run: Path, **settings: object) -> dict[str, object]:
+    """Settings of TrainConfig for a run of two short epochs on the test world."""
+    base = {
+        "data": str(world / "data"),
+        "store": str(world / "full"),
+        "model": "resnet18",
+        "model_kwargs": STUDENT,
+        "num_classes": NUM_CLASSES,
+        "image_size": SIDE,
+        "epochs": 2,
+        "batch_size": 16,
+        "opt": "adamw",
+        "lr": 1e-3,
+        "warmup_epochs": 0,
+        "workers": 0,
+        "streams": 4,
+        "run": str(run),
+    }
+    return {**base, **settings}

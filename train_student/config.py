@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pld.errors import ConfigError
+from pld.losses import NamedLoss, build_loss
 from pld.teachers import Precision
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -43,6 +44,7 @@ class TrainConfig:
         gamma: of dist; the loss's own default if not given
         label_smoothing: of ls; the loss's own default if not given
         tail: drop or uniform, of pld; the loss's own default if not given
+        standardize: logits to standardise first: none, both sides', or the teacher's alone
         epochs: passes over the data
         batch_size: images in a global batch, over all processes
         opt: timm optimizer, such as lamb, adamw, adan, adabelief
@@ -85,6 +87,7 @@ class TrainConfig:
     gamma: float | None = None
     label_smoothing: float | None = None
     tail: Literal["drop", "uniform"] | None = None
+    standardize: Literal["none", "both", "teacher"] = "none"
 
     epochs: int = 100
     batch_size: int = 2048
@@ -107,10 +110,9 @@ class TrainConfig:
     run: str = "runs/student"
 
     def __post_init__(self) -> None:
-        missing = [f"--{name}" for name in ("data",) if not getattr(self, name)]
-        if self.needs_teacher and not self.store and not self.online_teacher:
-            missing.append("--store")
-        if missing:
+        needs_teacher = self.loss_function.required_signal.needs_teacher
+        if not self.data or (needs_teacher and not self.store and not self.online_teacher):
+            missing = [f"--{name}" for name in ("data", "store") if not getattr(self, name)]
             raise ConfigError(_NOTHING_CONFIGURED.format(missing=" and ".join(missing)))
         if self.online_teacher and not self.teacher:
             raise ConfigError("--online-teacher wants --teacher NAME, such as resnet152")
@@ -119,12 +121,10 @@ class TrainConfig:
                 raise ConfigError(f"--{name} {getattr(self, name)}: wanted at least 1")
 
     @property
-    def needs_teacher(self) -> bool:
-        """Whether the loss listens to a teacher."""
-        return self.loss not in ("ce", "ls")
-
-    @property
-    def loss_settings(self) -> dict[str, Any]:
-        """The loss's settings that were given."""
+    def loss_function(self) -> NamedLoss:
+        """The loss with the settings that were given."""
         names = ("temperature", "alpha", "beta", "gamma", "label_smoothing", "tail")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        settings = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.approximate_teacher:
+            settings["approximate"] = True
+        return build_loss(self.loss, standardize=self.standardize, **settings)

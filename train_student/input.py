@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,7 @@ def evaluation_items(num_samples: int, *, batch_size: int, rank: int, world: int
 
 def load(
     dataset: ViewDataset, items: Iterable[WorkItem], *, workers: int, context: str | None = None
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches for `items`, in their order, made by `workers` processes (0: in this one).
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ def export(model: Any, preprocessing: Preprocessing, class_names: tuple[str, ...
     if class_names:
         described["label_names"] = list(class_names)
     folder.mkdir(parents=True, exist_ok=True)
+    # safetensors writes no strided tensors, and what is on disk should not depend on a run's memory format.
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(dir=folder.parent) as staging:
-        timm.models.save_for_hf(model, staging, described, safe_serialization=True, data_config=data)
+        timm.models.save_for_hf(plain, staging, described, safe_serialization=True, data_config=data)
         for name in ("model.safetensors", "config.json"):
             (Path(staging) / name).replace(folder / name)

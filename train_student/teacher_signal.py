@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
+from pld.errors import ConfigError
 from pld.images import Source
 from pld.images.preprocessing import Preprocessing
+from pld.losses import RequiredSignal
 from pld.signals import TopK
 from pld.store import LogitTable, Store
 from pld.teachers import Teacher
 from train_student.input import Batch
 
 
-class TeacherSignal(Protocol):
-    """What a training step asks for besides its images."""
-
-    @property
-    def preprocessings(self) -> tuple[Preprocessing, ...]:
-        """Inputs it wants in `Batch.images`, behind the student's."""
-        ...
-
-    def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
-        """The teacher's signal for a batch, on the device."""
-        ...
-
-
 class NoTeacher:
-    """For cross entropy and label smoothing."""
+    """For cross entropy and label smoothing.
+
+    Attributes:
+        preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
+    """
 
     preprocessings: tuple[Preprocessing, ...] = ()
 
@@ -67,3 +58,27 @@ class LiveTeacher:
     def __call__(self, batch: Batch, device: torch.device) -> Tensor:
         """The teacher's logits [B, C]."""
         return self._teacher.logits(batch.images[-1].to(device, non_blocking=True))
+
+
+TeacherSignal = NoTeacher | StoredTeacher | LiveTeacher
+
+
+def check_supports(store: Store, required: RequiredSignal, *, approximate: bool) -> bool:
+    """Whether a store's truncated teacher only approximates what a loss asks for.
+
+    Raises:
+        ConfigError: it does and `approximate` is false, or it lacks a temperature that the loss needs.
+    """
+    codec, num_classes = store.manifest.identity.codec, store.manifest.identity.teacher.num_classes
+    if codec.k == num_classes:
+        return False
+    if required.all_classes and not approximate:
+        raise ConfigError(
+            f"{store.url}: holds the top {codec.k} of {num_classes} classes; this loss needs all: "
+            f"{required.all_classes}. Use a store made with K={num_classes} or --online-teacher, or accept the error "
+            "with --approximate-teacher"
+        )
+    missing = [t for t in required.temperatures if t not in codec.temperatures]
+    if missing:
+        raise ConfigError(f"{store.url}: does not hold temperature {missing[0]:g}, only {list(codec.temperatures)}")
+    return required.all_classes is not None

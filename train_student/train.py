@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from pld.losses import build_loss
 from torch import nn
 
 from pld.config import parse_config
 from pld.errors import ConfigError, PLDError
 from pld.progress import progress
+from pld.signals import TopK
 from pld.teachers import build_teacher
 from train_student.config import RECIPES, TrainConfig
 from train_student.datasets import TrainingData, open_training_data
@@ -26,7 +26,7 @@ from train_student.evaluate import evaluate
 from train_student.input import Batch, ViewDataset, WorkItem, epoch_items, load
 from train_student.run_folder import RunFolder
 from train_student.student import build_optimizer, build_schedule, build_student, export, student_preprocessing
-from train_student.teacher_signal import LiveTeacher, NoTeacher, StoredTeacher, TeacherSignal
+from train_student.teacher_signal import LiveTeacher, NoTeacher, StoredTeacher, TeacherSignal, check_supports
 
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -48,7 +48,7 @@ def train(config: TrainConfig) -> None:
     data = open_training_data(config)
     steps_per_epoch = _steps_per_epoch(config, len(data.train), world)
     signal = _teacher_signal(config, data, str(accelerator.device))
-    loss_function = build_loss(config.loss, **config.loss_settings)
+    loss_function = config.loss_function
     set_seed(config.seed)
     student = build_student(config, data.num_classes)
     raw_optimizer = build_optimizer(config, student)
@@ -67,8 +67,10 @@ def train(config: TrainConfig) -> None:
             for step in range(steps_per_epoch):
                 batch = meter.wait_for(batches)
                 images = preprocessing.normalize(batch.images[0].to(accelerator.device, non_blocking=True))
-                labels = batch.labels.to(accelerator.device, non_blocking=True)
-                loss = loss_function(model(images), signal(batch, accelerator.device), labels)
+                teacher = signal(batch, accelerator.device)
+                # A TopK's own labels need no comparison with the batch's, which would wait for the device.
+                labels = teacher.labels if isinstance(teacher, TopK) else batch.labels.to(accelerator.device)
+                loss = loss_function(model(images), teacher, labels)
                 accelerator.backward(loss)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -134,7 +136,8 @@ def _steps_per_epoch(config: TrainConfig, num_samples: int, world: int) -> int:
 
 
 def _teacher_signal(config: TrainConfig, data: TrainingData, device: str) -> TeacherSignal:
-    if not config.needs_teacher:
+    required = config.loss_function.required_signal
+    if not required.needs_teacher:
         return NoTeacher()
     if config.online_teacher:
         assert config.teacher is not None  # TrainConfig checks
@@ -143,6 +146,7 @@ def _teacher_signal(config: TrainConfig, data: TrainingData, device: str) -> Tea
             raise ConfigError(f"--teacher {config.teacher}: {teacher.num_classes} classes, wanted {data.num_classes}")
         return LiveTeacher(teacher)
     assert data.store is not None  # likewise
+    check_supports(data.store, required, approximate=config.approximate_teacher)
     return StoredTeacher(data.store, data.train)
 
 

@@ -1,0 +1,1 @@
+"""The `pld` command: everything around a store, one module for each subcommand."""

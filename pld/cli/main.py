@@ -1,0 +1,28 @@
+"""`pld COMMAND ...`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from pld.cli import data, inspect, report
+from pld.config import run
+
+_COMMANDS = {"data": data, "inspect": inspect, "report": report}
+
+
+def main() -> int:
+    """Exit status of the command."""
+    return run(_main)
+
+
+def _main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="pld", description="Look at datasets, stores and runs.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in _COMMANDS.items():
+        summary = (module.__doc__ or "").strip().splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(execute=module.execute)
+    arguments = parser.parse_args(argv)
+    arguments.execute(arguments)

@@ -1,0 +1,40 @@
+"""Compare runs: a table, and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pld.errors import ConfigError
+from pld.images import open_source
+from pld.report.runs import read_run
+from pld.report.table import RUN_COLUMNS, as_text, run_rows
+from pld.store import open_store
+
+_NUM_SAMPLES = 18
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("runs", nargs="+", type=Path, help="folders that train_student.py wrote")
+    parser.add_argument("--store", help="the store that the students learned from")
+    parser.add_argument("--out", type=Path, help="write the page here")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Print the table; write the page if it is wanted."""
+    runs = [read_run(path) for path in arguments.runs]
+    print(as_text(RUN_COLUMNS, run_rows(runs)))
+    if arguments.out is None:
+        return
+    try:
+        from pld.report.page import render_page
+        from pld.report.samples import draw_samples
+    except ImportError as error:
+        raise ConfigError(f"the page needs {error.name}: pip install 'pld-distill[report]'") from error
+    store = open_store(arguments.store) if arguments.store else None
+    config = runs[-1].config
+    samples = draw_samples(store, open_source(config["data"], config["split"]), _NUM_SAMPLES) if store else []
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(render_page(runs, store, samples))
+    print(f"page: {arguments.out}")

@@ -1,0 +1,27 @@
+"""One self-contained HTML page about some runs and the store that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pld.report.plots import learning_curves
+from pld.report.runs import Run
+from pld.report.samples import Sample
+from pld.report.table import RUN_COLUMNS, run_rows, store_rows
+from pld.store import Store
+
+
+def render_page(runs: Sequence[Run], store: Store | None, samples: Sequence[Sample]) -> str:
+    """HTML with everything inside: no script, no font, no picture from elsewhere."""
+    environment = Environment(loader=PackageLoader("pld.report"), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("page.html.jinja").render(
+        columns=RUN_COLUMNS,
+        rows=run_rows(runs),
+        curves=learning_curves(runs),
+        store=store_rows(store) if store else [],
+        store_url=store.url if store else "",
+        samples=samples,
+        runs=runs,
+    )

@@ -1,0 +1,53 @@
+"""Run folders, read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pld.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run left in its folder.
+
+    Attributes:
+        path: the folder.
+        config: its configuration.
+        facts: sizes and provenance.
+        epochs: one mapping per epoch, as logged.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    epochs: Sequence[Mapping[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def final(self) -> Mapping[str, Any]:
+        """The last epoch with a validation."""
+        return next(epoch for epoch in reversed(self.epochs) if "top1" in epoch)
+
+
+def read_run(path: Path) -> Run:
+    """Read a run's folder; raises DataError where it is none, or has no validation yet."""
+    try:
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        facts = json.loads((path / "run.json").read_text())
+        epochs = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: not a run's folder: {error}; train_student.py --run writes one") from error
+    if not any("top1" in epoch for epoch in epochs):
+        raise DataError(f"{path}: no validation in it yet; wait for the run's first one")
+    return Run(path=path, config=config, facts=facts, epochs=epochs)

@@ -1,0 +1,61 @@
+"""A sheet of samples: what the teacher saw, and what it said of it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+
+import numpy as np
+from PIL import Image
+
+from pld.images import Source
+from pld.store import Store
+from pld.views import apply_view, draw_view, policy_from_json
+
+_PIXELS = 96
+_GUESSES = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One view of one image and the teacher's most probable classes.
+
+    Attributes:
+        picture: a data URL.
+        label: the true class's name.
+        guesses: (class name, probability), most probable first.
+    """
+
+    picture: str
+    label: str
+    guesses: tuple[tuple[str, float], ...]
+
+
+def draw_samples(store: Store, source: Source, num: int, *, seed: int = 0) -> list[Sample]:
+    """Samples of view 0, the least certain ones among a random draw, where a ranking says most."""
+    drawn = np.random.default_rng(seed).permutation(len(source))[: 8 * num]
+    table = store.load_view(0)
+    topk = table[table.rows(source.keys[drawn])]
+    chosen = topk.logprobs[:, 0].argsort()[: 2 * num : 2].tolist()
+    return [_sample(store, source, int(drawn[i]), topk.classes[i].tolist(), topk.logprobs[i].tolist()) for i in chosen]
+
+
+def _sample(store: Store, source: Source, row: int, classes: list[int], logprobs: list[float]) -> Sample:
+    views = store.manifest.identity.views
+    image = source.image(row)
+    policy = policy_from_json({**views.policy, "seed": views.seed})
+    view = draw_view(source.key(row), 0, (image.shape[1], image.shape[2]), policy)
+    guesses = zip(classes[:_GUESSES], logprobs[:_GUESSES], strict=True)
+    names = source.class_names
+    return Sample(
+        picture=_data_url(apply_view(image, view, _PIXELS).permute(1, 2, 0).numpy()),
+        label=names[source.labels[row]] if names else str(source.labels[row]),
+        guesses=tuple((names[c] if names else str(c), float(np.exp(p))) for c, p in guesses),
+    )
+
+
+def _data_url(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

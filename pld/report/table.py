@@ -1,0 +1,68 @@
+"""Runs and their store as rows of a table, for the terminal and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pld.report.runs import Run
+from pld.store import Store
+
+RUN_COLUMNS = ("run", "model", "parameters", "loss", "teacher", "top-1 %", "top-5 %", "seconds")
+
+# Bytes of a float16 in a dense store, to compare with.
+_DENSE_BYTES = 2
+
+
+def run_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """One row of RUN_COLUMNS per run."""
+    return [
+        (
+            run.name,
+            run.config["model"],
+            f"{run.facts['student_parameters']:,}",
+            run.config["loss"],
+            _teacher(run),
+            f"{run.final['top1']:.2f}",
+            f"{run.final['top5']:.2f}",
+            f"{run.final['seconds']:.0f}",
+        )
+        for run in runs
+    ]
+
+
+def store_rows(store: Store) -> list[tuple[str, str]]:
+    """Facts about a store, name and value, from its manifest and commits alone."""
+    teacher, codec, stats = store.manifest.identity.teacher, store.manifest.identity.codec, store.stats
+    mean_error, high_error = store.gradient_error_bound()
+    skipped = f" ({len(store.skipped)} skipped: {', '.join(store.skipped[:3])})" if store.skipped else ""
+    return [
+        ("teacher", f"{teacher.name}{'.' if teacher.tag else ''}{teacher.tag}, {teacher.precision}"),
+        ("samples", f"{store.num_samples:,}{skipped}"),
+        ("views", f"{store.num_views}, top {codec.k} of {teacher.num_classes} classes for each"),
+        ("teacher's top-1", f"{100 * stats.accuracy:.2f} % on these views"),
+        ("tail mass", f"{100 * stats.mean_tail_mass:.3g} % of probability is outside the top {codec.k} and the label"),
+        ("gradient error", f"at most {mean_error:.3g} on average, {high_error:.3g} for 95 % (L1, PLD at T = 1)"),
+        ("size", f"{store.num_bytes:,} bytes, {store.num_bytes / stats.num_rows:.1f} per view"),
+        ("as float16", f"{_DENSE_BYTES * teacher.num_classes} bytes per view, all classes"),
+        ("fingerprint", store.manifest.identity.fingerprint),
+    ]
+
+
+def as_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns: text to the left, numbers to the right."""
+    table = [tuple(columns), *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+    numeric = [all(row[i].replace(",", "").replace(".", "").isdigit() for row in rows) for i in range(len(columns))]
+    columns_of = list(zip(widths, numeric, strict=True))
+
+    def line(row: Sequence[str]) -> str:
+        cells = [c.rjust(w) if right else c.ljust(w) for c, (w, right) in zip(row, columns_of, strict=True)]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join(map(line, table))
+
+
+def _teacher(run: Run) -> str:
+    if run.config["loss"] in ("ce", "ls"):
+        return "none"
+    return "live" if run.config["online_teacher"] else "from the store"

@@ -1,0 +1,94 @@
+"""Stage one as users launch it: several processes, and killed ones."""
+
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pld.store import open_store
+from tests.making import make_dataset
+from tests.processes import environment, python, torchrun, tree_bytes
+
+COMMAND = ("--teacher", "local-dir:teacher", "--views", "12", "-k", "5", "--threads", "1", "--store", "store")
+
+
+@pytest.fixture(scope="module")
+def bench(world, tmp_path_factory):
+    """A dataset of several shards, and the bytes of the store that one undisturbed process makes of it."""
+    folder = tmp_path_factory.mktemp("bench")
+    make_dataset(folder / "data", shard_sizes=(60, 45, 70, 52, 33))
+    shutil.copytree(world / "teacher", folder / "teacher")
+    python("-m", "cache_teacher", "--data", "data", *COMMAND, cwd=folder)
+    return folder, tree_bytes(folder / "store")
+
+
+def fresh(bench, tmp_path):
+    folder, wanted = bench
+    for name in ("data", "teacher"):
+        shutil.copytree(folder / name, tmp_path / name)
+    return wanted
+
+
+def test_two_processes_write_the_same_store(bench, tmp_path):
+    wanted = fresh(bench, tmp_path)
+    done = torchrun(2, ["-m", "cache_teacher", "--data", "data", *COMMAND], cwd=tmp_path)
+    assert tree_bytes(tmp_path / "store") == wanted
+    # Each process says how many of the parts were its own: both had some, and together they had all.
+    shares = re.findall(r"process (\d) of 2: (\d+) parts", done.stdout + done.stderr)
+    assert sorted(rank for rank, _ in shares) == ["0", "1"]
+    assert all(int(parts) for _, parts in shares)
+    assert sum(int(parts) for _, parts in shares) == 5 * 2
+
+
+def test_killed_five_times_and_run_again(bench, tmp_path):
+    wanted = fresh(bench, tmp_path)
+    rng = random.Random(0)
+    argv = [sys.executable, "-m", "cache_teacher", "--data", "data", *COMMAND]
+    killed = 0
+    for _ in range(5):
+        process = subprocess.Popen(
+            argv, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        # Not before it has begun to write; after that, at any moment.
+        deadline = time.monotonic() + 60
+        before = len(list((tmp_path / "store").rglob("*")))
+        while (
+            process.poll() is None
+            and len(list((tmp_path / "store").rglob("*"))) == before
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.15))
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert killed >= 3
+    python("-m", "cache_teacher", "--data", "data", *COMMAND, cwd=tmp_path)
+    assert tree_bytes(tmp_path / "store") == wanted
+    assert open_store(str(tmp_path / "store")).num_views == 12
+
+
+def test_a_full_disk(bench, tmp_path):
+    """A real one: a small tmpfs; where mounting is not allowed, a limit on what a file may hold."""
+    wanted = fresh(bench, tmp_path)
+    (tmp_path / "store").mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "store")], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs needs privileges that this machine does not give")
+    try:
+        failed = python("-m", "cache_teacher", "--data", "data", *COMMAND, cwd=tmp_path, check=False)
+        assert failed.returncode == 2, failed.stderr
+        assert "No space left on device" in failed.stderr
+        assert "Traceback" not in failed.stderr
+        subprocess.run(["mount", "-o", "remount,size=8m", str(tmp_path / "store")], check=True)
+        python("-m", "cache_teacher", "--data", "data", *COMMAND, cwd=tmp_path)
+        assert tree_bytes(tmp_path / "store") == wanted
+    finally:
+        subprocess.run(["umount", str(tmp_path / "store")], check=True)

@@ -1,0 +1,32 @@
+import pytest
+from accelerate.state import AcceleratorState
+
+from cache_teacher.cache import cache
+from cache_teacher.config import CacheConfig
+from tests.making import NUM_CLASSES, make_dataset, make_teacher
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("PLD_CACHE", str(tmp_path_factory.getbasetemp() / "pld-cache"))
+    AcceleratorState._reset_state(True)  # it outlives an Accelerator, and refuses another precision
+
+
+@pytest.fixture(scope="package")
+def world(tmp_path_factory):
+    """A folder with a dataset `data`, a teacher `teacher` and its stores `full` (k = C) and `top5`, 3 views each."""
+    folder = tmp_path_factory.mktemp("world")
+    make_dataset(folder / "data", shard_sizes=(60, 45, 70, 52, 33), num_val=37)
+    make_teacher(folder / "teacher")
+    for name, k in (("full", NUM_CLASSES), ("top5", 5)):
+        cache(
+            CacheConfig(
+                teacher=f"local-dir:{folder / 'teacher'}",
+                data=str(folder / "data"),
+                views=3,
+                k=k,
+                store=str(folder / name),
+                threads=1,
+            )
+        )
+    return folder

@@ -1,0 +1,267 @@
+"""Stage two in this process and in two: what it leaves, and what it refuses."""
+
+import json
+import re
+import shutil
+
+import pytest
+import timm
+import torch
+import yaml
+
+import pld.teachers
+import pld.views
+import train_student.train
+from pld.config import run
+from pld.errors import PLDError
+from pld.images import open_source
+from tests.making import NUM_CLASSES, jpeg, make_dataset, student_settings, write_tar
+from tests.processes import ROOT, python, torchrun
+from train_student.config import TrainConfig
+from train_student.train import main as train_main
+from train_student.train import train
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def as_arguments(settings):
+    return [
+        word
+        for name, value in settings.items()
+        if value is not None
+        for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
+    ]
+
+
+def test_a_run_leaves_everything_about_itself(world, tmp_path, capsys):
+    settings = student_settings(world, tmp_path / "run")
+    train(TrainConfig(**settings))
+    printed = capsys.readouterr().out
+    assert "260 images, 12 classes, 1 process; 4 images of a last partial batch dropped each epoch" in printed
+    assert re.search(r"run: top-1 [\d.]+ %, top-5", printed)
+    lines = metrics(tmp_path / "run")
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert {"loss", "lr", "top1", "top5", "nll", "images_per_second", "wait_share", "seconds"} <= set(lines[0])
+    assert lines[1]["loss"] < lines[0]["loss"]
+    assert TrainConfig(**yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())) == TrainConfig(**settings)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["num_views"] == 3
+    assert len(facts["store_fingerprint"]) == 64
+    model = timm.create_model(f"local-dir:{tmp_path / 'run' / 'model'}", pretrained=True)
+    assert model.num_classes == NUM_CLASSES
+    assert model.pretrained_cfg["input_size"] == (3, 32, 32)
+
+
+def test_the_exported_model_is_the_one_that_was_validated(world, tmp_path):
+    train(TrainConfig(**student_settings(world, tmp_path / "run", epochs=1)))
+    model = timm.create_model(f"local-dir:{tmp_path / 'run' / 'model'}", pretrained=True).eval()
+    config = TrainConfig(**student_settings(world, tmp_path / "run"))
+    source = open_source(config.data, "val")
+    preprocessing = train_student.train.student_preprocessing(config)
+    assert pld.teachers.model_preprocessing(model) == preprocessing
+    hits, nll = 0, 0.0
+    for row in range(len(source)):
+        image = source.image(row)
+        view = pld.views.draw_view("", 0, tuple(image.shape[1:]), pld.views.Fixed(crop_fraction=config.crop_fraction))
+        pixels = pld.views.apply_view(image, view, 32)[None]
+        with torch.no_grad():
+            logits = model(preprocessing.normalize(pixels))
+        hits += int(logits.argmax() == source.labels[row])
+        nll -= float(logits.log_softmax(1)[0, source.labels[row]])
+    last = metrics(tmp_path / "run")[-1]
+    assert last["top1"] == pytest.approx(100 * hits / len(source))
+    assert last["nll"] == pytest.approx(nll / len(source), rel=1e-4)
+
+
+def test_a_run_is_repeatable(world, tmp_path):
+    for name in "ab":
+        train(TrainConfig(**student_settings(world, tmp_path / name)))
+    first, second = (metrics(tmp_path / name)[-1] for name in "ab")
+    assert (first["loss"], first["nll"]) == (second["loss"], second["nll"])
+
+
+def test_stage_two_needs_no_teacher(world, tmp_path, monkeypatch):
+    """The teacher's weights are gone and its module cannot be built."""
+    copy = tmp_path / "world"
+    shutil.copytree(world, copy)
+    shutil.rmtree(copy / "teacher")
+    built = []
+
+    def refuse(*arguments, **_):
+        raise AssertionError(f"a teacher was built: {arguments}")
+
+    create = timm.create_model
+    monkeypatch.setattr(train_student.train, "build_teacher", refuse)
+    monkeypatch.setattr(pld.teachers, "build_teacher", refuse)
+    monkeypatch.setattr(timm, "create_model", lambda name, **kwargs: built.append(name) or create(name, **kwargs))
+    for loss in ("pld", "kd"):
+        train(TrainConfig(**student_settings(copy, tmp_path / loss, loss=loss, epochs=1)))
+        assert metrics(tmp_path / loss)[-1]["epoch"] == 1
+    assert built == ["resnet18", "resnet18"]  # the students
+
+
+@pytest.mark.parametrize("loss", ["ce", "ls", "kd", "dist", "dkd", "listmle", "plistmle", "pld"])
+def test_every_loss_trains(world, tmp_path, loss):
+    train(TrainConfig(**student_settings(world, tmp_path / loss, loss=loss, epochs=1)))
+    assert metrics(tmp_path / loss)[-1]["loss"] > 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 2.0, "loss": "kd"}])
+def test_a_live_teacher_gives_nearly_the_stored_run(world, tmp_path, settings):
+    teacher = f"local-dir:{world / 'teacher'}"
+    train(TrainConfig(**student_settings(world, tmp_path / "stored", epochs=1, **settings)))
+    live = student_settings(world, tmp_path / "live", epochs=1, online_teacher=True, teacher=teacher, **settings)
+    train(TrainConfig(**live))
+    stored, live = (metrics(tmp_path / name)[-1]["loss"] for name in ("stored", "live"))
+    assert stored == pytest.approx(live, rel=2e-3)
+    assert stored != live
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("opt", ["lamb", "adan", "adabelief", "adamw"])
+def test_precisions_and_optimizers(world, tmp_path, precision, opt):
+    train(TrainConfig(**student_settings(world, tmp_path / "r", epochs=1, precision=precision, opt=opt, workers=1)))
+    assert metrics(tmp_path / "r")[-1]["loss"] > 0
+
+
+def test_epochs_go_through_the_stores_views(world, tmp_path, monkeypatch):
+    seen = []
+    original = train_student.train.epoch_items
+
+    def record(*arguments, **settings):
+        seen.append((settings["epoch"], settings["view_index"]))
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(train_student.train, "epoch_items", record)
+    train(TrainConfig(**student_settings(world, tmp_path / "a", epochs=5, eval_every=5)))
+    assert seen == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1)]
+    seen.clear()
+    train(TrainConfig(**student_settings(world, tmp_path / "b", epochs=3, views=2, eval_every=3)))
+    assert seen == [(0, 0), (1, 1), (2, 0)]
+    seen.clear()
+    train(TrainConfig(**student_settings(world, tmp_path / "c", epochs=3, store=None, loss="ce", eval_every=3)))
+    assert seen == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_two_processes_train_as_one(world, tmp_path):
+    """Same batches, so with a model without batch statistics the same weights but for the order of sums."""
+    plain = {"model": "vit_tiny_patch16_224", "model_kwargs": {"img_size": 32, "patch_size": 8, "embed_dim": 24,
+             "depth": 2, "num_heads": 2}, "opt": "sgd", "lr": 0.05}  # fmt: skip
+    train(TrainConfig(**student_settings(world, tmp_path / "one", **plain)))
+    settings = student_settings(world, tmp_path / "two", **plain)
+    torchrun(2, ["-m", "train_student", *as_arguments(settings)], cwd=tmp_path)
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["num_processes"] == 2
+    one, two = (metrics(tmp_path / name)[-1] for name in ("one", "two"))
+    assert two["top1"] == one["top1"]
+    assert two["nll"] == pytest.approx(one["nll"], rel=1e-5)
+    weights = [
+        timm.create_model(f"local-dir:{tmp_path / name / 'model'}", pretrained=True).state_dict()
+        for name in ("one", "two")
+    ]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=1e-5, rtol=0)
+
+
+def test_accelerate_launch_with_nothing_configured(tmp_path):
+    done = python(
+        "-m", "accelerate.commands.accelerate_cli", "launch", ROOT / "train_student.py", cwd=tmp_path, check=False
+    )
+    assert done.returncode
+    output = done.stdout + done.stderr
+    assert len(output.splitlines()) <= 24
+    for line in (
+        "--data and --store not given",
+        "make cache TEACHER=",
+        "accelerate launch train_student.py",
+        "make demo",
+    ):
+        assert line in output
+    assert not list(tmp_path.iterdir())
+
+
+def refused(settings, capsys):
+    assert run(train_main, as_arguments(settings)) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) <= 24
+    return error
+
+
+REFUSED = [
+    ({"data": None, "store": None}, r"--data and --store not given(?s:.*)make cache TEACHER="),
+    ({"store": None}, "--store not given"),
+    ({"data": "nowhere"}, "nowhere: no such file"),
+    ({"store": "nowhere"}, "nowhere.*: there is no store(?s:.*)make"),
+    ({"model": "resnet81"}, "unknown model 'resnet81'; nearest are .*resnet18"),
+    ({"model_kwargs": {"layer": 3}}, "model_kwargs"),
+    ({"loss": "pdl"}, "loss 'pdl'.*pld"),
+    ({"loss": "ce", "temperature": 2.0}, "loss 'ce' has no setting 'temperature'"),
+    ({"opt": "lamp"}, "--opt lamp"),
+    ({"views": 4}, r"holds views 0..2; --views 4 wants 0..3(?s:.*)make cache VIEWS=4"),
+    ({"batch_size": 1000}, "--batch_size 1000: there are 260 images"),
+    ({"online_teacher": True}, "--online-teacher wants --teacher NAME"),
+    ({"store": "TOP5", "loss": "kd"}, "top 5 of 12 classes; this loss needs all(?s:.*)--approximate-teacher"),
+    ({"num_classes": 5}, "the number of classes"),
+    ({"store": None, "loss": "ce", "num_classes": None}, "give --num_classes"),
+    ({"epoch": 3}, "unknown option 'epoch'; nearest are epochs"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), REFUSED, ids=[message[:28] for _, message in REFUSED])
+def test_wrong_input_is_refused_before_anything_is_written(world, tmp_path, capsys, settings, message):
+    settings = {name: str(world / "top5") if value == "TOP5" else value for name, value in settings.items()}
+    error = refused(student_settings(world, tmp_path / "run", **settings), capsys)
+    assert re.search(message, error), error
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_dataset_must_be_the_stores(world, tmp_path, capsys):
+    more = make_dataset(tmp_path / "more", shard_sizes=(60, 45, 70, 52, 34), num_val=5)
+    error = refused(student_settings(world, tmp_path / "run", data=str(more)), capsys)
+    assert "train-0260" in error
+    relabelled = tmp_path / "relabelled"
+    write_tar(relabelled / "train-0000.tar", {f"train-{i:04d}.{ext}": data for i in range(20)
+              for ext, data in (("jpg", jpeg(i)), ("cls", str((i + (i == 7)) % 12).encode()))})  # fmt: skip
+    shutil.copy(more / "val-0000.tar", relabelled)
+    error = refused(student_settings(world, tmp_path / "run", data=str(relabelled)), capsys)
+    assert "1 of 20 labels are not those of" in error
+    assert "sample train-0007 has 8" in error
+    names = tmp_path / "names"
+    shutil.copytree(world / "data", names)
+    (names / "dataset.json").write_text(json.dumps({"class_names": [f"c{i}" for i in range(11)]}))
+    assert "label 11" in refused(student_settings(world, tmp_path / "run", data=str(names)), capsys)
+
+
+def test_a_subset_of_the_store_trains(world, tmp_path):
+    part = str(world / "data" / "train-{0000..0002}.tar")
+    settings = student_settings(world, tmp_path / "run", data=part, val_data=str(world / "data"), epochs=1)
+    train(TrainConfig(**settings))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["num_train"] == 175
+
+
+def test_a_run_is_not_written_over(world, tmp_path, capsys):
+    settings = student_settings(world, tmp_path / "run", epochs=1)
+    train(TrainConfig(**settings))
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert "holds a run already" in refused(settings, capsys)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_undecodable_image_stops_with_its_name(world, tmp_path, workers):
+    """Also from a worker, and without its traceback."""
+    members = {f"x{i}.{ext}": data for i in range(20) for ext, data in (("jpg", jpeg(i)), ("cls", b"1"))}
+    members["x13.jpg"] = members["x13.jpg"][:300]
+    write_tar(tmp_path / "data" / "train-0000.tar", members)
+    shutil.copy(world / "data" / "val-0000.tar", tmp_path / "data")
+    settings = student_settings(tmp_path, tmp_path / "run", store=None, loss="ce", batch_size=4, workers=workers)
+    with pytest.raises(PLDError) as caught:
+        train(TrainConfig(**settings))
+    assert re.fullmatch(r".*train-0000.tar: sample x13: cannot be decoded: .*", str(caught.value))
+
+
+def test_a_diverging_run_stops(world, tmp_path):
+    settings = student_settings(world, tmp_path / "run", opt="sgd", lr=1e30)
+    with pytest.raises(PLDError, match="the loss is"):
+        train(TrainConfig(**settings))
