@@ -1,0 +1,35 @@
+"""A bound on what a truncated, rounded teacher does to PLD's gradient."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pld.losses.checks import Tail, check_settings
+from pld.losses.teacher import at_temperature, ranking
+from pld.signals import TopK
+
+
+def gradient_error_bound(topk: TopK, temperature: float = 1.0, tail: Tail = "drop") -> Float[Tensor, "B"]:
+    """An upper bound of the L1 distance between PLD's gradient from this TopK and from its dense teacher, per sample.
+
+    The gradient is that of one sample's loss with respect to the student's logits, for any student. With q the
+    teacher's mass outside S (the top-k and the label) at the temperature and d the logprob_error, the bound is
+    2 q + 4 tanh(d / 2T), or 4 q + 4 tanh(d / 2T) for tail="uniform". docs/gradient_error_bound.md proves it.
+
+    Args:
+        topk: the teacher's signal.
+        temperature: the loss's, above 0.
+        tail: the loss's.
+
+    Raises:
+        SignalError: the TopK does not hold the temperature.
+        ConfigError: a setting has a value that is not one of its own.
+    """
+    check_settings("gradient_error_bound", temperature=temperature, tail=tail)
+    weights = torch.softmax(at_temperature(ranking(topk).log_prob, topk.tail_at(temperature), temperature), dim=1)
+    per_mass = 2 if tail == "drop" else 4
+    return per_mass * weights[:, -1] + 4 * math.tanh(topk.logprob_error / (2 * temperature))

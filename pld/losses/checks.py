@@ -1,0 +1,140 @@
+"""What every loss asks of its arguments; each error names the argument, what was found and what was wanted.
+
+Checks that must look at values run where looking is free: on the CPU, outside `torch.compile`. On an accelerator they
+would make the host wait for the device at every step; there a label out of range is the device's own index error, and
+a non-finite logit gives a non-finite loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pld.errors import ConfigError, SignalError
+from pld.signals import TopK
+
+Reduction = Literal["mean", "none"]
+Tail = Literal["drop", "uniform"]
+
+
+def _number(wanted: Callable[[float], bool]) -> Callable[[Any], bool]:
+    """A predicate for a finite number, which a bool is not, that `wanted` holds for."""
+    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) and wanted(v)
+
+
+_UNIT = ("a number from 0 to 1", _number(lambda v: 0 <= v <= 1))
+_NOT_NEGATIVE = ("a number of 0 or more", _number(lambda v: v >= 0))
+_POSITIVE = ("a number above 0", _number(lambda v: v > 0))
+_FLAG = ("true or false", lambda v: isinstance(v, bool))
+
+# What each setting may be, by name; "loss.name" where one loss asks for more than the others.
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "temperature": _POSITIVE,
+    "alpha": _NOT_NEGATIVE,
+    "kd_loss.alpha": _UNIT,
+    "beta": _NOT_NEGATIVE,
+    "gamma": _NOT_NEGATIVE,
+    "label_smoothing": _UNIT,
+    "global_batch": _FLAG,
+    "approximate": _FLAG,
+    "tail": ('"drop" or "uniform"', lambda v: v in ("drop", "uniform")),
+    "reduction": ('"mean" or "none"', lambda v: v in ("mean", "none")),
+}
+
+
+def check_settings(loss: str, **settings: object) -> None:
+    """Raise ConfigError for a setting whose value the loss does not take."""
+    for name, value in settings.items():
+        wanted, holds = _RULES.get(f"{loss}.{name}") or _RULES[name]
+        if not holds(value):
+            raise ConfigError(f"{loss}: {name} = {value!r}, wanted {wanted}")
+
+
+def values_are_free(tensor: Tensor) -> bool:
+    """Whether looking at the tensor's values costs no wait for a device and no graph break."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def check_finite(name: str, logits: Tensor) -> None:
+    """Raise SignalError where a logit is inf or nan."""
+    # One sum is far cheaper than a mask of the whole matrix; it can overflow, so only the mask decides.
+    if values_are_free(logits) and not math.isfinite(float(logits.detach().sum())):
+        bad = int((~torch.isfinite(logits)).sum())
+        if bad:
+            raise SignalError(f"{name} of shape {list(logits.shape)}: found {bad} inf or nan, wanted finite values")
+
+
+def check_student(student_logits: Tensor) -> None:
+    """Raise SignalError unless the student's logits are floating, [B, C] with B and C at least 1, and finite."""
+    if student_logits.ndim != 2 or not student_logits.is_floating_point() or 0 in student_logits.shape:
+        raise SignalError(
+            f"student_logits: found {student_logits.dtype} of shape {list(student_logits.shape)}, "
+            "wanted floating point of shape [B, C] with at least one sample"
+        )
+    check_finite("student_logits", student_logits)
+
+
+def check_vector(name: str, vector: Tensor, student_logits: Tensor) -> None:
+    """Raise SignalError unless there is one value per row of the student's logits."""
+    if vector.shape != student_logits.shape[:1]:
+        raise SignalError(
+            f"{name}: found shape {list(vector.shape)}, wanted [{student_logits.shape[0]}] for student_logits of "
+            f"shape {list(student_logits.shape)}"
+        )
+
+
+def check_labels(labels: Tensor, student_logits: Tensor) -> None:
+    """Raise SignalError unless labels are int64 [B] in 0..C-1."""
+    check_vector("labels", labels, student_logits)
+    if labels.dtype != torch.int64:
+        raise SignalError(f"labels: found {labels.dtype}, wanted int64 class indices")
+    _check_range("labels", labels, student_logits.shape[1], lowest=0)
+
+
+def check_order(order: Tensor, weight: Tensor, student_logits: Tensor) -> None:
+    """Raise SignalError unless order is int64 [B, R] of classes, or -1 after the first, with a weight for each."""
+    rows, num_classes = student_logits.shape
+    if order.dtype != torch.int64 or order.ndim != 2 or order.shape[0] != rows or order.shape[1] == 0:
+        raise SignalError(f"order: found {order.dtype} of shape {list(order.shape)}, wanted int64 of shape [{rows}, R]")
+    if weight.shape != order.shape:
+        raise SignalError(f"weight: found shape {list(weight.shape)}, wanted {list(order.shape)}, that of order")
+    _check_range("order", order, num_classes, lowest=-1)
+    _check_range("order's first column", order[:, 0], num_classes, lowest=0)
+
+
+def check_teacher(teacher: TopK | Tensor, labels: Tensor, student_logits: Tensor) -> None:
+    """Raise SignalError unless the teacher's signal belongs to these samples, labels and classes."""
+    rows, num_classes = student_logits.shape
+    if isinstance(teacher, Tensor):
+        if teacher.shape != student_logits.shape or not teacher.is_floating_point():
+            raise SignalError(
+                f"teacher: found {teacher.dtype} of shape {list(teacher.shape)}, wanted floating point of shape "
+                f"{list(student_logits.shape)}, that of student_logits"
+            )
+        check_finite("teacher", teacher)
+        return
+    if teacher.classes.shape[0] != rows or teacher.k > num_classes:
+        raise SignalError(
+            f"teacher: found classes of shape {list(teacher.classes.shape)}, wanted [{rows}, k] with k at most "
+            f"{num_classes} for student_logits of shape {list(student_logits.shape)}"
+        )
+    _check_range("teacher.classes", teacher.classes, num_classes, lowest=0)
+    # The same tensor needs no look: loops that pass `topk.labels` never wait for the device here.
+    if labels is not teacher.labels and not torch.compiler.is_compiling() and not torch.equal(labels, teacher.labels):
+        different = int((labels != teacher.labels).sum())
+        raise SignalError(
+            f"labels: {different} of {rows} differ from teacher.labels; a TopK serves the samples and labels it was "
+            "made for"
+        )
+
+
+def _check_range(name: str, classes: Tensor, num_classes: int, *, lowest: int) -> None:
+    """Raise SignalError unless every value is in lowest..num_classes-1."""
+    if values_are_free(classes):
+        low, high = (int(bound) for bound in torch.aminmax(classes))
+        if low < lowest or high >= num_classes:
+            raise SignalError(f"{name}: found {low}..{high}, wanted {lowest}..{num_classes - 1}")

@@ -1,0 +1,169 @@
+"""Losses by the names recipes use."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pld.errors import ConfigError
+from pld.losses.checks import Reduction, check_settings
+from pld.losses.dist import dist_loss
+from pld.losses.distances import cross_entropy_loss, dkd_loss, kd_loss
+from pld.losses.ranking import listmle_loss, pld_loss, plistmle_loss
+from pld.losses.requirements import why_all_classes
+from pld.losses.standardize import standardize_logits
+from pld.losses.teacher import dense_logprobs
+from pld.signals import TopK
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Method:
+    """A loss function, and the settings its recipe name stands for."""
+
+    function: Callable[..., Tensor]
+    needs_teacher: bool = True
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_METHODS = {
+    "ce": _Method(function=cross_entropy_loss, needs_teacher=False),
+    "ls": _Method(function=cross_entropy_loss, needs_teacher=False, defaults={"label_smoothing": 0.1}),
+    "kd": _Method(function=kd_loss),
+    "dist": _Method(function=dist_loss),
+    "dkd": _Method(function=dkd_loss),
+    "listmle": _Method(function=listmle_loss),
+    "plistmle": _Method(function=plistmle_loss),
+    "pld": _Method(function=pld_loss),
+}
+_STANDARDIZE = ("none", "both", "teacher")
+_PER_CALL = ("weight", "reduction")
+
+
+def loss_names() -> tuple[str, ...]:
+    """The names `build_loss` knows."""
+    return tuple(_METHODS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RequiredSignal:
+    """What a method asks of a store or a live teacher.
+
+    Attributes:
+        needs_teacher: False for methods that learn from labels alone; the rest is then empty.
+        all_classes: why k must be C, or None where any k will do; `approximate` permits a smaller k all the same.
+        temperatures: those at which the tail's mass must be held where k < C.
+    """
+
+    needs_teacher: bool
+    all_classes: str | None = None
+    temperatures: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NamedLoss:
+    """A loss with its settings, called the same way whatever its name.
+
+    Attributes:
+        name: the recipe's name for it.
+        settings: every setting of the loss function, defaults included.
+        standardize: whose logits are standardised first: "none", "both" sides' or the "teacher"'s alone.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    standardize: str
+
+    def __call__(
+        self,
+        student_logits: Float[Tensor, "B C"],
+        teacher: TopK | Float[Tensor, "B C"] | None,
+        labels: Int[Tensor, "B"],
+        *,
+        weight: Float[Tensor, "B"] | None = None,
+        reduction: Reduction = "mean",
+    ) -> Float[Tensor, "*reduced"]:
+        """The loss; `teacher` is ignored, and may be None, where the method needs none.
+
+        Raises:
+            ConfigError: the method needs a teacher and got None.
+            SignalError: as the loss function.
+        """
+        method = _METHODS[self.name]
+        if self.standardize == "both":
+            student_logits = standardize_logits(student_logits)
+        if not method.needs_teacher:
+            return method.function(student_logits, labels, **self.settings, weight=weight, reduction=reduction)
+        if teacher is None:
+            raise ConfigError(f"{self.name}: found no teacher, wanted a TopK or dense logits")
+        if self.standardize != "none":
+            if isinstance(teacher, TopK):
+                approximate = self.settings.get("approximate", False)
+                teacher = dense_logprobs(teacher, student_logits.shape[1], approximate=approximate)
+            teacher = standardize_logits(teacher)
+        return method.function(student_logits, teacher, labels, **self.settings, weight=weight, reduction=reduction)
+
+    @property
+    def required_signal(self) -> RequiredSignal:
+        """What this loss asks of a store or a live teacher."""
+        method = _METHODS[self.name]
+        if not method.needs_teacher:
+            return RequiredSignal(needs_teacher=False)
+        temperature = self.settings.get("temperature")
+        reason = why_all_classes(method.function.__name__, temperature)
+        if self.standardize != "none":
+            # From a truncated teacher the dense vector is made at T = 1, and tempered after.
+            reason, temperature = "logits are standardised over all classes", 1.0
+        return RequiredSignal(
+            needs_teacher=True,
+            all_classes=reason,
+            temperatures=() if temperature is None else (float(temperature),),
+        )
+
+
+def build_loss(name: str, *, standardize: str = "none", approximate: bool = False, **settings: Any) -> NamedLoss:
+    """A loss by its recipe name.
+
+    Args:
+        name: one of `loss_names()`.
+        standardize: "none", "both" or "teacher": whose logits to standardise first.
+        approximate: permit what a truncated TopK cannot support; no effect on losses that any TopK supports.
+        settings: keyword arguments of the loss function, but for weight and reduction, which are given per call.
+
+    Raises:
+        ConfigError: an unknown name or setting (the nearest ones are offered), or a value that a setting cannot have.
+    """
+    if name not in _METHODS:
+        raise ConfigError(f"loss {name!r}: {_nearest(name, _METHODS)}")
+    method = _METHODS[name]
+    known = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(method.function).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _PER_CALL
+    }
+    for setting in settings:
+        if setting not in known:
+            raise ConfigError(f"loss {name!r} has no setting {setting!r}: {_nearest(setting, known)}")
+    if standardize not in _STANDARDIZE or (standardize == "teacher" and not method.needs_teacher):
+        raise ConfigError(f"loss {name!r}: standardize = {standardize!r}, wanted one of {', '.join(_STANDARDIZE)}")
+    settings = {**known, **method.defaults, **settings}
+    if "approximate" in known:
+        settings["approximate"] = approximate
+    check_settings(method.function.__name__, **settings)
+    return NamedLoss(name=name, settings=settings, standardize=standardize)
+
+
+def required_signal(name: str, **settings: Any) -> RequiredSignal:
+    """What the loss that `build_loss` makes of the same arguments asks of a store or a live teacher."""
+    return build_loss(name, **settings).required_signal
+
+
+def _nearest(word: str, known: Mapping[str, Any]) -> str:
+    """The known words nearest to an unknown one, or all of them."""
+    near = difflib.get_close_matches(word, known, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"

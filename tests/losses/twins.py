@@ -1,0 +1,108 @@
+"""The losses again, slowly: float64, one sample and one class at a time, straight from the formulas.
+
+Each takes one sample's student and teacher logits over all C classes and its label, and returns a float64 scalar that
+autograd can differentiate. Nothing here shares code with `pld.losses`.
+"""
+
+import torch
+
+
+def order_of(teacher, label):
+    """The label, then the classes by falling teacher logit, the lower class first among equals."""
+    rest = [c for c in range(len(teacher)) if c != label]
+    return [label, *sorted(rest, key=lambda c: (-float(teacher[c]), c))]
+
+
+def plackett_luce(student, order, weights):
+    """Terms for the classes in `order`; the others stay in every denominator."""
+    placed = torch.zeros(len(student), dtype=torch.bool)
+    total = student.new_zeros(())
+    for c, weight in zip(order, weights, strict=True):
+        total = total + weight * (student[~placed].logsumexp(0) - student[c])
+        placed[c] = True
+    return total
+
+
+def kept(teacher, label, k):
+    """The k most probable classes and the label, in the order of the loss."""
+    top = sorted(range(len(teacher)), key=lambda c: (-float(teacher[c]), c))[:k]
+    return [c for c in order_of(teacher, label) if c in {*top, label}]
+
+
+def pld(student, teacher, label, k, temperature=1.0, tail="drop"):
+    q = (teacher.log_softmax(0) / temperature).softmax(0)
+    order = kept(teacher, label, k)
+    loss = plackett_luce(student, order, [float(q[c]) for c in order])
+    rest = [c for c in range(len(teacher)) if c not in set(order)]
+    if tail == "uniform" and rest:
+        loss = loss + float(q[rest].sum()) * (student[rest].logsumexp(0) - student[rest].mean())
+    return loss
+
+
+def listmle(student, teacher, label, k):
+    order = kept(teacher, label, k)
+    return plackett_luce(student, order, [1 / len(student)] * len(order))
+
+
+def plistmle(student, teacher, label, k):
+    num = len(student)
+    weights = [2 ** (num - r) - 1 for r in range(1, num + 1)]  # whole numbers, of any size
+    order = kept(teacher, label, k)
+    total = sum(weights)
+    return plackett_luce(student, order, [w / total if total else 0.0 for w in weights[: len(order)]])
+
+
+def cross_entropy(student, label, smoothing=0.0):
+    logp = student.log_softmax(0)
+    return -(1 - smoothing) * logp[label] - smoothing * logp.mean()
+
+
+def lumped(logits, classes, num):
+    """Logits of some classes, and the rest as one class."""
+    rest = [c for c in range(num) if c not in set(classes)]
+    return torch.cat([logits[classes], logits[rest].logsumexp(0)[None]]) if rest else logits[classes]
+
+
+def kl(student, teacher):
+    p = teacher.log_softmax(0)
+    return (p.exp() * (p - student.log_softmax(0))).sum()
+
+
+def kd(student, teacher, label, k, alpha=0.1, temperature=2.0):
+    classes = kept(teacher, label, k)
+    both = (lumped(x / temperature, classes, len(x)) for x in (student, teacher))
+    return alpha * cross_entropy(student, label) + (1 - alpha) * temperature**2 * kl(*both)
+
+
+def dkd(student, teacher, label, k, alpha=1.0, beta=8.0, temperature=4.0):
+    def pair(x):
+        others = torch.cat([x[:label], x[label + 1 :]])
+        return torch.stack([x[label], others.logsumexp(0)])
+
+    classes = kept(teacher, label, k)
+    s, t = student / temperature, teacher / temperature
+    tckd = kl(pair(s), pair(t))
+    nckd = kl(lumped(s, classes, len(s))[1:], lumped(t, classes, len(t))[1:])
+    return cross_entropy(student, label) + temperature**2 * (alpha * tckd + beta * nckd)
+
+
+def dist(students, teachers, labels, k, alpha=1.0, beta=2.0, gamma=2.0, temperature=1.0):
+    """Over a whole batch, because the columns are: [B, C] each; the mean over the batch."""
+
+    def pearson(a, b):
+        a, b = a - a.mean(), b - b.mean()
+        return (a * b).sum() / (a.norm() * b.norm() + 1e-8)
+
+    p = torch.stack([(s / temperature).softmax(0) for s in students])
+    rows = []
+    for teacher, label in zip(teachers, labels.tolist(), strict=True):
+        q = (teacher / temperature).softmax(0).clone()
+        rest = [c for c in range(len(teacher)) if c not in set(kept(teacher, label, k))]
+        if rest:
+            q[rest] = q[rest].mean()
+        rows.append(q)
+    q = torch.stack(rows)
+    ce = torch.stack([cross_entropy(s, y) for s, y in zip(students, labels.tolist(), strict=True)]).mean()
+    inter = torch.stack([pearson(a, b) for a, b in zip(p, q, strict=True)]).mean()
+    intra = torch.stack([pearson(a, b) for a, b in zip(p.T, q.T, strict=True)]).mean()
+    return alpha * ce + temperature**2 * (beta * (1 - inter) + gamma * (1 - intra))
