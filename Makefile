@@ -28,11 +28,11 @@ $(READY): pyproject.toml
 
 demo: $(READY)  ## train a teacher on glyphs, cache it, distil it into students, write runs/demo/index.html
 	rm -rf $(DEMO)
-	$(BIN)/accelerate launch --quiet train_student.py --config demo_teacher --run $(DEMO)/teacher
+	$(BIN)/accelerate launch --quiet train_student.py --config demo_teacher --output $(DEMO)/teacher
 	$(BIN)/cache-teacher --teacher local-dir:$(DEMO)/teacher/model --data glyphs --views 8 --k 94 --store $(DEMO)/store
-	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss ce --run $(DEMO)/ce
-	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss kd --run $(DEMO)/kd
-	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss pld --run $(DEMO)/pld
+	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss ce --output $(DEMO)/ce
+	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss kd --output $(DEMO)/kd
+	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss pld --output $(DEMO)/pld
 	$(BIN)/pld report $(DEMO)/teacher $(DEMO)/ce $(DEMO)/kd $(DEMO)/pld --store $(DEMO)/store --out $(DEMO)/index.html
 
 test: $(READY)  ## format, lint, types, layers and tests: what CI runs

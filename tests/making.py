@@ -84,6 +84,6 @@ def student_settings(world: Path, run: Path, **settings: object) -> dict[str, ob
         "warmup_epochs": 0,
         "workers": 0,
         "streams": 4,
-        "run": str(run),
+        "output": str(run),
     }
     return {**base, **settings}

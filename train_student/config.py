@@ -62,7 +62,7 @@ class TrainConfig:
         workers: loader processes for each training process
         streams: interleaved streams of shards; a multiple of the number of processes
         seed: of the order and the student's initial weights
-        run: the folder to write: configuration, metrics, model
+        output: the folder to write: configuration, metrics, model
     """
 
     data: str = ""
@@ -107,7 +107,7 @@ class TrainConfig:
     workers: int = 2
     streams: int = 64
     seed: int = 0
-    run: str = "runs/student"
+    output: str = "runs/student"
 
     def __post_init__(self) -> None:
         needs_teacher = self.loss_function.required_signal.needs_teacher

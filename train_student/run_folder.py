@@ -30,15 +30,15 @@ class RunFolder:
             config: written as YAML that `--config` reads again.
             facts: plain JSON to keep beside the provenance, such as the store's fingerprint.
         """
-        path = Path(config.run)
+        path = Path(config.output)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"{path}: holds a run already; name another folder with --run, or remove it")
+            raise ConfigError(f"{path}: holds a run already; name another folder with --output, or remove it")
         try:
             path.mkdir(parents=True, exist_ok=True)
             (path / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False))
             (path / "run.json").write_text(json.dumps({**facts, "provenance": provenance()}, indent=2) + "\n")
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error.strerror}; name another with --run") from error
+            raise ConfigError(f"{path}: cannot be written: {error.strerror}; name another with --output") from error
         return cls(path)
 
     def log(self, **values: Any) -> None:

@@ -61,7 +61,7 @@ def train(config: TrainConfig) -> None:
     batches = load(dataset, _all_items(config, data, accelerator), workers=config.workers)
     start = time.monotonic()
     total = config.epochs * steps_per_epoch * config.batch_size
-    with contextlib.closing(batches), progress(total, config.run, show=accelerator.is_main_process) as bar:
+    with contextlib.closing(batches), progress(total, config.output, show=accelerator.is_main_process) as bar:
         for epoch in range(config.epochs):
             meter = _Meter(accelerator.device)
             for step in range(steps_per_epoch):
@@ -79,7 +79,7 @@ def train(config: TrainConfig) -> None:
                 bar.update(config.batch_size)
             figures = meter.figures(steps_per_epoch, config.batch_size)
             if not math.isfinite(figures["loss"]):
-                raise PLDError(f"{config.run}: the loss is {figures['loss']} in epoch {epoch + 1}; try a lower --lr")
+                raise PLDError(f"{config.output}: the loss is {figures['loss']} in epoch {epoch + 1}; try a lower --lr")
             if (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs:
                 figures |= evaluate(
                     accelerator,
@@ -95,7 +95,7 @@ def train(config: TrainConfig) -> None:
                 export(accelerator.unwrap_model(model), preprocessing, data.val.class_names, folder.path / "model")
                 bar.set_postfix({name: f"{figures[name]:.4g}" for name in ("loss", "top1") if name in figures})
     if folder:
-        print(f"{config.run}: top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %, {seconds:.0f} s")
+        print(f"{config.output}: top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %, {seconds:.0f} s")
     accelerator.end_training()
 
 
@@ -188,5 +188,5 @@ def _start_run(config: TrainConfig, data: TrainingData, student: nn.Module, worl
         notes.append(f"{data.num_skipped} images left out: {Path(str(config.store)).name} could not decode them")
     if dropped:
         notes.append(f"{dropped} images of a last partial batch dropped each epoch")
-    print(f"{config.run}: {config.model}, {config.loss}: {'; '.join(notes)}", flush=True)
+    print(f"{config.output}: {config.model}, {config.loss}: {'; '.join(notes)}", flush=True)
     return folder

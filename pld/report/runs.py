@@ -47,7 +47,7 @@ def read_run(path: Path) -> Run:
         facts = json.loads((path / "run.json").read_text())
         epochs = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: not a run's folder: {error}; train_student.py --run writes one") from error
+        raise DataError(f"{path}: not a run's folder: {error}; train_student.py --output writes one") from error
     if not any("top1" in epoch for epoch in epochs):
         raise DataError(f"{path}: no validation in it yet; wait for the run's first one")
     return Run(path=path, config=config, facts=facts, epochs=epochs)

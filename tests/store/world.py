@@ -1,0 +1,107 @@
+"""A small dataset with a teacher's logits, and helpers to store it: what the store's tests share."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pld.signals import TopK
+from pld.store import (
+    CodecIdentity,
+    DatasetIdentity,
+    Identity,
+    PartId,
+    Shard,
+    StoreWriter,
+    TeacherIdentity,
+    ViewIdentity,
+    dataset_digest,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class World:
+    """Shards of samples; the logits of (shard, view) are a pure function of the seed."""
+
+    sizes: tuple[int, ...] = (5, 9, 3)
+    num_classes: int = 20
+    k: int = 4
+    seed: int = 0
+    spread: float = 3.0
+
+    @property
+    def shards(self) -> list[Shard]:
+        return [Shard(name=f"train-{index:04d}", num_samples=size) for index, size in enumerate(self.sizes)]
+
+    @property
+    def keys(self) -> np.ndarray:
+        return np.array([f"n{index:05d}_é".encode() for index in range(sum(self.sizes))])
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.random.default_rng(self.seed).integers(0, self.num_classes, sum(self.sizes))
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(
+            teacher=TeacherIdentity(
+                name="resnet50",
+                tag="a1_in1k",
+                weights_sha256=hashlib.sha256(b"weights").hexdigest(),
+                num_classes=self.num_classes,
+                input_size=(224, 224),
+                mean=(0.485, 0.456, 0.406),
+                std=(0.229, 0.224, 0.225),
+                interpolation="bicubic",
+                precision="fp32",
+            ),
+            views=ViewIdentity(policy={"name": "random_resized_crop", "scale": (0.08, 1)}, seed=7, drawing_version=1),
+            dataset=DatasetIdentity(
+                digest=dataset_digest(self.keys, self.labels), num_samples=sum(self.sizes), class_names=None
+            ),
+            codec=CodecIdentity(k=self.k),
+        )
+
+    def rows(self, shard: str) -> slice:
+        """The shard's rows in the world's keys and labels."""
+        index = int(shard.rpartition("-")[2])
+        return slice(sum(self.sizes[:index]), sum(self.sizes[: index + 1]))
+
+    def logits(self, shard: str, view: int) -> torch.Tensor:
+        """float32 [N, C]."""
+        generator = np.random.default_rng([self.seed, view, *shard.encode()])
+        rows = self.rows(shard)
+        scale = self.spread * generator.uniform(0.2, 2, (rows.stop - rows.start, 1))
+        return torch.from_numpy(generator.normal(size=(rows.stop - rows.start, self.num_classes)) * scale).float()
+
+    def signal(self, shard: str, view: int, k: int | None = None) -> TopK:
+        """What the store should hold of one shard's view."""
+        labels = torch.from_numpy(self.labels[self.rows(shard)])
+        return TopK.from_logits(self.logits(shard, view), labels, k or self.k, self.identity.codec.temperatures)
+
+    def open_writer(self, url: str | Path) -> StoreWriter:
+        return StoreWriter.open(str(url), self.identity, self.shards, {"made_by": "tests"})
+
+    def write_part(self, writer: StoreWriter, part: PartId):
+        rows = self.rows(part.shard)
+        views = [self.signal(part.shard, view) for view in part.views]
+        return writer.write_part(part, self.keys[rows], self.labels[rows], views)
+
+    def write(self, url: str | Path, num_views: int, block_views: int = 10) -> StoreWriter:
+        """A finished store."""
+        writer = self.open_writer(url)
+        for part in writer.missing_parts(num_views, block_views):
+            self.write_part(writer, part)
+        writer.seal()
+        return writer
+
+
+def tree(root: str | Path) -> dict[str, bytes]:
+    """All files of a folder, hidden ones too."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(Path(root).rglob("*")) if path.is_file()
+    }
