@@ -73,3 +73,20 @@ def test_four_writers_at_once_killed_and_resumed(tmp_path):
 def test_two_writers_at_once_undisturbed(tmp_path):
     crash_and_finish(tmp_path / "two", rounds=0, writers=2)
     assert tree(tmp_path / "two") == undisturbed(tmp_path / "undisturbed")
+
+
+def test_what_a_killed_writer_with_other_bits_left_goes_when_the_block_is_complete(tmp_path):
+    world = World()
+    writer = world.open_writer(tmp_path)
+    parts = writer.missing_parts(1)
+    orphans = [tmp_path / "parts/v000-000" / name for name in (f"train-0000-{'0' * 16}.zarr.zip", f".x.{'0' * 32}.tmp")]
+    for part in parts:
+        assert all(orphan.exists() for orphan in orphans) == (part != parts[0])
+        world.write_part(writer, part)
+        [orphan.touch() for orphan in orphans]
+        if part != parts[-1]:
+            writer.seal()
+    writer.seal()
+    assert not any(orphan.exists() for orphan in orphans)
+    world.write(tmp_path.parent / "undisturbed", 1)
+    assert tree(tmp_path) == tree(tmp_path.parent / "undisturbed")

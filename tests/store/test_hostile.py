@@ -116,6 +116,17 @@ def test_a_commit_that_lies_is_refused(hostile, field, value, complaint):
         path.write_bytes(genuine)
 
 
+@pytest.mark.parametrize("change", [{"num_samples": 8, "skipped": ["z"]}, {"samples_sha256": "0" * 64}])
+def test_a_block_with_other_rows_than_the_first_is_refused(tmp_path, change):
+    World().write(tmp_path, 2, block_views=1)
+    path = tmp_path / "commits/v001-001/train-0001.json"
+    path.write_bytes(dump_document(load_document(path.read_bytes(), "commit") | change))
+    store = open_store(str(tmp_path))
+    store.load_view(0)
+    with pytest.raises(CorruptStoreError, match="other samples than in the store's first block"):
+        store.load_view(1)
+
+
 def test_chunks_spread_over_a_huge_range_are_not_fetched(hostile):
     root, commit = hostile
     path = root / "commits/v000-000/train-0001.json"

@@ -1,0 +1,37 @@
+"""Stores of teachers' top-k logits: see FORMAT.md for the bytes."""
+
+from pld.store.commit import Commit
+from pld.store.identity import (
+    CodecIdentity,
+    DatasetIdentity,
+    Identity,
+    TeacherIdentity,
+    ViewIdentity,
+    dataset_digest,
+)
+from pld.store.manifest import Manifest, Shard
+from pld.store.plan import Block, PartId, plan_parts
+from pld.store.reader import Store, open_store
+from pld.store.stats import PartStats
+from pld.store.table import LogitTable
+from pld.store.writer import StoreWriter
+
+__all__ = [
+    "Block",
+    "CodecIdentity",
+    "Commit",
+    "DatasetIdentity",
+    "Identity",
+    "LogitTable",
+    "Manifest",
+    "PartId",
+    "PartStats",
+    "Shard",
+    "Store",
+    "StoreWriter",
+    "TeacherIdentity",
+    "ViewIdentity",
+    "dataset_digest",
+    "open_store",
+    "plan_parts",
+]

@@ -1,0 +1,62 @@
+"""Canonical JSON that carries its own digest: how store.json, blocks, commits and seals are written and read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+from pld.errors import CorruptStoreError
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one way to write a JSON value: sorted keys, no spaces, UTF-8, no nan or infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256_hex(data: bytes | memoryview) -> str:
+    """sha256 as 64 lower-case hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def shown(value: Any) -> str:
+    """A value for a message: short, however large or deep it is."""
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = 100
+    return brief.repr(value)
+
+
+def dump_document(content: Mapping[str, Any]) -> bytes:
+    """`content` as canonical JSON with one more field, `digest`: the sha256 of the canonical JSON without it."""
+    return canonical_json({**content, "digest": sha256_hex(canonical_json(content))}) + b"\n"
+
+
+def load_document(data: bytes, where: str) -> dict[str, Any]:
+    """The content that `dump_document` wrote, without its digest.
+
+    Args:
+        data: the file's bytes, from anyone.
+        where: the file's place, for messages.
+
+    Raises:
+        CorruptStoreError: a single byte differs from what was written.
+    """
+    try:
+        document: Any = json.loads(data)
+        # Rewriting must give the same bytes: equal values in other spellings (spaces, 1e1 for 10) are changes too.
+        genuine = isinstance(document, dict) and canonical_json(document) + b"\n" == data
+    except (ValueError, RecursionError) as error:
+        raise CorruptStoreError(f"{where}: found {_reason(error)}, wanted a JSON document of a pld store") from None
+    if not genuine:
+        raise CorruptStoreError(f"{where}: found JSON that is not in canonical form: its bytes were changed")
+    content = {name: value for name, value in document.items() if name != "digest"}
+    told, true = document.get("digest"), sha256_hex(canonical_json(content))
+    if told != true:
+        raise CorruptStoreError(f"{where}: its content has the digest {true}, it says {shown(told)}: it was changed")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    return "endless nesting" if isinstance(error, RecursionError) else "bytes that are not JSON"

@@ -1,0 +1,212 @@
+"""What a store's numbers depend on. Two stores of one identity are interchangeable; its digest is the fingerprint."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from pld.errors import ConfigError
+from pld.store.canonical import canonical_json, sha256_hex
+from pld.store.fields import SHA256, Fields
+
+FORMAT_VERSION = 1
+DEFAULT_TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
+MAX_CLASSES = 2**20
+MAX_SAMPLES = 2**40
+_PRECISIONS = re.compile("fp32|bf16|fp16")
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherIdentity:
+    """The teacher and how pixels are fed to it.
+
+    Attributes:
+        name: architecture, in timm's words.
+        tag: the weights' tag, "" where they have none.
+        weights_sha256: sha256 of the weights, 64 hexadecimal digits.
+        num_classes: C.
+        input_size: (height, width) in pixels.
+        mean, std: per channel, of pixels scaled to 0..1.
+        interpolation: of the resize, e.g. "bicubic".
+        precision: what the forward pass ran in.
+    """
+
+    name: str
+    tag: str
+    weights_sha256: str
+    num_classes: int
+    input_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    precision: Precision
+
+    def __post_init__(self) -> None:
+        _make_floats(self, "mean", "std")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewIdentity:
+    """How views are drawn: the policy's name and parameters (JSON, opaque here), its seed, the drawing's version."""
+
+    policy: Mapping[str, Any]
+    seed: int
+    drawing_version: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetIdentity:
+    """The samples: `dataset_digest` of all keys and labels, their count, and the label space where it is known."""
+
+    digest: str
+    num_samples: int
+    class_names: tuple[str, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CodecIdentity:
+    """What is kept of the logits: k classes, log-probabilities on a grid (nats), tails at these temperatures.
+
+    Raises:
+        ConfigError: the grid is not a power of two in 1/256..1/8, or the temperatures do not rise from at least 1/8
+            to at most 8 with 1 among them. Inside these limits FORMAT.md's proof of the rounding bound holds.
+    """
+
+    k: int
+    grid: float = 1 / 64
+    temperatures: tuple[float, ...] = DEFAULT_TEMPERATURES
+
+    def __post_init__(self) -> None:
+        _make_floats(self, "temperatures")
+        if self.grid not in {2.0**-power for power in range(3, 9)}:
+            raise ConfigError(f"grid = {self.grid!r} nats: wanted a power of two from 1/256 to 1/8")
+        held = self.temperatures
+        if list(held) != sorted(set(held)) or 1.0 not in held or not 1 / 8 <= held[0] <= held[-1] <= 8:
+            raise ConfigError(f"temperatures {held}: wanted rising ones from 1/8 to 8 with 1 among them")
+        if not 1 <= self.k <= MAX_CLASSES:
+            raise ConfigError(f"k = {self.k}: wanted 1 to {MAX_CLASSES}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Everything the numbers depend on.
+
+    Raises:
+        ConfigError: k is larger than the teacher's classes, or the class names are not one per class.
+    """
+
+    teacher: TeacherIdentity
+    views: ViewIdentity
+    dataset: DatasetIdentity
+    codec: CodecIdentity
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        num_classes, names = self.teacher.num_classes, self.dataset.class_names
+        if self.codec.k > num_classes:
+            raise ConfigError(f"k = {self.codec.k}: the teacher has {num_classes} classes; choose k up to that")
+        if names is not None and len(names) != num_classes:
+            raise ConfigError(f"{len(names)} class names, and a teacher with {num_classes} classes: they do not fit")
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON of the identity."""
+        return sha256_hex(canonical_json(self.to_json()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The identity as plain JSON values."""
+        # Through JSON once, so that a tuple and a list, or a policy of another mapping type, are the same.
+        plain: dict[str, Any] = json.loads(canonical_json({**dataclasses.asdict(self), "views": vars(self.views)}))
+        return plain
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Identity:
+        """The identity that `to_json` gave; CorruptStoreError names the field that cannot be one."""
+        top = Fields(value, where)
+        identity = cls(
+            teacher=_teacher(Fields(top.take("teacher"), f"{where}: teacher")),
+            views=_views(Fields(top.take("views"), f"{where}: views")),
+            dataset=_dataset(Fields(top.take("dataset"), f"{where}: dataset")),
+            codec=_codec(Fields(top.take("codec"), f"{where}: codec")),
+            format_version=top.integer("format_version", FORMAT_VERSION, FORMAT_VERSION),
+        )
+        top.done()
+        return identity
+
+
+def dataset_digest(keys: Shaped[np.ndarray, "N"], labels: Int[np.ndarray, "N"]) -> str:
+    """sha256 over the dataset's (key, label) pairs in the order of their keys: re-sharding keeps it.
+
+    Args:
+        keys: distinct, UTF-8, as a fixed-width 'S' array.
+        labels: class indices of the same length.
+    """
+    order = np.argsort(keys, kind="stable")
+    digest = hashlib.sha256()
+    for key, label in zip(keys[order].tolist(), labels[order].tolist(), strict=True):
+        digest.update(b"%s\t%d\n" % (key, label))
+    return digest.hexdigest()
+
+
+def _make_floats(instance: object, *names: str) -> None:
+    """1 and 1.0 are the same number, but not the same JSON."""
+    for name in names:
+        object.__setattr__(instance, name, tuple(float(value) for value in getattr(instance, name)))
+
+
+def _teacher(fields: Fields) -> TeacherIdentity:
+    height, width = fields.integers("input_size", 1, 2**16, count=2)
+    precision = cast(Precision, fields.text("precision", _PRECISIONS))
+    teacher = TeacherIdentity(
+        name=fields.text("name"),
+        tag=fields.text("tag"),
+        weights_sha256=fields.text("weights_sha256", SHA256),
+        num_classes=fields.integer("num_classes", 1, MAX_CLASSES),
+        input_size=(height, width),
+        mean=fields.numbers("mean"),
+        std=fields.numbers("std"),
+        interpolation=fields.text("interpolation"),
+        precision=precision,
+    )
+    fields.done()
+    return teacher
+
+
+def _views(fields: Fields) -> ViewIdentity:
+    views = ViewIdentity(
+        policy=fields.mapping("policy"),
+        seed=fields.integer("seed", 0, 2**64 - 1),
+        drawing_version=fields.integer("drawing_version", 0, 2**31 - 1),
+    )
+    fields.done()
+    return views
+
+
+def _dataset(fields: Fields) -> DatasetIdentity:
+    named = fields.take("class_names") is not None
+    dataset = DatasetIdentity(
+        digest=fields.text("digest", SHA256),
+        num_samples=fields.integer("num_samples", 1, MAX_SAMPLES),
+        class_names=fields.texts("class_names") if named else None,
+    )
+    fields.done()
+    return dataset
+
+
+def _codec(fields: Fields) -> CodecIdentity:
+    codec = CodecIdentity(
+        k=fields.integer("k", 1, MAX_CLASSES),
+        grid=fields.number("grid"),
+        temperatures=fields.numbers("temperatures"),
+    )
+    fields.done()
+    return codec

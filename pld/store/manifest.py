@@ -1,0 +1,158 @@
+"""store.json: what the store is, where it came from, and which shards it has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pld.errors import ConfigError, CorruptStoreError, FingerprintMismatchError, NotCachedError
+from pld.store.canonical import dump_document, load_document, shown
+from pld.store.fields import SAFE_NAME, SHA256, Fields
+from pld.store.identity import FORMAT_VERSION, MAX_SAMPLES, Identity
+from pld.store.storage import Storage
+
+MANIFEST_NAME = "store.json"
+_MAX_BYTES = 2**26
+_KIND = "pld-store"
+_FORMAT = "zarr"
+_MAX_SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shard:
+    """An image shard: its name without folder or extension, and how many samples it has."""
+
+    name: str
+    num_samples: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of store.json, written once, when the store is created.
+
+    Attributes:
+        identity: what the numbers depend on.
+        provenance: free JSON: versions, machine, date, command, git commit.
+        shards: the dataset's image shards; rows follow their order, then the position in the shard.
+
+    Raises:
+        ConfigError: a shard's name is not usable as a file name or comes twice, or the counts do not add up.
+    """
+
+    identity: Identity
+    provenance: Mapping[str, Any]
+    shards: tuple[Shard, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for shard in self.shards:
+            if not SAFE_NAME.fullmatch(shard.name) or shard.name.casefold() in seen:
+                raise ConfigError(f"shard {shard.name!r}: wanted a name of its own like {SAFE_NAME.pattern}")
+            if shard.num_samples < 1:
+                raise ConfigError(f"shard {shard.name!r}: found {shard.num_samples} samples, wanted at least one")
+            seen.add(shard.name.casefold())
+        found, wanted = sum(shard.num_samples for shard in self.shards), self.identity.dataset.num_samples
+        if found != wanted:
+            raise ConfigError(f"the shards hold {found} samples, the dataset {wanted}: they must be the same samples")
+
+    def dump(self) -> bytes:
+        """The bytes of store.json."""
+        return dump_document(
+            {
+                "kind": _KIND,
+                "format": _FORMAT,
+                "format_version": FORMAT_VERSION,
+                "fingerprint": self.identity.fingerprint,
+                "provenance": dict(self.provenance),
+                **self._settings(),
+            }
+        )
+
+    @classmethod
+    def load(cls, data: bytes, where: str) -> Manifest:
+        """Parse and check store.json; raises CorruptStoreError naming the field at fault."""
+        fields = Fields(load_document(data, where), where)
+        if (version := fields.take("format_version")) != FORMAT_VERSION:
+            raise CorruptStoreError(
+                f"{where}: format {shown(version)}; this version of pld reads {FORMAT_VERSION}: update it"
+            )
+        if (kind := (fields.take("kind"), fields.take("format"))) != (_KIND, _FORMAT):
+            raise CorruptStoreError(f"{where}: found kind and format {shown(kind)}, wanted {(_KIND, _FORMAT)}")
+        try:
+            manifest = cls(
+                identity=Identity.from_json(fields.take("identity"), f"{where}: identity"),
+                provenance=fields.mapping("provenance"),
+                shards=tuple(_shard(Fields(item, f"{where}: shards")) for item in fields.items("shards")),
+            )
+        except ConfigError as error:
+            raise CorruptStoreError(f"{where}: {error}") from None
+        if (told := fields.text("fingerprint", SHA256)) != (true := manifest.identity.fingerprint):
+            raise CorruptStoreError(f"{where}: it says the fingerprint {told}, its identity has {true}")
+        fields.done()
+        return manifest
+
+    def check_same(self, wanted: Manifest, where: str) -> None:
+        """Refuse to go on in this store with other settings or shards.
+
+        Raises:
+            FingerprintMismatchError: shows every field that differs, both values.
+        """
+        differences = list(_differences(self._settings(), wanted._settings(), ""))
+        if differences:
+            lines = [f"  {name}: the store has {_short(a)}, this run wants {_short(b)}" for name, a, b in differences]
+            shown = "\n".join(
+                lines[:_MAX_SHOWN] + [f"  and {len(lines) - _MAX_SHOWN} more"] * (len(lines) > _MAX_SHOWN)
+            )
+            raise FingerprintMismatchError(
+                f"{where}: made with other settings (fingerprint {self.identity.fingerprint[:12]}, "
+                f"this run's is {wanted.identity.fingerprint[:12]}):\n{shown}\n"
+                "use the store's settings, or name another store"
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        shards = [dataclasses.asdict(shard) for shard in self.shards]
+        return {"identity": self.identity.to_json(), "shards": shards}
+
+
+def dump_checked(manifest: Manifest) -> bytes:
+    """The bytes of store.json; raises ConfigError where they could not be read back."""
+    try:
+        data = manifest.dump()
+        Manifest.load(data, "these settings")
+    except (TypeError, ValueError, CorruptStoreError) as error:
+        raise ConfigError(f"a store cannot hold these settings: {error}") from error
+    return data
+
+
+def read_manifest(storage: Storage) -> Manifest:
+    """A store's manifest; raises NotCachedError where there is none, CorruptStoreError where it was changed."""
+    where = f"{storage.url}/{MANIFEST_NAME}"
+    try:
+        data = storage.read(MANIFEST_NAME, _MAX_BYTES)
+    except NotCachedError:
+        raise NotCachedError(f"{where}: there is no store; make one with `make cache`") from None
+    return Manifest.load(data, where)
+
+
+def _shard(fields: Fields) -> Shard:
+    shard = Shard(name=fields.text("name", SAFE_NAME), num_samples=fields.integer("num_samples", 1, MAX_SAMPLES))
+    fields.done()
+    return shard
+
+
+def _differences(held: Any, ours: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+    """Leaves of two JSON values that differ, with their dotted names."""
+    if isinstance(held, Mapping) and isinstance(ours, Mapping):
+        for key in sorted({**held, **ours}):
+            yield from _differences(held.get(key), ours.get(key), f"{name}.{key}".removeprefix(".identity."))
+    elif isinstance(held, list | tuple) and isinstance(ours, list | tuple) and len(held) == len(ours):
+        for index, (a, b) in enumerate(zip(held, ours, strict=True)):
+            yield from _differences(a, b, f"{name}[{index}]")
+    elif held != ours:
+        yield name.removeprefix("."), held, ours
+
+
+def _short(value: Any) -> str:
+    text = f"{len(value)} entries" if isinstance(value, list | tuple) and len(value) > 8 else repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."

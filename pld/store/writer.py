@@ -1,0 +1,206 @@
+"""StoreWriter: create or resume a store, write its missing parts, seal what is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from pld.errors import ConfigError, DataError, SignalError, StoreError
+from pld.signals import TopK
+from pld.store.canonical import sha256_hex
+from pld.store.check import check_samples, check_signal
+from pld.store.commit import Commit, part_file_name, read_commit
+from pld.store.grid import quantise, restore
+from pld.store.identity import Identity
+from pld.store.layout import claim_block, read_blocks, read_layout
+from pld.store.manifest import MANIFEST_NAME, Manifest, Shard, dump_checked, read_manifest
+from pld.store.part import encode_part
+from pld.store.plan import Block, PartId, plan_blocks, plan_parts
+from pld.store.samples import Keys, key_array, samples_digest
+from pld.store.schema import MAX_VIEW_BYTES, part_arrays, view_bytes
+from pld.store.seal import seal_block
+from pld.store.stats import PartStats
+from pld.store.storage import Storage, open_storage
+from pld.store.sweep import sweep
+
+DEFAULT_BLOCK_VIEWS = 10
+
+
+class StoreWriter:
+    """Writes a store, alone or beside other writers that have nothing but the store in common."""
+
+    def __init__(self, storage: Storage, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.url = storage.url
+        self._storage = storage
+
+    @classmethod
+    def open(cls, url: str, identity: Identity, shards: Sequence[Shard], provenance: Mapping[str, Any]) -> StoreWriter:
+        """Create the store, or go on in one that was made with the same identity and shards.
+
+        Args:
+            url: a folder; made where there is none.
+            identity: what the numbers depend on.
+            shards: the dataset's image shards in their order.
+            provenance: free JSON; that of the store's creator is kept.
+
+        Raises:
+            FingerprintMismatchError: the store was made with other settings or shards; shows them.
+            ConfigError: the identity and the shards do not fit each other, or hold what cannot be stored.
+            CorruptStoreError: there is a manifest, and it is not what was written.
+            StoreError: the folder cannot be written.
+        """
+        storage = open_storage(url)
+        wanted = Manifest(identity=identity, provenance=provenance, shards=tuple(shards))
+        data = dump_checked(wanted)
+        if storage.exists(MANIFEST_NAME) or not storage.put_exclusive(MANIFEST_NAME, data):
+            held = read_manifest(storage)
+            held.check_same(wanted, url)
+            return cls(storage, held)
+        return cls(storage, wanted)
+
+    def missing_parts(self, num_views: int, block_views: int = DEFAULT_BLOCK_VIEWS) -> list[PartId]:
+        """The parts that are not committed yet of views 0..num_views-1, in the order to write them.
+
+        Fixes the boundaries of the store's blocks up to num_views, for all writers; block_views is the width of new
+        ones. Raises ConfigError where a number is below 1, StoreError where the store cannot be written.
+        """
+        if num_views < 1 or block_views < 1:
+            raise ConfigError(f"found {num_views} views in blocks of {block_views}, wanted at least one of each")
+        while new := plan_blocks(held := read_blocks(self._storage), num_views, block_views)[len(held) :]:
+            claim_block(self._storage, new[0])
+        layout = read_layout(self._storage, self.manifest)
+        shards = [shard.name for shard in self.manifest.shards]
+        return plan_parts(shards, layout.blocks, layout.committed, num_views)
+
+    def write_part(
+        self,
+        part_id: PartId,
+        keys: Keys,
+        labels: Int[np.ndarray, "M"],
+        views: Sequence[TopK],
+        skipped: Sequence[str] = (),
+    ) -> Commit:
+        """Write and commit one part; where another writer was first, its commit is returned and this part dropped.
+
+        Args:
+            part_id: one of `missing_parts`.
+            keys: the shard's N keys, skipped samples left out, in shard order.
+            labels: their labels.
+            views: for each view of the block the N rows' signals, on any device.
+            skipped: keys of the shard's other samples, in shard order.
+
+        Raises:
+            DataError: keys, labels and skipped samples are not the shard's, or not those of its other blocks.
+            SignalError: a view does not hold what the store's identity says.
+            StoreError: the part cannot be written; nothing half-written is left.
+        """
+        packed = key_array(keys)
+        signals = [view.to("cpu") for view in views]
+        self._check(part_id, packed, labels, signals, skipped)
+        data, commit = self._encode(part_id, packed, labels, signals, skipped)
+        self._check_other_blocks(commit)
+        try:
+            self._storage.put(commit.part_name, data)
+            if self._storage.put_exclusive(part_id.commit_name, commit.dump()):
+                return commit
+        except StoreError:
+            # A winner's sweep may have taken the unfinished file from under this writer.
+            if not self._storage.exists(part_id.commit_name):
+                raise
+        return self._adopt(commit)
+
+    def seal(self) -> list[Block]:
+        """Seal the blocks whose parts are all committed, and clear away what killed writers left.
+
+        Call it when there is nothing more to write, also where nothing was missing.
+
+        Returns:
+            The blocks that this call sealed, not another writer.
+        """
+        layout = read_layout(self._storage, self.manifest)
+        complete = [block for block in layout.blocks if not layout.missing(block, self.manifest)]
+        sealed = [block for block in complete if seal_block(self._storage, self.manifest, block)]
+        sweep(self._storage, self.manifest, complete)
+        return sealed
+
+    def _check(
+        self,
+        part_id: PartId,
+        keys: Shaped[np.ndarray, "N"],
+        labels: Int[np.ndarray, "M"],
+        views: Sequence[TopK],
+        skipped: Sequence[str],
+    ) -> None:
+        """Refuse what cannot be a part of this store, before anything is made of it."""
+        identity = self.manifest.identity
+        num_classes = identity.teacher.num_classes
+        shard = next((shard for shard in self.manifest.shards if shard.name == part_id.shard), None)
+        if shard is None or part_id.block not in read_blocks(self._storage):
+            raise DataError(f"{self.url}: found {part_id}, wanted one of missing_parts()")
+        check_samples(shard, keys, labels, skipped, num_classes)
+        size = view_bytes(part_arrays(identity, part_id.block.num_views, len(keys), keys.dtype.itemsize))
+        if size > MAX_VIEW_BYTES:
+            raise DataError(
+                f"shard {shard.name}: {size} bytes a view, wanted at most {MAX_VIEW_BYTES}: use smaller shards"
+            )
+        if len(views) != part_id.block.num_views:
+            raise SignalError(f"{part_id.commit_name}: found {len(views)} views, wanted {part_id.block.num_views}")
+        for view, topk in zip(part_id.views, views, strict=True):
+            where = f"shard {part_id.shard}, view {view}"
+            check_signal(topk, labels, identity.codec, num_classes, where)
+
+    def _encode(
+        self,
+        part_id: PartId,
+        keys: Shaped[np.ndarray, "N"],
+        labels: Int[np.ndarray, "N"],
+        views: Sequence[TopK],
+        skipped: Sequence[str],
+    ) -> tuple[bytes, Commit]:
+        """The part's bytes and its commit."""
+        identity = self.manifest.identity
+        codec, num_classes = identity.codec, identity.teacher.num_classes
+        grids = [quantise(topk, codec, num_classes) for topk in views]
+        part = encode_part(identity, part_id.block, keys, labels, grids)
+        digest = sha256_hex(part.data)
+        commit = Commit(
+            part_id=part_id,
+            fingerprint=identity.fingerprint,
+            part=part_file_name(part_id.shard, digest),
+            part_bytes=len(part.data),
+            part_sha256=digest,
+            num_samples=len(keys),
+            skipped=tuple(skipped),
+            samples_sha256=samples_digest(keys, labels),
+            key_bytes=keys.dtype.itemsize,
+            samples=part.samples,
+            views=part.views,
+            stats=PartStats.of([restore(grid, labels, codec) for grid in grids]),
+        )
+        return part.data, commit
+
+    def _check_other_blocks(self, commit: Commit) -> None:
+        """Rows are common to all blocks: refuse a part whose samples are not those of the shard's other parts."""
+        for block in read_blocks(self._storage):
+            part_id = PartId(block=block, shard=commit.part_id.shard)
+            if block == commit.part_id.block or not self._storage.exists(part_id.commit_name):
+                continue
+            held = read_commit(self._storage, self.manifest, part_id)
+            if held.samples_sha256 != commit.samples_sha256:
+                changed = sorted(set(held.skipped) ^ set(commit.skipped))
+                raise DataError(
+                    f"{self.url}/{part_id.commit_name}: made of other samples than this part; skipped in one of them "
+                    f"alone: {', '.join(changed[:3]) or 'none, so keys, labels or their order differ'}; "
+                    "use the same images and decoder for all views"
+                )
+
+    def _adopt(self, ours: Commit) -> Commit:
+        """The winner's commit, our part removed where its bits are others."""
+        theirs = read_commit(self._storage, self.manifest, ours.part_id)
+        if theirs.part != ours.part:
+            self._storage.delete(ours.part_name)
+        return theirs
