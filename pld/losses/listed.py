@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-# Smallest denominator, in units of the row's largest exponential, that plain sums handle: what underflows beside it is
-# below 1e-8 of it, at 100,000 classes too. Students in training stay far above; log space takes over below.
-_SMALLEST_SUM = 1e-25
+# The smallest probability of a listed class that plain sums handle: float32 holds it, and its inverse, with all digits.
+# Students in training stay far above; log space takes over below.
+_SMALLEST = 1e-25
 
 
 class Terms(NamedTuple):
@@ -28,27 +28,29 @@ class Terms(NamedTuple):
 
 
 def terms_by_sums(
-    centred: Float[Tensor, "B R"],
+    prob: Float[Tensor, "B R"],
     listed: Bool[Tensor, "B R"],
     weight: Float[Tensor, "B R"],
     rest_sum: Float[Tensor, "B 1"],
 ) -> Terms | None:
-    """The terms from plain sums of exponentials, or None where the scores spread too far for that.
+    """The terms from plain sums of probabilities, or None where one is too small for that (or nan).
 
     Args:
-        centred: [B, R], logit - top of the listed classes by rank, top being the largest logit of the row.
+        prob: [B, R], the student's probabilities of the listed classes by rank.
         listed: [B, R], False where there is no class.
         weight: [B, R], not negative, 0 where there is no class.
-        rest_sum: [B, 1], the sum of exp(logit - top) over the classes not listed.
+        rest_sum: [B, 1], the probability of all classes not listed.
     """
-    mass = torch.where(listed, centred.exp(), 0.0)
-    # From the last rank to the first: only positive terms are added, so no digits cancel.
-    sums = torch.cat([rest_sum, mass.flip(1)], dim=1).cumsum(dim=1)[:, 1:].flip(1)
-    if not bool(sums.amin() > _SMALLEST_SUM):
+    if not bool(prob.amin() > _SMALLEST):
         return None
+    placed = torch.where(listed, prob, 0.0)
+    # From the last rank to the first: only positive terms are added, so no digits cancel.
+    sums = torch.cat([rest_sum, placed.flip(1)], dim=1).cumsum(dim=1)[:, 1:].flip(1)
+    # Where there is no class the sum may be empty, and 0 / 0 would be nan.
+    sums.clamp_(min=_SMALLEST)
     share = (weight / sums).cumsum(dim=1)
-    loss = (weight * (sums.log() - centred)).sum(dim=1)
-    return Terms(loss, mass * share - weight, share[:, -1:])
+    loss = sums.div_(prob).log_().mul_(weight).sum(dim=1)
+    return Terms(loss, placed.mul_(share).sub_(weight), share[:, -1:])
 
 
 def terms_in_log_space(

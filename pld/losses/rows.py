@@ -46,11 +46,9 @@ def row_by_sums(
 ) -> Row | None:
     """The usual case, from plain sums of probabilities; None where the logits spread too far for that."""
     softmax = _exponentials(logits, None)
-    # The largest class gives logsumexp: its probability never underflows.
-    lse = logits.amax(dim=1, keepdim=True).to(softmax.dtype) - softmax.amax(dim=1, keepdim=True).log()
+    prob = softmax.gather(1, index)
     rest = _leave_out(softmax, index)
-    centred = logits.gather(1, index).to(rest.dtype) - lse
-    terms = terms_by_sums(centred, held, weight, rest.sum(dim=1, keepdim=True))
+    terms = terms_by_sums(prob, held, weight, rest.sum(dim=1, keepdim=True))
     return None if terms is None else Row(*terms, rest=rest, top=None)
 
 

@@ -263,5 +263,5 @@ def test_an_undecodable_image_stops_with_its_name(world, tmp_path, workers):
 
 def test_a_diverging_run_stops(world, tmp_path):
     settings = student_settings(world, tmp_path / "run", opt="sgd", lr=1e30)
-    with pytest.raises(PLDError, match="the loss is|inf or nan"):
+    with pytest.raises(PLDError, match=r"the loss is|inf or nan"):
         train(TrainConfig(**settings))
