@@ -10,17 +10,16 @@ stream NumPy promises to keep, never its distribution methods, which may change.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from pld.errors import ConfigError
+from pld.randomness import philox
 
 # Part of every store's identity: raised when the same (seed, key, index, policy) would give another crop.
 DRAWING_VERSION = 1
@@ -165,8 +164,7 @@ def apply_view(
 
 def _uniforms(seed: int, key: str, view_index: int) -> Iterator[float]:
     """Uniform numbers in [0, 1), 53 bits each, that depend on the three arguments alone."""
-    digest = hashlib.blake2b(f"{seed}/{view_index}/{key}".encode(), digest_size=16).digest()
-    generator = np.random.Philox(key=np.frombuffer(digest, "<u8"))
+    generator = philox(f"{seed}/{view_index}/{key}")
     while True:
         for bits in generator.random_raw(5).tolist():
             yield (bits >> 11) * 2.0**-53

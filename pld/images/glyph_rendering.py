@@ -7,7 +7,6 @@ distribution methods may change between versions.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from pld.errors import DataError
+from pld.randomness import philox
 
 CHARACTERS = "".join(chr(code) for code in range(33, 127))
 
@@ -62,11 +62,6 @@ class Glyph(NamedTuple):
 
     mask: Image.Image
     drop_em: float
-
-
-def philox(identity: str) -> np.random.Philox:
-    """The generator that belongs to an identity: keyed by its hash, never by sums of seeds, which collide."""
-    return np.random.Philox(key=int.from_bytes(hashlib.sha256(identity.encode()).digest()[:16], "little"))
 
 
 class _Draws:

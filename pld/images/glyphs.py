@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import tarfile
 import tempfile
@@ -12,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import simplejpeg
 
 from pld.errors import DataError
-from pld.images.glyph_rendering import CHARACTERS, Glyph, load_glyphs, philox, render_glyph
+from pld.images.glyph_rendering import CHARACTERS, Glyph, load_glyphs, render_glyph
+from pld.images.source import cache_folder
 from pld.progress import progress
+from pld.randomness import permutation
 
 VERSION = 1
 NUM_TRAIN = 28_200
@@ -45,8 +45,7 @@ def glyphs_folder() -> Path:
     Raises:
         DataError: it has to be made, and matplotlib is not installed or the folder cannot be written.
     """
-    cache = Path(os.environ.get("PLD_CACHE") or Path.home() / ".cache" / "pld")
-    folder = cache / f"glyphs-v{VERSION}-{SIZE}px-{NUM_TRAIN}-{NUM_VAL}"
+    folder = cache_folder() / f"glyphs-v{VERSION}-{SIZE}px-{NUM_TRAIN}-{NUM_VAL}"
     if not _is_finished(folder):
         write_glyphs(folder)
     return folder
@@ -88,7 +87,7 @@ def write_glyphs(
 
 def _plan_shards(split: str, count: int, seed: int) -> Iterator[_Shard]:
     """Deal `count` samples to the classes evenly, shuffle their order, and cut it into shards."""
-    order = np.argsort(philox(f"glyphs/{VERSION}/{seed}/{split}/order").random_raw(count), kind="stable")
+    order = permutation(count, f"glyphs/{VERSION}/{seed}/{split}/order")
     labels = (order % len(CHARACTERS)).tolist()
     for number, first in enumerate(range(0, count, SHARD_SAMPLES)):
         yield _Shard(split, number, first, labels[first : first + SHARD_SAMPLES])

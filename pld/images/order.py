@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
+
+from pld.randomness import permutation
 
 
 def epoch_order(
@@ -52,7 +53,7 @@ def deal_shards(seed: int, shard_sizes: Sequence[int], streams: int) -> list[lis
     """Give every shard to one of the streams, evenly by samples: in random order, each to the shortest stream."""
     dealt: list[list[int]] = [[] for _ in range(streams)]
     shortest = [(0, stream) for stream in range(streams)]
-    for shard in _permutation(len(shard_sizes), f"{seed}/deal").tolist():
+    for shard in permutation(len(shard_sizes), f"{seed}/deal").tolist():
         num_samples, stream = heapq.heappop(shortest)
         dealt[stream].append(shard)
         heapq.heappush(shortest, (num_samples + shard_sizes[shard], stream))
@@ -72,15 +73,8 @@ def global_batches(order: Iterator[Int64[ndarray, "n"]], batch_size: int) -> Ite
 def _stream_rows(
     shards: Sequence[int], starts: Int64[ndarray, "s"], window: int, identity: str
 ) -> Iterator[Int64[ndarray, "n"]]:
-    order = [shards[i] for i in _permutation(len(shards), f"{identity}/shards").tolist()]
+    order = [shards[i] for i in permutation(len(shards), f"{identity}/shards").tolist()]
     for first in range(0, len(order), window):
         rows = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in order[first : first + window]])
         if len(rows):
-            yield rows[_permutation(len(rows), f"{identity}/{first}")]
-
-
-def _permutation(n: int, identity: str) -> Int64[ndarray, "n"]:
-    """A permutation that depends on `identity` alone, from Philox's raw bits, whose stream NumPy keeps."""
-    digest = hashlib.blake2b(identity.encode(), digest_size=16).digest()
-    bits = np.random.Philox(key=np.frombuffer(digest, "<u8")).random_raw(n)
-    return np.argsort(bits, kind="stable")
+            yield rows[permutation(len(rows), f"{identity}/{first}")]
