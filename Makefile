@@ -14,7 +14,7 @@ ON_ALL_GPUS := $(if $(filter-out 0 1,$(GPUS)),$(BIN)/torchrun --nproc_per_node $
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long cache train bench clean format
+.PHONY: help setup demo demo-seeds test test-long cache train bench clean format
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,14 @@ demo: $(READY)  ## train a teacher on glyphs, cache it, distil it into students,
 	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss kd --output $(DEMO)/kd
 	$(BIN)/accelerate launch --quiet train_student.py --config demo --loss pld --output $(DEMO)/pld
 	$(BIN)/pld report $(DEMO)/teacher $(DEMO)/ce $(DEMO)/kd $(DEMO)/pld --store $(DEMO)/store --out $(DEMO)/index.html
+
+demo-seeds: $(READY)  ## after `make demo`: two more seeds of each student, and the spread, into docs/results/demo.txt
+	rm -rf $(foreach loss,ce kd pld,$(DEMO)/$(loss)-1 $(DEMO)/$(loss)-2)
+	for seed in 1 2; do for loss in ce kd pld; do \
+	  $(BIN)/accelerate launch --quiet train_student.py --config demo --loss $$loss --seed $$seed \
+	    --output $(DEMO)/$$loss-$$seed || exit; done; done
+	$(BIN)/pld report $(DEMO)/teacher $(foreach loss,ce kd pld,$(DEMO)/$(loss) $(DEMO)/$(loss)-1 $(DEMO)/$(loss)-2) \
+	  | tee docs/results/demo.txt
 
 test: $(READY)  ## format, lint, types, layers and tests: what CI runs
 	$(BIN)/ruff format --check .

@@ -8,7 +8,7 @@ from pathlib import Path
 from pld.errors import ConfigError
 from pld.images import open_source
 from pld.report.runs import read_run
-from pld.report.table import RUN_COLUMNS, as_text, run_rows
+from pld.report.table import RUN_COLUMNS, SEED_COLUMNS, as_text, run_rows, seed_rows, where_from
 from pld.store import open_store
 
 _NUM_SAMPLES = 18
@@ -25,6 +25,9 @@ def execute(arguments: argparse.Namespace) -> None:
     """Print the table; write the page if it is wanted."""
     runs = [read_run(path) for path in arguments.runs]
     print(as_text(RUN_COLUMNS, run_rows(runs)))
+    if spread := seed_rows(runs):
+        print("\n" + as_text(SEED_COLUMNS, spread))
+    print("\n" + where_from(runs))
     if arguments.out is None:
         return
     try:

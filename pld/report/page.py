@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pld.report.plots import learning_curves
 from pld.report.runs import Run
 from pld.report.samples import Sample
-from pld.report.table import RUN_COLUMNS, run_rows, store_rows
+from pld.report.table import RUN_COLUMNS, SEED_COLUMNS, run_rows, seed_rows, store_rows
 from pld.store import Store
 
 
@@ -19,6 +19,8 @@ def render_page(runs: Sequence[Run], store: Store | None, samples: Sequence[Samp
     return environment.get_template("page.html.jinja").render(
         columns=RUN_COLUMNS,
         rows=run_rows(runs),
+        seed_columns=SEED_COLUMNS,
+        seeds=seed_rows(runs),
         curves=learning_curves(runs),
         store=store_rows(store) if store else [],
         store_url=store.url if store else "",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Sequence
 
 from pld.report.runs import Run
 from pld.store import Store
 
 RUN_COLUMNS = ("run", "model", "parameters", "loss", "teacher", "top-1 %", "top-5 %", "seconds")
+
+SEED_COLUMNS = ("loss", "seeds", "mean top-1 %", "standard deviation", "lowest to highest")
 
 # Bytes of a float16 in a dense store, to compare with.
 _DENSE_BYTES = 2
@@ -28,6 +32,28 @@ def run_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
         )
         for run in runs
     ]
+
+
+def seed_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """One row of SEED_COLUMNS for each configuration that ran under several seeds."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        settings = {name: value for name, value in run.config.items() if name not in ("seed", "output")}
+        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(run)
+    rows: list[tuple[str, ...]] = []
+    for group in groups.values():
+        if len(group) > 1:
+            top1 = [run.final["top1"] for run in group]
+            mean, deviation = statistics.mean(top1), statistics.stdev(top1)
+            spread = f"{min(top1):.2f} to {max(top1):.2f}"
+            rows.append((str(group[0].config["loss"]), str(len(group)), f"{mean:.2f}", f"{deviation:.2f}", spread))
+    return rows
+
+
+def where_from(runs: Sequence[Run]) -> str:
+    """The machines and commits that runs come from, in a line."""
+    sources = {(run.facts["provenance"]["machine"], run.facts["provenance"]["git_commit"]) for run in runs}
+    return "; ".join(f"{machine}, commit {commit or 'unknown'}" for machine, commit in sorted(sources, key=str))
 
 
 def store_rows(store: Store) -> list[tuple[str, str]]:

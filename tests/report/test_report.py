@@ -1,0 +1,87 @@
+"""`pld report` on runs and a store made by the test: the table, the spread, the page."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from cache_teacher.cache import cache
+from cache_teacher.config import CacheConfig
+from pld.cli.main import main
+from tests.making import make_dataset, make_teacher
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    make_dataset(tmp_path / "data")
+    make_teacher(tmp_path / "teacher")
+    cache(CacheConfig(teacher="local-dir:teacher", data="data", views=2, k=5, store="store", threads=1))
+    for name, loss, seed, top1 in (("a", "pld", 0, 60.0), ("b", "pld", 1, 62.0), ("c", "ce", 0, 50.0)):
+        write_run(tmp_path / name, loss, seed, top1)
+    return tmp_path
+
+
+def write_run(folder, loss, seed, top1):
+    folder.mkdir()
+    config = {"model": "resnet18", "loss": loss, "seed": seed, "output": folder.name, "online_teacher": False,
+              "data": "data", "split": "train"}  # fmt: skip
+    provenance = {"machine": "a machine", "git_commit": "abc", "date": "today", "command": f"train <{folder.name}>",
+                  "versions": {"torch": "2"}}  # fmt: skip
+    lines = [{"epoch": e, "top1": top1 - 2 + e, "top5": 80.0, "seconds": 3.0 * e} for e in (1, 2)]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "run.json").write_text(json.dumps({"student_parameters": 1234, "provenance": provenance}))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def pld(monkeypatch, *argv):
+    monkeypatch.setattr("sys.argv", ["pld", *argv])
+    return main()
+
+
+def test_the_table_and_the_spread(runs, monkeypatch, capsys):
+    assert pld(monkeypatch, "report", "a", "b", "c") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^a +resnet18 +1,234 +pld +from the store +60\.00 +80\.00 +6$", printed, re.MULTILINE)
+    assert re.search(r"^pld +2 +61\.00 +1\.41 +60\.00 to 62\.00$", printed, re.MULTILINE)
+    assert "a machine, commit abc" in printed
+    assert pld(monkeypatch, "report", "a", "c") == 0
+    assert "lowest to highest" not in capsys.readouterr().out
+
+
+def test_the_page_holds_everything_itself(runs, monkeypatch):
+    assert pld(monkeypatch, "report", "a", "c", "--store", "store", "--out", "page/index.html") == 0
+    page = (runs / "page" / "index.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)(?!#)""", re.sub(r"<svg.*</svg>", "", page, flags=re.DOTALL))
+    assert page.count("data:image/png;base64,") == 18
+    assert "train &lt;a&gt;" in page  # what a run says of itself is text, not markup
+    assert "60.00" in page
+    assert "One seed each" in page
+
+
+def test_looking_at_data_and_stores(runs, monkeypatch, capsys):
+    assert pld(monkeypatch, "data", "data") == 0
+    assert "71 images in 3 shards" in capsys.readouterr().out
+    assert pld(monkeypatch, "inspect", "store") == 0
+    assert re.search(r"views +2, top 5 of 12 classes", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("report", "nowhere"), "nowhere: not a run's folder"),
+        (("inspect", "nowhere"), "there is no store"),
+        (("data", "nowhere"), "nowhere: no such file"),
+    ],
+)
+def test_what_is_not_there(runs, monkeypatch, capsys, argv, message):
+    assert pld(monkeypatch, *argv) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_without_a_validation_yet(runs, monkeypatch, capsys):
+    (runs / "a" / "metrics.jsonl").write_text("")
+    assert pld(monkeypatch, "report", "a") == 2
+    assert "no validation in it yet" in capsys.readouterr().err
