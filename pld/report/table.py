@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pld.report.runs import Run
 from pld.store import Store
 
-RUN_COLUMNS = ("run", "model", "parameters", "loss", "teacher", "top-1 %", "top-5 %", "seconds")
+# What is compared first: on a phone the rest is scrolled to.
+RUN_COLUMNS = ("run", "top-1 %", "top-5 %", "seconds", "loss", "teacher", "model", "parameters")
 
 SEED_COLUMNS = ("loss", "seeds", "mean top-1 %", "standard deviation", "lowest to highest")
 
@@ -22,13 +23,13 @@ def run_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     return [
         (
             run.name,
-            run.config["model"],
-            f"{run.facts['student_parameters']:,}",
-            run.config["loss"],
-            _teacher(run),
             f"{run.final['top1']:.2f}",
             f"{run.final['top5']:.2f}",
             f"{run.final['seconds']:.0f}",
+            run.config["loss"],
+            _teacher(run),
+            run.config["model"],
+            f"{run.facts['student_parameters']:,}",
         )
         for run in runs
     ]

@@ -44,7 +44,7 @@ def pld(monkeypatch, *argv):
 def test_the_table_and_the_spread(runs, monkeypatch, capsys):
     assert pld(monkeypatch, "report", "a", "b", "c") == 0
     printed = capsys.readouterr().out
-    assert re.search(r"^a +resnet18 +1,234 +pld +from the store +60\.00 +80\.00 +6$", printed, re.MULTILINE)
+    assert re.search(r"^a +60\.00 +80\.00 +6 +pld +from the store +resnet18 +1,234$", printed, re.MULTILINE)
     assert re.search(r"^pld +2 +61\.00 +1\.41 +60\.00 to 62\.00$", printed, re.MULTILINE)
     assert "a machine, commit abc" in printed
     assert pld(monkeypatch, "report", "a", "c") == 0
