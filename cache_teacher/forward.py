@@ -13,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pld.errors import DataError
+from pld.errors import UndecodableImageError
 from pld.images import Source
 from pld.images.preprocessing import Preprocessing
 from pld.signals import TopK
@@ -78,7 +78,8 @@ class PartRunner:
         """The signals of some rows' views; `on_done` is told the number of views after each batch.
 
         Raises:
-            DataError: an image cannot be decoded and is not to be skipped; it is named.
+            UndecodableImageError: an image cannot be decoded and is not to be skipped; it is named.
+            DataError: an image cannot be read.
         """
         num_images = max(1, self.batch_size // len(view_indexes))
         chunks = [rows[first : first + num_images] for first in range(0, len(rows), num_images)]
@@ -91,7 +92,7 @@ class PartRunner:
                 try:
                     images.append(future.result())
                     good.append(row)
-                except DataError:
+                except UndecodableImageError:
                     if not self.skip_bad_images:
                         raise
                     skipped.append(self.source.key(row))

@@ -9,8 +9,16 @@ class ConfigError(PLDError):
     """A setting that is unknown, missing, or at odds with another."""
 
 
+class OutputError(PLDError):
+    """A place that cannot be written: full, read-only, or taken."""
+
+
 class DataError(PLDError):
     """Images or labels that cannot be used as they are: missing, empty, truncated, duplicated, undecodable."""
+
+
+class UndecodableImageError(DataError):
+    """An image whose bytes are there and are no image; what `--on-bad-image skip` may leave out, and nothing else."""
 
 
 class TeacherError(PLDError):

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from pld.errors import DataError
+from pld.errors import UndecodableImageError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "ppm")
 
@@ -30,8 +30,8 @@ def decode_image(data: bytes) -> UInt8[Tensor, "3 H W"]:
     """Decode to RGB: a [3, H, W] view of an interleaved [H, W, 3] array, which is what `apply_view` likes best.
 
     Raises:
-        DataError: the bytes are no image in one of the formats, are cut short or damaged, or declare more than
-            MAX_PIXELS. The caller knows the sample and names it.
+        UndecodableImageError: the bytes are no image in one of the formats, are cut short or damaged, or declare more
+            than MAX_PIXELS. The caller knows the sample and names it.
     """
     if data[:2] == b"\xff\xd8":
         pixels = _decode_plain_jpeg(data)
@@ -58,10 +58,10 @@ def _decode_with_pillow(data: bytes) -> UInt8[Tensor, "3 H W"]:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
             if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"declares {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+                raise UndecodableImageError(f"declares {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             if image.mode.startswith(("I", "F")):
-                raise DataError(f"has {image.mode} pixels, wanted 8 bits a channel")
+                raise UndecodableImageError(f"has {image.mode} pixels, wanted 8 bits a channel")
             pixels = np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot be decoded: {error or type(error).__name__}") from error
+        raise UndecodableImageError(f"cannot be decoded: {error or type(error).__name__}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)

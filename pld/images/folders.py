@@ -18,8 +18,8 @@ SHARD_SAMPLES = 1000
 def folder_source(location: str, folder: Path) -> Source:
     """A Source over `folder/CLASS/**/IMAGE`: labels number the class folders in sorted order.
 
-    Files are sorted by relative path and cut into shards of SHARD_SAMPLES. Files without an image's extension
-    are no samples, as in torchvision's ImageFolder.
+    Files are sorted by relative path and cut into shards of SHARD_SAMPLES. Files without one of IMAGE_EXTENSIONS are
+    no samples. Links to folders are followed, as torchvision's ImageFolder does.
 
     Raises:
         DataError: no class folders, a class without images, or two samples with one key.
@@ -59,7 +59,7 @@ def folder_source(location: str, folder: Path) -> Source:
 def _image_files(folder: Path) -> list[str]:
     return [
         os.path.join(root, name)  # noqa: PTH118 - a million Path objects are slow
-        for root, _, names in os.walk(folder)
+        for root, _, names in os.walk(folder, followlinks=True)
         for name in names
         if name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
     ]

@@ -16,7 +16,7 @@ from pld.images.source import Source, forget_open_files
 from pld.images.tars import tar_source
 from pld.views import policy_from_json
 
-# Beside the shards, optional: {"class_names": [...], "view_policy": {...}}.
+# Beside the shards, or one folder up for a folder of splits; optional: {"class_names": [...], "view_policy": {...}}.
 DATASET_FILE = "dataset.json"
 
 
@@ -71,8 +71,8 @@ def _from_pattern(location: str) -> Source:
 
 def _described(source: Source, folder: Path) -> Source:
     """Add what dataset.json says of the dataset: its class names, and how its views are drawn."""
-    path = folder / DATASET_FILE
-    if not path.is_file():
+    path = next((found for found in (folder / DATASET_FILE, folder.parent / DATASET_FILE) if found.is_file()), None)
+    if path is None:
         return source
     try:
         described: Any = json.loads(path.read_text())

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from pld.errors import DataError
+from pld.errors import DataError, UndecodableImageError
 from pld.images.decode import decode_image
 from pld.views import Policy, RandomResizedCrop
 
@@ -84,12 +84,18 @@ class Source:
         return data
 
     def image(self, row: int) -> UInt8[Tensor, "3 H W"]:
-        """One decoded image; raises DataError that names the sample if it cannot be decoded."""
+        """One decoded image.
+
+        Raises:
+            UndecodableImageError: it is no image; names the sample.
+            DataError: it cannot be read.
+        """
+        data = self.read(row)
         try:
-            return decode_image(self.read(row))
-        except DataError as error:
+            return decode_image(data)
+        except UndecodableImageError as error:
             path = self.files[self.file_index[row]]
-            raise DataError(f"{path}: sample {self.key(row)}: {error}") from error
+            raise UndecodableImageError(f"{path}: sample {self.key(row)}: {error}") from error
 
     def subset(self, keep: Bool[ndarray, "N"]) -> Source:
         """The samples where `keep` is true, in the same shards."""

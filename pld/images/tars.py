@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -28,8 +29,8 @@ _MAX_LABEL_BYTES = 32
 def tar_source(location: str, paths: list[Path]) -> Source:
     """A Source over tar shards whose samples are `PATH.jpg` (or another image extension) and `PATH.cls`.
 
-    As in webdataset, a member's extension starts at the first dot of its file name. Indexes are kept in the
-    cache folder and remade when a shard's size or time of change differs.
+    As in webdataset, a member's extension starts at the first dot of its file name; members with other extensions are
+    no samples. Indexes are kept in the cache folder and remade when a shard's size or time of change differs.
 
     Raises:
         DataError: a shard is missing, empty, truncated or no tar; a sample lacks its image or its label, or two
@@ -67,20 +68,19 @@ def _load_or_build_index(path: Path) -> ndarray:
     cached = cache_folder() / "index" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
     try:
         return np.asarray(np.load(cached, allow_pickle=False))
-    except (OSError, ValueError):  # not there yet, or cut short by a full disk
+    except (OSError, ValueError, EOFError):  # not there yet, or cut short by a full disk
         index = build_index(path)
         _save(cached, index)
         return index
 
 
 def _save(path: Path, index: ndarray) -> None:
-    try:
+    # An index that cannot be kept is built again next time; nothing depends on it.
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            np.save(file, index, allow_pickle=False)
-        Path(file.name).replace(path)
-    except OSError:
-        pass  # an index that cannot be kept is built again next time; nothing depends on it
+        with tempfile.TemporaryDirectory(dir=path.parent) as staging:
+            np.save(staged := Path(staging) / path.name, index, allow_pickle=False)
+            staged.replace(path)
 
 
 @dataclasses.dataclass
@@ -125,6 +125,11 @@ def _add_member(samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfi
         if sample.label >= 0:
             raise DataError(f"{path}: two samples with one key, {key!r}; wanted one .cls for each key")
         sample.label = _parse_label(tar, member, path)
+    elif extension.lower().rpartition(".")[2] in (*IMAGE_EXTENSIONS, "cls"):
+        raise DataError(
+            f"{path}: {member.name}: a dot in the sample's name; webdataset takes all behind the first dot for the "
+            "extension. Rename it, e.g. with a _ for the dot"
+        )
 
 
 def _parse_label(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
