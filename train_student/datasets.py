@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
-from pld.errors import ConfigError, DataError, NotCachedError, StoreError
+from pld.errors import ConfigError, DataError, NotCachedError
 from pld.images import Source, open_source
+from pld.pairing import check_class_names, paired, stored_policy
 from pld.store import Store, open_store
-from pld.views import DRAWING_VERSION, Policy, policy_from_json
+from pld.views import Policy
 from train_student.config import TrainConfig
 
 
@@ -35,6 +34,11 @@ class TrainingData:
     num_classes: int
     num_skipped: int
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The label space, where the store or the dataset states it."""
+        return (self.store and self.store.manifest.identity.dataset.class_names) or self.train.class_names
+
     def view_of_epoch(self, epoch: int) -> int:
         """The view that an epoch trains on."""
         return epoch % self.num_views if self.num_views else epoch
@@ -53,7 +57,8 @@ def open_training_data(config: TrainConfig) -> TrainingData:
     store = open_store(config.store) if config.store else None
     num_all = len(train)
     if store:
-        train = _checked_against(store, train)
+        train = paired(store, train)
+    check_class_names(train.class_names, f"{train.location}, {config.split},", val)
     num_classes = _num_classes(config, train, store)
     for source in (train, val):
         if int(source.labels.max()) >= num_classes:
@@ -62,44 +67,11 @@ def open_training_data(config: TrainConfig) -> TrainingData:
         train=train,
         val=val,
         store=store,
-        policy=_store_policy(store) if store else dataclasses.replace(train.policy, seed=config.seed),
+        policy=stored_policy(store) if store else dataclasses.replace(train.policy, seed=config.seed),
         num_views=_num_views(config, store),
         num_classes=num_classes,
         num_skipped=num_all - len(train),
     )
-
-
-def _checked_against(store: Store, source: Source) -> Source:
-    """The source without what the store had to skip; its labels and label space are the store's."""
-    names = store.manifest.identity.dataset.class_names
-    if names != source.class_names and names is not None and source.class_names is not None:
-        first = next((pair for pair in zip(names, source.class_names, strict=False) if pair[0] != pair[1]), None)
-        differ = f"the first that differs: {first[0]!r}, here {first[1]!r}" if first else "their numbers differ"
-        raise DataError(
-            f"{source.location}: {len(source.class_names)} classes; {store.url} was made with {len(names)}; {differ}. "
-            "Train on the dataset that was cached, or cache this one"
-        )
-    skipped = np.array([key.encode() for key in store.skipped], dtype=np.bytes_)
-    if len(skipped):
-        source = source.subset(~np.isin(source.keys, skipped))
-    different = np.flatnonzero(store.labels[store.rows(source.keys)] != source.labels)
-    if len(different):
-        row = int(different[0])
-        raise DataError(
-            f"{source.location}: {len(different)} of {len(source)} labels are not those of {store.url}, "
-            f"the first: sample {source.key(row)} has {source.labels[row]}"
-        )
-    return source
-
-
-def _store_policy(store: Store) -> Policy:
-    views = store.manifest.identity.views
-    if views.drawing_version != DRAWING_VERSION:
-        raise StoreError(
-            f"{store.url}: its views were drawn by version {views.drawing_version}, this package draws "
-            f"{DRAWING_VERSION}; install the package that wrote it, or cache again"
-        )
-    return policy_from_json({**views.policy, "seed": views.seed})
 
 
 def _num_views(config: TrainConfig, store: Store | None) -> int | None:

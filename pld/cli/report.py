@@ -10,6 +10,7 @@ from pld.images import open_source
 from pld.report.runs import read_run
 from pld.report.table import RUN_COLUMNS, SEED_COLUMNS, as_text, run_rows, seed_rows, where_from
 from pld.store import open_store
+from pld.writing import writing
 
 _NUM_SAMPLES = 18
 
@@ -38,6 +39,8 @@ def execute(arguments: argparse.Namespace) -> None:
     store = open_store(arguments.store) if arguments.store else None
     config = runs[-1].config
     samples = draw_samples(store, open_source(config["data"], config["split"]), _NUM_SAMPLES) if store else []
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(render_page(runs, store, samples))
+    page = render_page(runs, store, samples)
+    with writing(arguments.out):
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(page)
     print(f"page: {arguments.out}")

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from pld.images import Source
+from pld.pairing import paired, stored_policy
 from pld.store import Store
-from pld.views import apply_view, draw_view, policy_from_json
+from pld.views import apply_view, draw_view
 
 _PIXELS = 96
 _GUESSES = 5
@@ -34,6 +35,7 @@ class Sample:
 
 def draw_samples(store: Store, source: Source, num: int, *, seed: int = 0) -> list[Sample]:
     """Samples of view 0, the least certain ones among a random draw, where a ranking says most."""
+    source = paired(store, source)
     drawn = np.random.default_rng(seed).permutation(len(source))[: 8 * num]
     table = store.load_view(0)
     topk = table[table.rows(source.keys[drawn])]
@@ -42,10 +44,8 @@ def draw_samples(store: Store, source: Source, num: int, *, seed: int = 0) -> li
 
 
 def _sample(store: Store, source: Source, row: int, classes: list[int], logprobs: list[float]) -> Sample:
-    views = store.manifest.identity.views
     image = source.image(row)
-    policy = policy_from_json({**views.policy, "seed": views.seed})
-    view = draw_view(source.key(row), 0, (image.shape[1], image.shape[2]), policy)
+    view = draw_view(source.key(row), 0, (image.shape[1], image.shape[2]), stored_policy(store))
     guesses = zip(classes[:_GUESSES], logprobs[:_GUESSES], strict=True)
     names = source.class_names
     return Sample(
