@@ -51,7 +51,7 @@ class TrainConfig:
         lr: peak learning rate
         weight_decay: of the optimizer, on weights of two dimensions and more
         opt_kwargs: more arguments for timm's create_optimizer_v2
-        sched: timm schedule
+        sched: timm schedule: cosine, tanh, poly or step
         warmup_epochs: of linear warm-up
         min_lr: where the schedule ends
         views: how many views to cycle through; the store's, or without a store a new one each epoch
@@ -95,7 +95,7 @@ class TrainConfig:
     lr: float = 5e-3
     weight_decay: float = 0.02
     opt_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
-    sched: str = "cosine"
+    sched: Literal["cosine", "tanh", "poly", "step"] = "cosine"
     warmup_epochs: int = 5
     min_lr: float = 0.0
 
@@ -116,6 +116,8 @@ class TrainConfig:
             raise ConfigError(_NOTHING_CONFIGURED.format(missing=" and ".join(missing)))
         if self.online_teacher and not self.teacher:
             raise ConfigError("--online-teacher wants --teacher NAME, such as resnet152")
+        if self.views is not None and self.views < 1:
+            raise ConfigError(f"--views {self.views}: wanted at least 1")
         for name in ("epochs", "batch_size", "eval_every", "streams", "image_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: wanted at least 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 
 from pld.errors import ConfigError
 from pld.provenance import provenance
+from pld.writing import writing
 from train_student.config import TrainConfig
 
 METRICS_FILE = "metrics.jsonl"
@@ -24,7 +26,11 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: TrainConfig, facts: dict[str, Any]) -> RunFolder:
-        """Make the folder and say in it what runs; raises ConfigError where a run is already, or none can be.
+        """Make the folder and say in it what runs.
+
+        Raises:
+            ConfigError: a run is there already.
+            OutputError: the folder cannot be written.
 
         Args:
             config: written as YAML that `--config` reads again.
@@ -33,19 +39,21 @@ class RunFolder:
         path = Path(config.output)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError(f"{path}: holds a run already; name another folder with --output, or remove it")
-        try:
+        described = {
+            "config.yaml": yaml.safe_dump(dataclasses.asdict(config), sort_keys=False),
+            "run.json": json.dumps({**facts, "provenance": provenance()}, indent=2) + "\n",
+        }
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            (path / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False))
-            (path / "run.json").write_text(json.dumps({**facts, "provenance": provenance()}, indent=2) + "\n")
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error.strerror}; name another with --output") from error
+            try:
+                for name, text in described.items():
+                    (path / name).write_text(text)
+            except OSError:
+                shutil.rmtree(path, ignore_errors=True)  # half a run would be taken for one
+                raise
         return cls(path)
 
     def log(self, **values: Any) -> None:
         """Append a line to metrics.jsonl."""
-        with (self.path / METRICS_FILE).open("a") as file:
+        with writing(self.path), (self.path / METRICS_FILE).open("a") as file:
             file.write(json.dumps(values) + "\n")
-
-
-def _plain(config: TrainConfig) -> dict[str, Any]:
-    return dataclasses.asdict(config)

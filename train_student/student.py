@@ -9,13 +9,14 @@ from typing import Any
 
 import timm
 import torch
-from timm.optim._optim_factory import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
 
 from pld.errors import ConfigError
 from pld.images.preprocessing import Preprocessing
 from pld.teachers import check_model_name
+from pld.writing import writing
 from train_student.config import TrainConfig
 
 
@@ -39,9 +40,12 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
     known = [str(name) for name in list_optimizers()]
     if config.opt not in known:
         raise ConfigError(f"--opt {config.opt}: unknown to timm; it has {', '.join(known)}")
-    optimizer: torch.optim.Optimizer = create_optimizer_v2(
-        model, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay, **config.opt_kwargs
-    )
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            model, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay, **config.opt_kwargs
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"--opt_kwargs {config.opt_kwargs}: {config.opt}: {error}") from error
     return optimizer
 
 
@@ -59,6 +63,13 @@ def build_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps_
     return schedule
 
 
+def share_buffers(model: nn.Module, world: int) -> None:
+    """Give every process the first one's buffers: batch norm's statistics differ, and one model is to be validated."""
+    if world > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
 def export(model: Any, preprocessing: Preprocessing, class_names: tuple[str, ...] | None, folder: Path) -> None:
     """Write `folder` as timm reads it (`local-dir:FOLDER`): config.json and model.safetensors, each replaced whole."""
     data = {
@@ -71,10 +82,10 @@ def export(model: Any, preprocessing: Preprocessing, class_names: tuple[str, ...
     described: dict[str, Any] = {"pretrained_cfg": {"tag": "", "license": None, "origin_url": None, "paper_ids": None}}
     if class_names:
         described["label_names"] = list(class_names)
-    folder.mkdir(parents=True, exist_ok=True)
     # safetensors writes no strided tensors, and what is on disk should not depend on a run's memory format.
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as staging:
+    with writing(folder), tempfile.TemporaryDirectory(dir=folder.parent) as staging:
+        folder.mkdir(exist_ok=True)
         timm.models.save_for_hf(plain, staging, described, safe_serialization=True, data_config=data)
         for name in ("model.safetensors", "config.json"):
             (Path(staging) / name).replace(folder / name)

@@ -20,9 +20,11 @@ class NoTeacher:
 
     Attributes:
         preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
+        approximate: whether the loss asks for more than this teacher holds.
     """
 
     preprocessings: tuple[Preprocessing, ...] = ()
+    approximate = False
 
     def __call__(self, batch: Batch, device: torch.device) -> None:
         """Nothing."""
@@ -33,7 +35,8 @@ class StoredTeacher:
 
     preprocessings: tuple[Preprocessing, ...] = ()
 
-    def __init__(self, store: Store, source: Source) -> None:
+    def __init__(self, store: Store, source: Source, *, approximate: bool = False) -> None:
+        self.approximate = approximate
         self._store = store
         self._rows = store.rows(source.keys)
         self._view_index = -1
@@ -50,6 +53,8 @@ class StoredTeacher:
 
 class LiveTeacher:
     """Runs the teacher on the batch's own views, for comparison."""
+
+    approximate = False
 
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher

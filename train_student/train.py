@@ -25,7 +25,14 @@ from train_student.datasets import TrainingData, open_training_data
 from train_student.evaluate import evaluate
 from train_student.input import Batch, ViewDataset, WorkItem, epoch_items, load
 from train_student.run_folder import RunFolder
-from train_student.student import build_optimizer, build_schedule, build_student, export, student_preprocessing
+from train_student.student import (
+    build_optimizer,
+    build_schedule,
+    build_student,
+    export,
+    share_buffers,
+    student_preprocessing,
+)
 from train_student.teacher_signal import LiveTeacher, NoTeacher, StoredTeacher, TeacherSignal, check_supports
 
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -53,7 +60,7 @@ def train(config: TrainConfig) -> None:
     student = build_student(config, data.num_classes)
     raw_optimizer = build_optimizer(config, student)
     schedule = build_schedule(config, raw_optimizer, steps_per_epoch)
-    folder = _start_run(config, data, student, world) if accelerator.is_main_process else None
+    folder = _start_run(config, data, student, signal, world) if accelerator.is_main_process else None
     # Neither the loader nor the schedule is prepared: accelerate would split the one again and step the other twice.
     model, optimizer = accelerator.prepare(student, raw_optimizer)
     preprocessing = student_preprocessing(config)
@@ -77,13 +84,14 @@ def train(config: TrainConfig) -> None:
                 schedule.step_update(epoch * steps_per_epoch + step + 1)
                 meter.losses += loss.detach()
                 bar.update(config.batch_size)
-            figures = meter.figures(steps_per_epoch, config.batch_size)
+            figures = meter.figures(accelerator, steps_per_epoch, config.batch_size)
             if not math.isfinite(figures["loss"]):
                 raise PLDError(f"{config.output}: the loss is {figures['loss']} in epoch {epoch + 1}; try a lower --lr")
+            share_buffers(student, world)
             if (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs:
                 figures |= evaluate(
                     accelerator,
-                    accelerator.unwrap_model(model),
+                    student,
                     data.val,
                     preprocessing,
                     batch_size=config.batch_size // world,
@@ -92,7 +100,7 @@ def train(config: TrainConfig) -> None:
             if folder:
                 seconds = round(time.monotonic() - start, 3)
                 folder.log(epoch=epoch + 1, lr=optimizer.param_groups[0]["lr"], seconds=seconds, **figures)
-                export(accelerator.unwrap_model(model), preprocessing, data.val.class_names, folder.path / "model")
+                export(student, preprocessing, data.class_names, folder.path / "model")
                 bar.set_postfix({name: f"{figures[name]:.4g}" for name in ("loss", "top1") if name in figures})
     if folder:
         print(f"{config.output}: top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %, {seconds:.0f} s")
@@ -114,9 +122,9 @@ class _Meter:
         self._waited += time.monotonic() - asked
         return batch
 
-    def figures(self, steps: int, batch_size: int) -> dict[str, float]:
-        """What goes into metrics.jsonl; reading the loss waits for the device."""
-        loss = self.losses.item() / steps
+    def figures(self, accelerator: Accelerator, steps: int, batch_size: int) -> dict[str, float]:
+        """What goes into metrics.jsonl, the loss averaged over all processes; waits for them and the device."""
+        loss = float(accelerator.reduce(self.losses, reduction="mean").item()) / steps
         elapsed = time.monotonic() - self._start
         return {
             "loss": loss,
@@ -146,8 +154,8 @@ def _teacher_signal(config: TrainConfig, data: TrainingData, device: str) -> Tea
             raise ConfigError(f"--teacher {config.teacher}: {teacher.num_classes} classes, wanted {data.num_classes}")
         return LiveTeacher(teacher)
     assert data.store is not None  # likewise
-    check_supports(data.store, required, approximate=config.approximate_teacher)
-    return StoredTeacher(data.store, data.train)
+    approximate = check_supports(data.store, required, approximate=config.approximate_teacher)
+    return StoredTeacher(data.store, data.train, approximate=approximate)
 
 
 def _all_items(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> Iterator[WorkItem]:
@@ -167,7 +175,9 @@ def _all_items(config: TrainConfig, data: TrainingData, accelerator: Accelerator
     )
 
 
-def _start_run(config: TrainConfig, data: TrainingData, student: nn.Module, world: int) -> RunFolder:
+def _start_run(
+    config: TrainConfig, data: TrainingData, student: nn.Module, signal: TeacherSignal, world: int
+) -> RunFolder:
     dropped = len(data.train) % config.batch_size
     facts: dict[str, Any] = {
         "num_train": len(data.train),
@@ -178,12 +188,15 @@ def _start_run(config: TrainConfig, data: TrainingData, student: nn.Module, worl
         "dropped_each_epoch": dropped,
         "num_processes": world,
         "student_parameters": sum(p.numel() for p in student.parameters()),
+        "approximate_teacher": signal.approximate,
         "store_fingerprint": data.store.manifest.identity.fingerprint if data.store else None,
     }
     folder = RunFolder.create(config, facts)
     notes = [f"{len(data.train):,} images, {data.num_classes} classes, {world} process{'es' if world > 1 else ''}"]
     if data.num_views and data.num_views < config.epochs:
         notes.append(f"{data.num_views} views, repeated every {data.num_views} epochs")
+    if signal.approximate:
+        notes.append("the teacher is truncated and only approximates what the loss asks for")
     if data.num_skipped:
         notes.append(f"{data.num_skipped} images left out: {Path(str(config.store)).name} could not decode them")
     if dropped:

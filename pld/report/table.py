@@ -38,7 +38,7 @@ def run_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
 def seed_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """One row of SEED_COLUMNS for each configuration that ran under several seeds."""
     groups: dict[str, list[Run]] = {}
-    for run in runs:
+    for run in {run.path.resolve(): run for run in runs}.values():
         settings = {name: value for name, value in run.config.items() if name not in ("seed", "output")}
         groups.setdefault(json.dumps(settings, sort_keys=True), []).append(run)
     rows: list[tuple[str, ...]] = []
@@ -92,4 +92,6 @@ def as_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _teacher(run: Run) -> str:
     if run.config["loss"] in ("ce", "ls"):
         return "none"
-    return "live" if run.config["online_teacher"] else "from the store"
+    if run.config["online_teacher"]:
+        return "live"
+    return "from the store, approximate" if run.facts.get("approximate_teacher") else "from the store"

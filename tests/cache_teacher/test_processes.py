@@ -74,7 +74,7 @@ def test_killed_five_times_and_run_again(bench, tmp_path):
 
 
 def test_a_full_disk(bench, tmp_path):
-    """A real one: a small tmpfs; where mounting is not allowed, a limit on what a file may hold."""
+    """A real one, a small tmpfs; skipped, and said so, where mounting is not allowed."""
     wanted = fresh(bench, tmp_path)
     (tmp_path / "store").mkdir()
     mounted = subprocess.run(
