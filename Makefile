@@ -8,8 +8,7 @@ DATA ?= data/imagenet
 SPLIT ?= train
 VIEWS ?= 50
 K ?= 50
-GPUS := $(shell nvidia-smi -L 2>/dev/null | wc -l)
-ON_ALL_GPUS := $(if $(filter-out 0 1,$(GPUS)),$(BIN)/torchrun --nproc_per_node $(GPUS),$(BIN)/python)
+COUNT_GPUS := $(BIN)/python -c 'import torch; print(max(1, torch.cuda.device_count()))'
 
 DEMO := runs/demo
 
@@ -54,14 +53,18 @@ test-long: test  ## the exhaustive tests too
 	$(BIN)/pytest -m long
 
 cache: $(READY)  ## run a teacher once over DATA into STORE: make cache TEACHER=vit_large DATA='train-{0000..1023}.tar'
-	$(ON_ALL_GPUS) -m cache_teacher --teacher '$(TEACHER)' --data '$(DATA)' --split '$(SPLIT)' --views $(VIEWS) -k $(K) \
+	@gpus=$$($(COUNT_GPUS)); \
+	if [ $$gpus -gt 1 ]; then run="$(BIN)/torchrun --nproc_per_node $$gpus"; else run=$(BIN)/python; fi; \
+	$$run -m cache_teacher --teacher '$(TEACHER)' --data '$(DATA)' --split '$(SPLIT)' --views $(VIEWS) -k $(K) \
 	  $(if $(STORE),--store '$(STORE)') $(if $(POLICY),--policy '$(POLICY)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
 	  $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
 train: $(READY)  ## train a student: make train ARGS='--config demo --loss pld'
 	$(BIN)/accelerate launch train_student.py $(ARGS)
 
-bench: $(patsubst tests/benchmarks/bench_%.py,bench-%,$(filter-out %_gpu.py,$(wildcard tests/benchmarks/bench_*.py)))  ## all benchmarks that need no GPU
+BENCHMARKS := $(patsubst tests/benchmarks/bench_%.py,bench-%,$(filter-out %_gpu.py,$(wildcard tests/benchmarks/bench_*.py)))
+
+bench: $(or $(BENCHMARKS),bench-none-yet)  ## all benchmarks that need no GPU
 
 bench-%: $(READY)  ## one benchmark, its last line JSON: make bench-losses
 	$(BIN)/python tests/benchmarks/bench_$*.py

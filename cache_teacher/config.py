@@ -34,6 +34,7 @@ class CacheConfig:
         batch_size: views in one forward pass
         threads: decoding threads
         on_bad_image: stop at an image that cannot be decoded, or leave it out and count it
+        format: what the parts are: zarr
         device: where the teacher runs; a GPU if there is one
     """
 
@@ -51,6 +52,7 @@ class CacheConfig:
     batch_size: int = 256
     threads: int = 2
     on_bad_image: Literal["error", "skip"] = "error"
+    format: Literal["zarr"] = "zarr"
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,4 +96,6 @@ def choose_policy(config: CacheConfig, source: Source, teacher: Teacher) -> Poli
             f"--policy {config.policy!r}: wanted random_resized_crop, fixed, or JSON such as "
             '\'{"name": "fixed", "crop_fraction": 0.95}\''
         ) from error
+    if isinstance(value, dict) and "seed" in value:
+        raise ConfigError(f"--policy {config.policy}: the seed is given by --view_seed")
     return dataclasses.replace(policy_from_json(value), seed=config.view_seed)

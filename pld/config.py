@@ -71,17 +71,21 @@ def _normalized(argv: Sequence[str], switches: set[str], named_files: Path | Non
     """Options spelled as jsonargparse wants them."""
     result: list[str] = []
     for argument, following in itertools.pairwise([*argv, "--"]):
-        if re.match(r"--?[A-Za-z]", argument):
+        if re.match(r"--?[A-Za-z]", argument) and argument != "-h":
             name, equals, value = argument.lstrip("-").partition("=")
             name = name.replace("-", "_")
-            result.append(f"--{name}{equals}{value}")
+            result += [f"--{name}", _named(name, value, named_files)] if equals else [f"--{name}"]
             if name in switches and not equals and following.startswith("-"):
                 result.append("true")
-        elif result and result[-1] == "--config" and named_files and (named_files / f"{argument}.yaml").is_file():
-            result.append(str(named_files / f"{argument}.yaml"))
         else:
-            result.append(argument)
+            result.append(_named(result[-1].removeprefix("--") if result else "", argument, named_files))
     return result
+
+
+def _named(option: str, value: str, folder: Path | None) -> str:
+    """The value of `--config`, if it is the name of a file in the folder, as that file's path; else as it is."""
+    known = folder / f"{value}.yaml" if folder and option == "config" else None
+    return str(known) if known and known.is_file() else value
 
 
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:

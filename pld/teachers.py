@@ -46,7 +46,7 @@ class Teacher:
         model: in evaluation mode, its parameters without gradients.
         preprocessing: what its weights were trained with.
         architecture: timm's name of the architecture.
-        tag: timm's name of the weights; empty for weights from a file.
+        tag: timm's name of the weights; for weights from a file what the user's name said, else empty.
         weights_sha256: of its tensors, whatever file they came in.
         num_classes: C.
         precision: of its forward pass.
