@@ -53,6 +53,8 @@ def test_files_by_name(tmp_path):
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper" / "one.yaml").write_text("batch_size: 11\n")
     assert parse("--config", "paper/one", named_files=tmp_path).batch_size == 11
+    assert parse("--config=paper/one", named_files=tmp_path).batch_size == 11
+    assert parse("--name", "paper/one", named_files=tmp_path).name == "paper/one"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,11 @@ def test_an_unknown_key_in_a_file(tmp_path):
 
 
 def test_print_config_and_help(capsys):
-    for argv, wanted in ((["--batch_size", "8", "--print_config"], "batch_size: 8"), (["--help"], "how many")):
+    for argv, wanted in (
+        (["--batch_size", "8", "--print_config"], "batch_size: 8"),
+        (["--help"], "how many"),
+        (["-h"], "how many"),
+    ):
         with pytest.raises(SystemExit) as exit_:
             parse(*argv)
         assert exit_.value.code == 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import pld.images
 from cache_teacher.__main__ import main
 from cache_teacher.cache import cache
 from cache_teacher.cache import main as cache_main
@@ -27,7 +28,19 @@ def config(world, store, **settings):
 
 def arguments(world, store, **settings):
     values = vars(config(world, store)) | settings
-    wanted = ("teacher", "weights", "data", "split", "store", "views", "k", "policy", "on_bad_image", "threads")
+    wanted = (
+        "teacher",
+        "weights",
+        "data",
+        "split",
+        "store",
+        "views",
+        "k",
+        "policy",
+        "format",
+        "on_bad_image",
+        "threads",
+    )
     return [word for name in wanted if values.get(name) is not None for word in (f"--{name}", str(values[name]))]
 
 
@@ -64,6 +77,22 @@ def test_going_on_adds_views_and_touches_nothing(world, tmp_path):
     after = tree_bytes(tmp_path / "s")
     assert {name: after[name] for name in before} == before
     assert open_store(str(tmp_path / "s")).num_views == 5
+
+
+def test_an_image_that_cannot_be_read_is_not_skipped(world, tmp_path, capsys, monkeypatch):
+    """A disk that fails is no reason to leave images out of a store."""
+    tar = write_tar(tmp_path / "data" / "train-0000.tar", shard_members(0, 8))
+    opened = pld.images.Source.read
+
+    def cut_after_opening(source, row):
+        with tar.open("r+b") as file:
+            file.truncate(2000)
+        return opened(source, row)
+
+    monkeypatch.setattr(pld.images.Source, "read", cut_after_opening)
+    argv = arguments(world, tmp_path / "s", data=str(tmp_path / "data"), on_bad_image="skip")
+    assert run(cache_main, argv) == 2
+    assert "the file changed since it was indexed" in capsys.readouterr().err
 
 
 def test_policies(world, tmp_path):
@@ -116,6 +145,8 @@ REFUSED = [
     ({"k": 13}, "-k 13: resnet18 has 12 classes"),
     ({"k": 0}, "--k 0: wanted at least 1"),
     ({"policy": "mixup"}, "--policy 'mixup': wanted random_resized_crop, fixed"),
+    ({"policy": '{"name": "fixed", "crop_fraction": 1.0, "seed": 3}'}, "the seed is given by --view_seed"),
+    ({"format": "parquet"}, "format(?s:.*)zarr"),
     ({"teacher": "", "data": ""}, "--teacher and --data not given(?s:.*)make cache TEACHER="),
 ]
 

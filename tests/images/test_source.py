@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pld.errors import ConfigError, DataError
+from pld.errors import ConfigError, DataError, UndecodableImageError
 from pld.images import open_source
 from pld.images.decode import decode_image
 from pld.views import Fixed
@@ -88,9 +88,11 @@ def test_the_index_is_kept_and_remade_when_the_shard_changes(tmp_path, cache_fol
         assert np.array_equal(open_source(str(tar)).offsets, first.offsets)
     write_tar(tar, shard_members(5, 6))
     assert len(open_source(str(tar))) == 6
-    for kept in (cache_folder / "index").iterdir():
-        kept.write_bytes(kept.read_bytes()[:100])  # a full disk cut it short
-    assert len(open_source(str(tar))) == 6
+    for num_bytes in (100, 0):
+        for kept in (cache_folder / "index").iterdir():
+            kept.write_bytes(kept.read_bytes()[:num_bytes])  # a full disk cut it short
+        assert len(open_source(str(tar))) == 6
+    assert all(kept.suffix == ".npy" for kept in (cache_folder / "index").iterdir())
 
 
 def test_a_cache_folder_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
@@ -121,6 +123,8 @@ def test_dataset_json_gives_class_names_and_views(tmp_path):
     source = open_source(str(tmp_path))
     assert source.class_names == tuple(f"c{i}" for i in range(12))
     assert source.policy == Fixed(crop_fraction=1.0)
+    as_folder(tmp_path / "train", shard_members(0, 12))
+    assert open_source(str(tmp_path / "train")).policy == Fixed(crop_fraction=1.0)  # of a split, from its parent
     (tmp_path / "dataset.json").write_text(json.dumps({"class_names": ["a", "b"]}))
     with pytest.raises(DataError, match=r"label 11, but .* names 2 classes"):
         open_source(str(tmp_path))
@@ -147,6 +151,7 @@ GOOD = shard_members(0, 4)
         ({**GOOD, "x.jpg": jpeg(0), "x.cls": b"dog"}, r"x.cls: found b'dog'"),
         ({**GOOD, "x.jpg": jpeg(0), "x.cls": b"-1"}, r"x.cls: found b'-1'"),
         ({**GOOD, "x.jpg": jpeg(0), "x.cls": b"1" * 100}, r"x.cls: found b''"),
+        ({**GOOD, "cat.v2.jpg": jpeg(0), "cat.v2.cls": b"1"}, r"cat\.v2\.jpg: a dot in the sample's name"),
     ],
 )
 def test_a_wrong_shard_is_named(tmp_path, members, message):
@@ -211,7 +216,7 @@ def test_an_undecodable_image_is_named(tmp_path):
     source = open_source(str(write_tar(tmp_path / "t.tar", {"good.jpg": jpeg(1), "good.cls": b"0",
                                                               "bad.jpg": jpeg(1)[:300], "bad.cls": b"0"})))  # fmt: skip
     assert torch.equal(source.image(0), decode_image(jpeg(1)))
-    with pytest.raises(DataError, match=r"t.tar: sample bad: cannot be decoded"):
+    with pytest.raises(UndecodableImageError, match=r"t.tar: sample bad: cannot be decoded"):
         source.image(1)
 
 
@@ -220,5 +225,14 @@ def test_a_shard_that_shrinks_under_a_run_is_noticed(tmp_path):
     source = open_source(str(tar))
     with tar.open("r+b") as file:
         file.truncate(2000)
-    with pytest.raises(DataError, match="the file changed since it was indexed"):
-        source.read(2)
+    with pytest.raises(DataError, match="the file changed since it was indexed") as caught:
+        source.image(2)
+    assert not isinstance(caught.value, UndecodableImageError)  # which a cache that skips bad images would skip
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    as_folder(tmp_path / "elsewhere", shard_members(0, 24))
+    (tmp_path / "d").mkdir()
+    for folder in (tmp_path / "elsewhere").iterdir():
+        (tmp_path / "d" / folder.name).symlink_to(folder)
+    assert len(open_source(str(tmp_path / "d"))) == 24

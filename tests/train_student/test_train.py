@@ -12,10 +12,15 @@ import yaml
 import pld.teachers
 import pld.views
 import train_student.train
+from cache_teacher.cache import cache
+from cache_teacher.config import CacheConfig
+from pld.cli.main import main as pld_main
 from pld.config import run
 from pld.errors import PLDError
 from pld.images import open_source
-from tests.making import NUM_CLASSES, jpeg, make_dataset, student_settings, write_tar
+from pld.report.runs import read_run
+from pld.report.table import RUN_COLUMNS, run_rows
+from tests.making import NUM_CLASSES, jpeg, make_dataset, shard_members, student_settings, write_tar
 from tests.processes import ROOT, python, torchrun
 from train_student.config import TrainConfig
 from train_student.train import main as train_main
@@ -54,10 +59,9 @@ def test_a_run_leaves_everything_about_itself(world, tmp_path, capsys):
     assert model.pretrained_cfg["input_size"] == (3, 32, 32)
 
 
-def test_the_exported_model_is_the_one_that_was_validated(world, tmp_path):
-    train(TrainConfig(**student_settings(world, tmp_path / "run", epochs=1)))
-    model = timm.create_model(f"local-dir:{tmp_path / 'run' / 'model'}", pretrained=True).eval()
-    config = TrainConfig(**student_settings(world, tmp_path / "run"))
+def validated(run, config):
+    """Top-1 (percent) and NLL of a run's exported model, image by image."""
+    model = timm.create_model(f"local-dir:{run / 'model'}", pretrained=True).eval()
     source = open_source(config.data, "val")
     preprocessing = train_student.train.student_preprocessing(config)
     assert pld.teachers.model_preprocessing(model) == preprocessing
@@ -70,9 +74,16 @@ def test_the_exported_model_is_the_one_that_was_validated(world, tmp_path):
             logits = model(preprocessing.normalize(pixels))
         hits += int(logits.argmax() == source.labels[row])
         nll -= float(logits.log_softmax(1)[0, source.labels[row]])
+    return 100 * hits / len(source), nll / len(source)
+
+
+def test_the_exported_model_is_the_one_that_was_validated(world, tmp_path):
+    config = TrainConfig(**student_settings(world, tmp_path / "run", epochs=1))
+    train(config)
+    top1, nll = validated(tmp_path / "run", config)
     last = metrics(tmp_path / "run")[-1]
-    assert last["top1"] == pytest.approx(100 * hits / len(source))
-    assert last["nll"] == pytest.approx(nll / len(source), rel=1e-4)
+    assert last["top1"] == pytest.approx(top1)
+    assert last["nll"] == pytest.approx(nll, rel=1e-4)
 
 
 def test_a_run_is_repeatable(world, tmp_path):
@@ -164,6 +175,16 @@ def test_two_processes_train_as_one(world, tmp_path):
         torch.testing.assert_close(weights[1][name], tensor, atol=1e-5, rtol=0)
 
 
+def test_two_processes_validate_the_model_they_export(world, tmp_path):
+    """Batch norm's statistics differ between processes; the figures must be those of the one that is kept."""
+    settings = student_settings(world, tmp_path / "two", epochs=1)
+    torchrun(2, ["-m", "train_student", *as_arguments(settings)], cwd=tmp_path)
+    top1, nll = validated(tmp_path / "two", TrainConfig(**settings))
+    last = metrics(tmp_path / "two")[-1]
+    assert last["top1"] == pytest.approx(top1)
+    assert last["nll"] == pytest.approx(nll, rel=1e-4)
+
+
 def test_accelerate_launch_with_nothing_configured(tmp_path):
     done = python(
         "-m", "accelerate.commands.accelerate_cli", "launch", ROOT / "train_student.py", cwd=tmp_path, check=False
@@ -205,6 +226,10 @@ REFUSED = [
     ({"num_classes": 5}, "the number of classes"),
     ({"store": None, "loss": "ce", "num_classes": None}, "give --num_classes"),
     ({"epoch": 3}, "unknown option 'epoch'; nearest are epochs"),
+    ({"views": 0}, "--views 0: wanted at least 1"),
+    ({"sched": "cosin"}, "sched(?s:.*)cosine"),
+    ({"opt_kwargs": {"beta": 3}}, r"--opt_kwargs {'beta': 3}: adamw: .*beta"),
+    ({"opt_kwargs": {"betas": [2.0, 0.9]}}, "--opt_kwargs .*: adamw: .*beta"),
 ]
 
 
@@ -231,6 +256,52 @@ def test_the_dataset_must_be_the_stores(world, tmp_path, capsys):
     shutil.copytree(world / "data", names)
     (names / "dataset.json").write_text(json.dumps({"class_names": [f"c{i}" for i in range(11)]}))
     assert "label 11" in refused(student_settings(world, tmp_path / "run", data=str(names)), capsys)
+
+
+def test_validation_has_the_classes_of_training(world, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(world / "data", data)
+    (data / "dataset.json").write_text(json.dumps({"class_names": [f"c{i}" for i in range(12)]}))
+    val = tmp_path / "val"
+    val.mkdir()
+    shutil.copy(data / "val-0000.tar", val)
+    (val / "dataset.json").write_text(json.dumps({"class_names": [f"c{i}" for i in (1, 0, *range(2, 12))]}))
+    error = refused(student_settings(world, tmp_path / "run", data=str(data), val_data=str(val)), capsys)
+    assert "the first that differs: 'c0', here 'c1'" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_approximate_teacher_is_marked(world, tmp_path, capsys):
+    settings = student_settings(world, tmp_path / "run", store=str(world / "top5"), loss="kd", epochs=1)
+    train(TrainConfig(**settings, approximate_teacher=True))
+    assert "the teacher is truncated and only approximates" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["approximate_teacher"] is True
+    assert [row[RUN_COLUMNS.index("teacher")] for row in run_rows([read_run(tmp_path / "run")])] == [
+        "from the store, approximate"
+    ]
+
+
+def test_images_that_the_store_skipped_are_left_out(world, tmp_path, capsys):
+    members = {**shard_members(0, 40), "broken.jpg": jpeg(3)[:200], "broken.cls": b"2"}
+    write_tar(tmp_path / "data" / "train-0000.tar", members)
+    shutil.copy(world / "data" / "val-0000.tar", tmp_path / "data")
+    cache(CacheConfig(teacher=f"local-dir:{world / 'teacher'}", data=str(tmp_path / "data"), views=1, k=12,
+                      store=str(tmp_path / "s"), threads=1, on_bad_image="skip"))  # fmt: skip
+    settings = student_settings(world, tmp_path / "run", data=str(tmp_path / "data"), store=str(tmp_path / "s"))
+    train(TrainConfig(**settings))
+    assert "1 images left out: s could not decode them" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (facts["num_train"], facts["skipped_images"]) == (40, 1)
+    argv = ["report", str(tmp_path / "run"), "--store", str(tmp_path / "s"), "--out", str(tmp_path / "page.html")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["pld", *argv])
+        assert pld_main() == 0
+
+
+def test_a_run_folder_that_cannot_be_written(world, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    error = refused(student_settings(world, tmp_path / "file" / "run"), capsys)
+    assert re.search(r"file/run: cannot be written: .*; make room, or name another place", error)
 
 
 def test_a_subset_of_the_store_trains(world, tmp_path):
