@@ -1,3 +1,4 @@
+import gc
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import webdataset
 from PIL import Image
 
 from pld.errors import DataError
@@ -53,6 +55,21 @@ def test_the_description_names_the_classes_and_the_views(small):
     assert described["view_policy"]["name"] == "random_resized_crop"
     assert described["view_policy"]["flip"] is False
     assert set(described["view_policy"]) == {"name", "scale", "ratio", "flip"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves the shard open
+def test_plain_webdataset_reads_the_shards(small):
+    shard = str(small / "train-0000.tar")
+    found = [
+        (sample["__key__"], sample["cls"], np.asarray(sample["jpg"]))
+        for sample in webdataset.WebDataset(shard, shardshuffle=False).decode("pil")
+    ]
+    gc.collect()  # of the file that is still open, here rather than in another test
+    wanted = [sample for sample in samples(small, "train") if sample[0] in {key for key, _, _ in found}]
+    assert len(found) == len(wanted) > 0
+    for ours, theirs in zip(wanted, found, strict=True):
+        assert ours[:2] == theirs[:2]
+        assert np.array_equal(ours[2], theirs[2])
 
 
 def test_counts_keys_labels_and_pixels(small):
