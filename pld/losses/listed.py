@@ -41,14 +41,14 @@ def terms_by_sums(
         weight: [B, R], not negative, 0 where there is no class.
         rest_sum: [B, 1], the probability of all classes not listed.
     """
-    if not bool(prob.amin() > _SMALLEST):
+    if not prob.amin().item() > _SMALLEST:  # nan is not above it
         return None
-    placed = torch.where(listed, prob, 0.0)
+    placed = prob.masked_fill(~listed, 0.0)
     # From the last rank to the first: only positive terms are added, so no digits cancel.
-    sums = torch.cat([rest_sum, placed.flip(1)], dim=1).cumsum(dim=1)[:, 1:].flip(1)
+    sums = placed.flip(1).cumsum_(dim=1).add_(rest_sum).flip(1)
     # Where there is no class the sum may be empty, and 0 / 0 would be nan.
     sums.clamp_(min=_SMALLEST)
-    share = (weight / sums).cumsum(dim=1)
+    share = (weight / sums).cumsum_(dim=1)
     loss = sums.div_(prob).log_().mul_(weight).sum(dim=1)
     return Terms(loss, placed.mul_(share).sub_(weight), share[:, -1:])
 

@@ -47,11 +47,11 @@ def as_topk(teacher: TopK | Tensor, labels: Tensor) -> TopK:
 def ranking(topk: TopK) -> Ranking:
     """The label moved to the front of the teacher's order."""
     label = topk.labels[:, None]
-    again = topk.classes == label
     index = torch.cat([label, topk.classes], dim=1)
-    held = torch.cat([torch.ones_like(again[:, :1]), ~again], dim=1)
-    log_prob = torch.cat([topk.label_logprob[:, None], torch.where(again, -torch.inf, topk.logprobs)], dim=1)
-    return Ranking(index, held, log_prob)
+    again = index == label
+    again[:, 0] = False
+    log_prob = torch.cat([topk.label_logprob[:, None], topk.logprobs], dim=1).masked_fill_(again, -torch.inf)
+    return Ranking(index, ~again, log_prob)
 
 
 def tail_logmass(topk: TopK, num_classes: int, temperature: float) -> Float[Tensor, "B"]:
