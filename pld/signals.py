@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pld.errors import SignalError
+
+# float32's log-softmax over a million classes is well within this.
+_TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,74 @@ class TopK:
             held = ", ".join(f"{t:g}" for t in self.temperatures)
             raise SignalError(f"temperature {temperature:g}: this teacher's signal holds {held}")
         return self.tail_logmass[:, self.temperatures.index(temperature)]
+
+    def validate(self, num_classes: int) -> None:
+        """Check what a TopK promises, whoever made it; one sort of k classes a row, so cheap enough for every batch.
+
+        Args:
+            num_classes: C of the teacher.
+
+        Raises:
+            SignalError: names what is wrong and the first row of it: shapes that do not fit each other, classes or
+                labels out of range, a class twice in a row, log-probabilities that rise with the rank or are not
+                finite, a label that differs from its own entry, or probabilities that cannot be those of C classes.
+        """
+        self._check_shapes(num_classes)
+        classes, logprobs, label = self.classes, self.logprobs, self.label_logprob[:, None]
+        ordered = classes.sort(dim=1).values
+        is_label = classes == self.labels[:, None]
+        tolerance = _TOLERANCE + math.expm1(self.logprob_error)
+        faults = {
+            "labels outside 0..C-1": (self.labels < 0) | (self.labels >= num_classes),
+            "classes outside 0..C-1": (classes < 0) | (classes >= num_classes),
+            "a class twice in a row": ordered[:, 1:] == ordered[:, :-1],
+            "log-probabilities that rise with the rank": logprobs[:, 1:] > logprobs[:, :-1],
+            "log-probabilities that are not finite": ~torch.isfinite(logprobs) | ~torch.isfinite(label),
+            "tails that are nan or +inf": ~(self.tail_logmass < torch.inf),
+            "tails of more mass than C classes can have": self._tail_excess(num_classes) > tolerance,
+            "a label whose log-probability is not that of its entry": is_label & ((logprobs - label).abs() > tolerance),
+            "probabilities that do not sum to 1": (self._mass(is_label, num_classes) - 1).abs() > tolerance,
+        }
+        for fault, mask in faults.items():
+            if bool(mask.any()):
+                row = int(mask.reshape(len(self.labels), -1).any(dim=1).nonzero()[0])
+                raise SignalError(
+                    f"TopK of {num_classes} classes: found {fault}, first in row {row}; "
+                    "build the signal with TopK.from_logits"
+                )
+
+    def _check_shapes(self, num_classes: int) -> None:
+        rows, k = self.classes.shape[0], self.classes.shape[-1]
+        wanted = {
+            "classes": [rows, k],
+            "logprobs": [rows, k],
+            "labels": [rows],
+            "label_logprob": [rows],
+            "tail_logmass": [rows, len(self.temperatures)],
+        }
+        for name, shape in wanted.items():
+            found = getattr(self, name)
+            if list(found.shape) != shape or found.is_floating_point() != ("log" in name):
+                kind = "floating point" if "log" in name else "int64"
+                raise SignalError(
+                    f"TopK.{name}: found {found.dtype} of shape {list(found.shape)}, wanted {kind} of {shape}"
+                )
+        if not 1 <= k <= num_classes:
+            raise SignalError(f"TopK.classes: found shape {[rows, k]}, wanted k from 1 to {num_classes}")
+
+    def _tail_excess(self, num_classes: int) -> Float[Tensor, "B T"]:
+        """By how much t * tail_logmass is above that of the uniform distribution, or of certainty below t = 1."""
+        temperatures = torch.tensor(self.temperatures, dtype=torch.float64, device=self.tail_logmass.device)
+        most = (temperatures - 1).clamp(min=0) * math.log(num_classes)
+        return self.tail_logmass.double() * temperatures - most
+
+    def _mass(self, is_label: Bool[Tensor, "B k"], num_classes: int) -> Float[Tensor, "B"]:
+        """Top-k + label + tail at T = 1; 1 where the tail is not known at T = 1."""
+        if self.k < num_classes and 1.0 not in self.temperatures:
+            return torch.ones_like(self.label_logprob)
+        label = torch.where(is_label.any(dim=1), 0.0, self.label_logprob.double().exp())
+        tail = self.tail_at(1.0).double().exp() if 1.0 in self.temperatures else 0.0
+        return self.logprobs.double().exp().sum(dim=1) + label + tail
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> TopK:
         """The same signal on another device."""

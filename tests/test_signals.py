@@ -1,3 +1,6 @@
+import dataclasses
+
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given
@@ -50,3 +53,43 @@ def test_a_temperature_it_does_not_hold():
     topk = TopK.from_logits(torch.zeros(1, 3), torch.tensor([0]), 2, (1.0, 2.0))
     with pytest.raises(SignalError, match="temperature 4: this teacher's signal holds 1, 2"):
         topk.tail_at(4.0)
+
+
+def changed(**fields):
+    """A good TopK of three samples, top 2 of 5 classes, with some fields replaced by functions of the good ones."""
+    logits = torch.tensor([[3.0, 2.0, 1.0, 0.0, 0.0], [0.0, 1.0, 2.0, 3.0, 0.0], [1.0, 0.0, 3.0, 0.0, 2.0]])
+    good = TopK.from_logits(logits, torch.tensor([0, 0, 4]), 2, (1.0, 2.0))
+    return dataclasses.replace(good, **{name: change(getattr(good, name)) for name, change in fields.items()})
+
+
+@given(st.integers(1, 5), st.integers(2, 30), st.data())
+def test_what_from_logits_makes_is_valid(num, classes, data):
+    k = data.draw(st.integers(1, classes))
+    logits = torch.randn(num, classes, generator=torch.Generator().manual_seed(k + 100 * classes)) * 5
+    TopK.from_logits(logits, torch.arange(num) % classes, k, (0.5, 1.0, 4.0)).validate(classes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"classes": lambda c: c.flip(1), "logprobs": lambda p: p.flip(1)}, "that rise with the rank, first in row 0"),
+        ({"classes": lambda c: torch.cat([c[:2], c[2:, :1].expand(1, 2)])}, "a class twice in a row, first in row 2"),
+        ({"classes": lambda c: c + 2}, "classes outside 0..C-1, first in row 1"),
+        ({"classes": lambda c: c - 1}, "classes outside 0..C-1, first in row 0"),
+        ({"labels": lambda y: y + 1}, "labels outside 0..C-1, first in row 2"),
+        ({"logprobs": lambda p: p * torch.nan}, "that are not finite, first in row 0"),
+        ({"label_logprob": lambda p: p - 1}, "a label whose log-probability is not that of its entry, first in row 0"),
+        ({"tail_logmass": lambda t: t + 1}, "probabilities that do not sum to 1"),
+        ({"tail_logmass": lambda t: t + 9}, "tails of more mass than C classes can have"),
+        ({"logprobs": lambda p: p[:, :1]}, r"TopK.logprobs: found torch.float32 of shape \[3, 1\], wanted .* \[3, 2\]"),
+        ({"temperatures": lambda t: t[:1]}, r"TopK.tail_logmass: found .* of shape \[3, 2\], wanted .* \[3, 1\]"),
+        ({"classes": lambda c: c.float()}, r"TopK.classes: found torch.float32 .* wanted int64"),
+    ],
+)
+def test_validate_names_what_is_wrong(fields, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have our checks alone
+    topk = changed(**fields)
+    with pytest.raises(SignalError, match=message):
+        topk.validate(5)
+    with pytest.raises(SignalError, match=r"TopK.classes: found shape \[3, 2\], wanted k from 1 to 1"):
+        changed().validate(1)
