@@ -19,6 +19,7 @@ from pld.signals import TopK
 
 Reduction = Literal["mean", "none"]
 Tail = Literal["drop", "uniform"]
+Backend = Literal["torch", "triton"]
 
 
 def _number(wanted: Callable[[float], bool]) -> Callable[[Any], bool]:
@@ -42,6 +43,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "global_batch": _FLAG,
     "approximate": _FLAG,
     "tail": ('"drop" or "uniform"', lambda v: v in ("drop", "uniform")),
+    "backend": ('"torch" or "triton"', lambda v: v in ("torch", "triton")),
     "reduction": ('"mean" or "none"', lambda v: v in ("mean", "none")),
 }
 
