@@ -39,7 +39,7 @@ def _listed_bits(index, held, start, R: tl.constexpr, RANKS: tl.constexpr, WORDS
 
     Comparing the ranks with words and not with classes makes this 32 times less work, and less than reading the row.
     """
-    CHUNK: tl.constexpr = min(RANKS, 64)
+    CHUNK: tl.constexpr = 64 if RANKS > 64 else RANKS
     word = tl.arange(0, WORDS)
     bits = tl.zeros([WORDS], tl.int32)
     for first in range(0, RANKS, CHUNK):
@@ -53,11 +53,12 @@ def _listed_bits(index, held, start, R: tl.constexpr, RANKS: tl.constexpr, WORDS
 
 @triton.jit
 @no_type_check
-def _rest(logits, index, held, first, wide, C: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, WORDS: tl.constexpr):
+def _rest(logits, index, held, first, C: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, WORDS: tl.constexpr):
     """Over the classes not listed: the largest logit, the sum of exp(logit - it), and the sum of logit - first.
 
     Each of a program's places in a block keeps its own running values, so that blocks wait for nothing but their bits.
     """
+    wide = first.dtype
     bit = tl.arange(0, 32)[None, :]
     within = tl.arange(0, WORDS)[:, None] * 32 + bit
     top = tl.full([WORDS, 32], _LOWEST, wide)
@@ -129,7 +130,7 @@ def _row(
     score = tl.where(listed, score, _LOWEST)
     w = tl.load(weight + row * R + rank, mask=listed, other=0.0).to(wide)
 
-    rest_top, rest_sum, away = _rest(logits, index, held, first, wide, C, R, RANKS, WORDS)
+    rest_top, rest_sum, away = _rest(logits, index, held, first, C, R, RANKS, WORDS)
     nll, grad_listed, rest_share = _ranks(score, w, listed, rest_top, rest_sum, RANKS)
     shift = 0.0
     if UNIFORM:
