@@ -92,14 +92,18 @@ def time_size(
     on_device: dict[str, Step] = {}
     for name, step in steps(size, device, compiler).items():
 
-        def prepare(name: str = name, step: Step = step) -> None:
+        def warm_up(step: Step = step) -> None:
             for _ in range(3):
                 step()
-            as_called[name] = step
+
+        def record(name: str = name, step: Step = step) -> None:
             on_device[name] = recorded(step, device)
 
-        if not attempt(f"{size}, {name}", prepare):
+        if not attempt(f"{size}, {name}", warm_up):
             failed.append(f"{size}, {name}")
+            continue
+        as_called[name] = step
+        attempt(f"{size}, {name}, as a CUDA graph", record)  # one that waits for the device cannot be recorded
     logits_bytes = size.rows * size.classes * size.dtype.itemsize
     memory = {name: extra_bytes(step, device) for name, step in as_called.items()}
     called = paired_seconds(as_called, device, rounds=rounds, least_seconds=least_seconds)

@@ -39,7 +39,7 @@ def paired_seconds(
     repeats = {}
     for name, step in steps.items():
         _seconds(step, 3, device)
-        repeats[name] = max(1, round(least_seconds / _seconds(step, 3, device)))
+        repeats[name] = max(1, round(least_seconds / max(_seconds(step, 3, device), 1e-6)))
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
     for _ in range(rounds):
