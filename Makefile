@@ -66,6 +66,9 @@ BENCHMARKS := $(patsubst tests/benchmarks/bench_%.py,bench-%,$(filter-out %_gpu.
 
 bench: $(or $(BENCHMARKS),bench-none-yet)  ## all benchmarks that need no GPU
 
+bench-gpu: $(READY)  ## where there is a GPU: check every loss on it, then time PLD beside what it replaces
+	$(BIN)/python -m tests.benchmarks.bench_gpu
+
 bench-%: $(READY)  ## one benchmark, its last line JSON: make bench-losses
 	$(BIN)/python -m tests.benchmarks.bench_$*
 

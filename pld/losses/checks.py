@@ -1,8 +1,8 @@
 """What every loss asks of its arguments; each error names the argument, what was found and what was wanted.
 
 Checks that must look at values run where looking is free: on the CPU, outside `torch.compile`. On an accelerator they
-would make the host wait for the device at every step; there a label out of range is the device's own index error, and
-a non-finite logit gives a non-finite loss.
+would make the host wait for the device at every step; there a label out of range is the device's own index error
+(with the Triton kernel, a nan loss), and a non-finite logit gives a non-finite loss.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pld.signals import TopK
 
 Reduction = Literal["mean", "none"]
 Tail = Literal["drop", "uniform"]
+Backend = Literal["torch", "triton"]
 
 
 def _number(wanted: Callable[[float], bool]) -> Callable[[Any], bool]:
@@ -42,6 +43,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "global_batch": _FLAG,
     "approximate": _FLAG,
     "tail": ('"drop" or "uniform"', lambda v: v in ("drop", "uniform")),
+    "backend": ('"torch" or "triton"', lambda v: v in ("torch", "triton")),
     "reduction": ('"mean" or "none"', lambda v: v in ("mean", "none")),
 }
 

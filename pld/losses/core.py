@@ -22,7 +22,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pld.losses.checks import check_order, check_student, check_vector, values_are_free
+from pld.losses.checks import Backend, check_order, check_settings, check_student, check_vector, values_are_free
+from pld.losses.fused import fused_nll
 from pld.losses.rows import rest_exponentials, row_by_sums, row_in_log_space, wide_dtype
 
 
@@ -32,6 +33,7 @@ def plackett_luce_nll(
     weight: Float[Tensor, "B R"],
     *,
     rest_weight: Float[Tensor, "B"] | None = None,
+    backend: Backend = "torch",
 ) -> Float[Tensor, "B"]:
     """Weighted Plackett-Luce negative log-likelihood of a full or partial order, per sample.
 
@@ -46,6 +48,7 @@ def plackett_luce_nll(
         weight: [B, R], not negative; ignored where order is -1. A constant: no gradient flows to it.
         rest_weight: [B], or None for zero: adds rest_weight * (logsumexp - mean) over the classes not listed, as one
             group whose members are exchangeable; zero where every class is listed.
+        backend: "torch", or "triton": one kernel for a GPU, see `pld_loss`.
 
     Returns:
         [B], float64 for float64 logits, else float32. Finite for any finite logits. Differentiable once: the gradient
@@ -53,14 +56,16 @@ def plackett_luce_nll(
 
     Raises:
         SignalError: an argument has a wrong shape or dtype, a class is out of range, or a logit is not finite.
+        ConfigError: the backend is neither, or cannot serve here.
     """
+    check_settings("plackett_luce_nll", backend=backend)
     check_student(student_logits)
     check_order(order, weight, student_logits)
     if rest_weight is not None:
         check_vector("rest_weight", rest_weight, student_logits)
     held = order >= 0
     index = torch.where(held, order, order[:, :1])
-    return checked_nll(student_logits, index, held, torch.where(held, weight, 0.0), rest_weight)
+    return checked_nll(student_logits, index, held, torch.where(held, weight, 0.0), rest_weight, backend)
 
 
 def checked_nll(
@@ -69,6 +74,7 @@ def checked_nll(
     held: Bool[Tensor, "B R"],
     weight: Float[Tensor, "B R"],
     rest_weight: Float[Tensor, "B"] | None,
+    backend: Backend = "torch",
 ) -> Float[Tensor, "B"]:
     """`plackett_luce_nll` for callers that have checked the arguments and know which entries of the order count.
 
@@ -78,9 +84,12 @@ def checked_nll(
         held: [B, R], False where the entry does not count; it must then repeat a class of the row that does.
         weight: [B, R], 0 where the entry does not count.
         rest_weight: as for `plackett_luce_nll`.
+        backend: as for `plackett_luce_nll`.
     """
-    rest_weight = None if rest_weight is None else rest_weight.detach()
-    loss: Tensor = _PlackettLuce.apply(student_logits, index, held, weight.detach(), rest_weight)
+    weight, rest_weight = weight.detach(), None if rest_weight is None else rest_weight.detach()
+    if backend == "triton":
+        return fused_nll(student_logits, index, held, weight, rest_weight)
+    loss: Tensor = _PlackettLuce.apply(student_logits, index, held, weight, rest_weight)
     return loss
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pld.losses.checks import Reduction, Tail, check_settings
+from pld.losses.checks import Backend, Reduction, Tail, check_settings
 from pld.losses.dist import dist_loss
 from pld.losses.distances import cross_entropy_loss, dkd_loss, kd_loss
 from pld.losses.ranking import listmle_loss, pld_loss, plistmle_loss
@@ -68,6 +68,7 @@ class PLDLoss(_TeacherLoss):
         temperature: float = 1.0,
         tail: Tail = "drop",
         approximate: bool = False,
+        backend: Backend = "torch",
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(
@@ -75,6 +76,7 @@ class PLDLoss(_TeacherLoss):
             temperature=temperature,
             tail=tail,
             approximate=approximate,
+            backend=backend,
             reduction=reduction,
         )
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pld.losses.checks import Reduction, Tail, check_labels, check_settings, check_student, check_teacher
+from pld.losses.checks import Backend, Reduction, Tail, check_labels, check_settings, check_student, check_teacher
 from pld.losses.core import checked_nll
 from pld.losses.reduction import reduce_loss
 from pld.losses.requirements import require_classes, why_all_classes
@@ -24,6 +24,7 @@ def pld_loss(
     temperature: float = 1.0,
     tail: Tail = "drop",
     approximate: bool = False,
+    backend: Backend = "torch",
     weight: Float[Tensor, "B"] | None = None,
     reduction: Reduction = "mean",
 ) -> Float[Tensor, "*reduced"]:
@@ -41,22 +42,24 @@ def pld_loss(
         tail: what becomes of the teacher's mass outside the TopK: "drop" leaves its terms out, "uniform" takes the
             tail as one group of exchangeable classes, mass * (logsumexp of the tail - its mean).
         approximate: permit what a truncated TopK cannot support.
+        backend: "torch" works everywhere; "triton" is one kernel for a GPU that makes the loss and its gradient in one
+            pass over each row (docs/decisions/0007), for k up to 4095. It wants `pip install "pld-distill[triton]"`.
         weight: [B], what each sample counts for.
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
     Raises:
         SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit is not
             finite, or the TopK cannot support the temperature.
-        ConfigError: a setting has a value that is not one of its own.
+        ConfigError: a setting has a value that is not one of its own, or the backend cannot serve here.
     """
-    check_settings("pld_loss", temperature=temperature, tail=tail, approximate=approximate)
+    check_settings("pld_loss", temperature=temperature, tail=tail, approximate=approximate, backend=backend)
     topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]
     require_classes("pld_loss", topk, num_classes, why_all_classes("pld_loss", temperature), approximate=approximate)
     index, held, log_prob = ranking(topk)
     tempered = at_temperature(log_prob, tail_logmass(topk, num_classes, temperature), temperature)
     weights = torch.softmax(tempered, dim=1)
     rest_weight = weights[:, -1] if tail == "uniform" and topk.k < num_classes else None
-    nll = checked_nll(student_logits, index, held, weights[:, :-1], rest_weight)
+    nll = checked_nll(student_logits, index, held, weights[:, :-1], rest_weight, backend)
     return reduce_loss(nll, weight, reduction)
 
 
