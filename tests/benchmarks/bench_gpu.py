@@ -9,10 +9,8 @@ read and one write. Small problems stay in the cache, the copy's too. Exits with
 with 2 where there is no GPU.
 """
 
-import importlib.util
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,8 +22,8 @@ from typing import Any
 import torch
 
 from tests.benchmarks.gpu_checks import Check, checks
-from tests.benchmarks.gpu_steps import CROSS_ENTROPY, FLOOR, Size, steps
-from tests.benchmarks.gpu_timing import Step, extra_bytes, paired_seconds, ratio, recorded
+from tests.benchmarks.loss_steps import CROSS_ENTROPY, FLOOR, Size, steps
+from tests.benchmarks.timing import Step, extra_bytes, machine, paired_seconds, ratio, recorded
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 20
@@ -108,11 +106,11 @@ def time_size(
     memory = {name: extra_bytes(step, device) for name, step in as_called.items()}
     called = paired_seconds(as_called, device, rounds=rounds, least_seconds=least_seconds)
     alone = paired_seconds(on_device, device, rounds=rounds, least_seconds=least_seconds)
-    return table(size, called, alone, {name: m and m / logits_bytes for name, m in memory.items()})
+    return table(size, called, alone, {name: num_bytes / logits_bytes for name, num_bytes in memory.items()})
 
 
 def table(
-    size: Size, called: dict[str, list[float]], alone: dict[str, list[float]], memory: dict[str, float | None]
+    size: Size, called: dict[str, list[float]], alone: dict[str, list[float]], memory: dict[str, float]
 ) -> dict[str, Any]:
     """Print a size's timings; the same as plain values."""
     print(f"\n{size}")
@@ -131,8 +129,10 @@ def table(
         }
         device_us = f"{figures[name]['us_device']:.1f}" if device_seconds else "-"
         cost_ce, x_floor = (str(spread or "-") for spread in (cost, floor))
-        peak = "-" if memory[name] is None else f"{memory[name]:.2f}"
-        print(f"{name:<24}{figures[name]['us']:>10.1f}{cost_ce:>24}{device_us:>11}{x_floor:>26}{peak:>17}", flush=True)
+        print(
+            f"{name:<24}{figures[name]['us']:>10.1f}{cost_ce:>24}{device_us:>11}{x_floor:>26}{memory[name]:>17.2f}",
+            flush=True,
+        )
     return {"size": str(size), "steps": figures}
 
 
@@ -144,17 +144,6 @@ def attempt(name: str, call: Callable[[], object]) -> bool:
         print(f"FAILED {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", flush=True)
         return False
     return True
-
-
-def machine(device: torch.device) -> str:
-    """What a figure was measured on, in one line."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
-    triton = "none"
-    if importlib.util.find_spec("triton"):
-        import triton as installed
-
-        triton = installed.__version__
-    return f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}, triton {triton}"
 
 
 if __name__ == "__main__":

@@ -16,78 +16,47 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pld.losses import pld_loss
-from pld.signals import TopK
-from tests.benchmarks.memory import peak_bytes
-from tests.benchmarks.side_by_side import Ratio, machine, paired_seconds, ratio
+from tests.benchmarks.loss_steps import Size, kd_and_ce, problem, reference
+from tests.benchmarks.timing import Step, extra_bytes, machine, paired_seconds, ratio
 
-BATCH, K, ROUNDS = 256, 50, 20
-
-
-def reference(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    """PLD as it is usually written: sort the teacher, put the label first, one reversed logcumsumexp over C."""
-    order = teacher.argsort(dim=1, descending=True)
-    others = order[order != labels[:, None]].view(len(order), -1)
-    order = torch.cat([labels[:, None], others], dim=1)
-    weights = teacher.softmax(dim=1).gather(1, order)
-    scores = student.gather(1, order)
-    denominators = scores.flip(1).logcumsumexp(dim=1).flip(1)
-    return (weights * (denominators - scores)).sum(dim=1).mean()
+CPU, ROUNDS = torch.device("cpu"), 20
+SIZES = [Size(256, classes, 50, torch.float32) for classes in (1000, 21841)]
 
 
-def kd_and_ce(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float = 0.1, temperature: float = 2.0) -> Tensor:
-    """KD as its users write it."""
-    kl = F.kl_div(F.log_softmax(student / temperature, 1), F.softmax(teacher / temperature, 1), reduction="batchmean")
-    return alpha * F.cross_entropy(student, labels) + (1 - alpha) * temperature**2 * kl
-
-
-def problem(num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A student, a teacher with most of its mass in the top 50, and labels of which two in three are its top."""
-    generator = torch.Generator().manual_seed(num_classes)
-    student = torch.randn(BATCH, num_classes, generator=generator) * 2
-    teacher = torch.randn(BATCH, num_classes, generator=generator) * 2
-    teacher.scatter_add_(1, torch.randint(num_classes, (BATCH, 20), generator=generator), torch.full((BATCH, 20), 6.0))
-    labels = torch.where(torch.rand(BATCH, generator=generator) < 2 / 3, teacher.argmax(1),
-                         torch.randint(num_classes, (BATCH,), generator=generator))  # fmt: skip
-    return student, teacher, labels
-
-
-def steps(num_classes: int) -> dict[str, Callable[[], object]]:
+def steps(size: Size) -> dict[str, Step]:
     """Each loss as a call that runs it forward and backward."""
-    student, teacher, labels = problem(num_classes)
+    student, teacher, topk = problem(size, CPU)
     student.requires_grad_()
-    topk = TopK.from_logits(teacher, labels, K)
 
-    def step(loss: Callable[[], Tensor]) -> Callable[[], object]:
+    def step(loss: Callable[[], Tensor]) -> Step:
         return lambda: torch.autograd.grad(loss(), student)
 
     return {
-        "PLD": step(lambda: pld_loss(student, topk, labels)),
-        "cross entropy": step(lambda: F.cross_entropy(student, labels)),
-        "KD + cross entropy": step(lambda: kd_and_ce(student, teacher, labels)),
-        "sort + logcumsumexp": step(lambda: reference(student, teacher, labels)),
+        "PLD": step(lambda: pld_loss(student, topk, topk.labels)),
+        "cross entropy": step(lambda: F.cross_entropy(student, topk.labels)),
+        "KD + cross entropy": step(lambda: kd_and_ce(student, teacher, topk.labels)),
+        "sort + logcumsumexp": step(lambda: reference(student, teacher, topk.labels)),
     }
 
 
 def main() -> None:
     """Measure and print."""
-    print(f"{machine()}; N = {BATCH}, k = {K}, {ROUNDS} paired rounds; median (quartiles) of the rounds' ratios\n")
-    ratios: dict[str, Ratio] = {}
+    print(f"{machine(CPU)}; n = {ROUNDS} paired rounds, median (quartiles) of their ratios")
+    figures: dict[str, float] = {}
     memory = []
-    for num_classes in (1000, 21841):
-        functions = steps(num_classes)
-        seconds = paired_seconds(functions, rounds=ROUNDS)
-        print(f"C = {num_classes}")
-        for name, each in seconds.items():
-            relative = "" if name == "PLD" else f"   PLD takes {ratio(seconds['PLD'], each)} of it"
-            print(f"  {name:22s}{1e3 * statistics.median(each):9.3f} ms{relative}")
-        pld = functions["PLD"]
-        memory.append(peak_bytes(pld) / (BATCH * num_classes * 4))
-        print(f"  memory at the peak: {memory[-1]:.2f} times the student's logits\n")
-        ratios[f"x_reference_c{num_classes}"] = ratio(seconds["sort + logcumsumexp"], seconds["PLD"])
-        ratios[f"cost_ce_c{num_classes}"] = ratio(seconds["PLD"], seconds["cross entropy"])
-        ratios[f"cost_kd_c{num_classes}"] = ratio(seconds["PLD"], seconds["KD + cross entropy"])
-    medians = {name: round(value.median, 3) for name, value in ratios.items()}
-    print(json.dumps({**medians, "extra_memory": round(max(memory), 3)}))
+    for size in SIZES:
+        each = steps(size)
+        seconds = paired_seconds(each, CPU, rounds=ROUNDS, least_seconds=0.02)
+        print(f"\n{size}")
+        for name, taken in seconds.items():
+            relative = "" if name == "PLD" else f"   PLD takes {ratio(seconds['PLD'], taken)} of it"
+            print(f"  {name:22s}{1e3 * statistics.median(taken):9.3f} ms{relative}")
+        memory.append(extra_bytes(each["PLD"], CPU) / (size.rows * size.classes * size.dtype.itemsize))
+        print(f"  memory at the peak of PLD: {memory[-1]:.2f} times the student's logits")
+        figures[f"x_reference_c{size.classes}"] = ratio(seconds["sort + logcumsumexp"], seconds["PLD"]).median
+        figures[f"cost_ce_c{size.classes}"] = ratio(seconds["PLD"], seconds["cross entropy"]).median
+        figures[f"cost_kd_c{size.classes}"] = ratio(seconds["PLD"], seconds["KD + cross entropy"]).median
+    print(json.dumps({name: round(value, 3) for name, value in {**figures, "extra_memory": max(memory)}.items()}))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ REHEARSAL = """
 import sys, torch
 from tests.benchmarks.bench_gpu import bench
 from tests.benchmarks.gpu_checks import checks
-from tests.benchmarks.gpu_steps import Size
+from tests.benchmarks.loss_steps import Size
 
 def broken():
     raise AssertionError("on purpose")

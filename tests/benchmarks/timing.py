@@ -1,11 +1,18 @@
 """Timing steps in turn on one device: what counts are ratios of neighbours, with their spread."""
 
 import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
+
+from tests.benchmarks.memory import peak_bytes
 
 Step = Callable[[], object]
 
@@ -65,16 +72,32 @@ def recorded(step: Step, device: torch.device) -> Step:
     return graph.replay
 
 
-def extra_bytes(step: Step, device: torch.device) -> int | None:
-    """Bytes allocated at the peak of a step over those before it; None on a CPU, where nobody counts."""
+def extra_bytes(step: Step, device: torch.device) -> int:
+    """Bytes allocated at the peak of a step over those before it; what the step returns counts."""
     if device.type != "cuda":
-        return None
+        return peak_bytes(step)
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     step()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
+
+
+def machine(device: torch.device) -> str:
+    """What a figure was measured on, in one line."""
+    if device.type == "cuda":
+        triton = importlib.metadata.version("triton") if importlib.util.find_spec("triton") else "none"
+        name = torch.cuda.get_device_name(device)
+        return f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}, triton {triton}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_cpu_name()}, {cores} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _seconds(step: Step, repeats: int, device: torch.device) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pld.losses import pld_loss
 from pld.signals import TopK
-from tests.benchmarks.gpu_timing import Step
+from tests.benchmarks.timing import Step
 
 CROSS_ENTROPY, FLOOR = "cross entropy", "device copy"
 
