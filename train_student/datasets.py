@@ -23,7 +23,8 @@ class TrainingData:
         policy: how views are drawn: the store's, else the dataset's.
         num_views: how many views to cycle through; None draws a new one each epoch.
         num_classes: C.
-        num_skipped: training images left out because the store skipped them.
+        num_skipped: training images left out because the store has no logits for them.
+        val_store: of the teacher's logits for the validation images, if one is used.
     """
 
     train: Source
@@ -33,11 +34,17 @@ class TrainingData:
     num_views: int | None
     num_classes: int
     num_skipped: int
+    val_store: Store | None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The label space, where the store or the dataset states it."""
         return (self.store and self.store.manifest.identity.dataset.class_names) or self.train.class_names
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The store's, if one is used."""
+        return self.store.manifest.identity.fingerprint if self.store else None
 
     def view_of_epoch(self, epoch: int) -> int:
         """The view that an epoch trains on."""
@@ -57,7 +64,7 @@ def open_training_data(config: TrainConfig) -> TrainingData:
     store = open_store(config.store) if config.store else None
     num_all = len(train)
     if store:
-        train = paired(store, train)
+        train = paired(store, train, skip_missing=config.missing == "skip")
     check_class_names(train.class_names, f"{train.location}, {config.split},", val)
     num_classes = _num_classes(config, train, store)
     for source in (train, val):
@@ -71,7 +78,15 @@ def open_training_data(config: TrainConfig) -> TrainingData:
         num_views=_num_views(config, store),
         num_classes=num_classes,
         num_skipped=num_all - len(train),
+        val_store=_open_val_store(config.val_store, val) if config.val_store else None,
     )
+
+
+def _open_val_store(url: str, val: Source) -> Store:
+    store = open_store(url)
+    if len(paired(store, val)) < len(val):
+        raise DataError(f"{url}: lacks images of {val.location} that could not be decoded; leave --val_store out")
+    return store
 
 
 def _num_views(config: TrainConfig, store: Store | None) -> int | None:
