@@ -48,6 +48,7 @@ class TrainConfig:
         gamma: of dist; the loss's own default if not given
         label_smoothing: of ls; the loss's own default if not given
         tail: drop or uniform, of pld; the loss's own default if not given
+        global_batch: of dist; correlate columns over all processes' batches; the loss's own default if not given
         standardize: logits to standardise first: none, both sides', or the teacher's alone
         epochs: passes over the data
         batch_size: images in a global batch, over all processes
@@ -103,6 +104,7 @@ class TrainConfig:
     gamma: float | None = None
     label_smoothing: float | None = None
     tail: Literal["drop", "uniform"] | None = None
+    global_batch: bool | None = None
     standardize: Literal["none", "both", "teacher"] = "none"
 
     epochs: int = 100
@@ -156,7 +158,7 @@ class TrainConfig:
     @property
     def loss_function(self) -> NamedLoss:
         """The loss with the settings that were given."""
-        names = ("temperature", "alpha", "beta", "gamma", "label_smoothing", "tail")
+        names = ("temperature", "alpha", "beta", "gamma", "label_smoothing", "tail", "global_batch")
         settings = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if self.approximate_teacher:
             settings["approximate"] = True

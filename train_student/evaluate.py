@@ -13,7 +13,7 @@ from pld.images.preprocessing import Preprocessing
 from pld.losses import kd_loss
 from pld.signals import TopK
 from pld.views import Fixed
-from train_student.input import ViewDataset, evaluation_items, load
+from train_student.input import ViewDataset, evaluation_items, loading
 from train_student.teacher_signal import StoredTeacher
 
 _CALIBRATION_BINS = 15
@@ -55,16 +55,17 @@ def evaluate(
     bins = torch.zeros(2, _CALIBRATION_BINS, dtype=torch.float64, device=device)
     was_training = model.training
     model.eval()
-    for batch in load(ViewDataset(source, policy, [preprocessing]), items, workers=workers):
-        labels = batch.labels.to(device, non_blocking=True)
-        images = preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
-        with accelerator.autocast():
-            logits = model(images)
-        logits = logits.float()
-        sums[:3] += _sums(logits, labels)
-        bins += _calibration(logits, labels)
-        if teacher:
-            sums[3:] += _teacher_sums(logits, teacher(batch, device))
+    with loading(ViewDataset(source, policy, [preprocessing]), items, workers=workers) as batches:
+        for batch in batches:
+            labels = batch.labels.to(device, non_blocking=True)
+            images = preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
+            with accelerator.autocast():
+                logits = model(images)
+            logits = logits.float()
+            sums[:3] += _sums(logits, labels)
+            bins += _calibration(logits, labels)
+            if teacher:
+                sums[3:] += _teacher_sums(logits, teacher(batch, device))
     model.train(was_training)
     top1, top5, nll, agreement, kl = (accelerator.reduce(sums, reduction="sum") / len(source)).tolist()
     confidence, correct = accelerator.reduce(bins, reduction="sum") / len(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -135,7 +136,7 @@ def load(
     """Batches for `items`, in their order, made by `workers` processes (0: in this one).
 
     Raises:
-        PLDError: whatever a worker could not load, as it stands; or a worker died: names the samples they were at.
+        PLDError: whatever a worker could not load, as it stands.
     """
     settings: dict[str, Any] = {"multiprocessing_context": context, "prefetch_factor": 4} if workers else {}
     if workers:
@@ -148,22 +149,28 @@ def load(
         pin_memory=torch.cuda.is_available(),
         **settings,
     )
-    batches = iter(loader)
-    while (batch := _next(batches, dataset)) is not None:
+    for batch in loader:
         if isinstance(batch, PLDError):
             raise batch
         yield batch
 
 
-def _next(batches: Iterator[Batch | PLDError], dataset: ViewDataset) -> Batch | PLDError | None:
-    """The next of a loader; None at the end."""
-    try:
-        return next(batches, None)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        keys = ", ".join(dataset.source.key(row) for row in dataset.rows_at_work())
-        return DataError(
-            f"{dataset.source.location}: a loader process died ({str(error).strip().splitlines()[0]}); loaders were "
-            f"at the samples {keys}. Out of memory? Use fewer --workers; else look at these images"
-        )
+@contextlib.contextmanager
+def loading(dataset: ViewDataset, items: Iterable[WorkItem], *, workers: int) -> Iterator[Iterator[Batch]]:
+    """`load` for as long as the context lasts.
+
+    Raises:
+        DataError: a worker died, which PyTorch notices wherever the main process happens to be; names the samples that
+            the workers were at.
+    """
+    with contextlib.closing(load(dataset, items, workers=workers)) as batches:
+        try:
+            yield batches
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            keys = ", ".join(dataset.source.key(row) for row in dataset.rows_at_work())
+            raise DataError(
+                f"{dataset.source.location}: a loader process died ({str(error).strip().splitlines()[0]}); loaders "
+                f"were at the samples {keys}. Out of memory? Use fewer --workers; else look at these images"
+            ) from error

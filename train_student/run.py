@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import time
@@ -22,7 +21,7 @@ from train_student.datasets import TrainingData, open_training_data
 from train_student.describe import facts, flat, notes
 from train_student.evaluate import evaluate
 from train_student.guards import PREEMPTED, LossGuard, Preemption
-from train_student.input import ViewDataset, WorkItem, epoch_items, load
+from train_student.input import ViewDataset, WorkItem, epoch_items, loading
 from train_student.learner import Learner
 from train_student.meter import Meter, advice
 from train_student.resume import Position
@@ -72,13 +71,12 @@ class Run:
         """Train to the end, or until the machine is asked for."""
         config, accelerator = self.config, self.accelerator
         dataset = ViewDataset(self.data.train, self.data.policy, [self.preprocessing, *self.signal.preprocessings])
-        batches = load(dataset, self._items(), workers=config.workers)
         start = saved = time.monotonic()
         before = self.seconds
         total = config.epochs * self.steps_per_epoch * config.batch_size
         bar = progress(total, config.output, show=accelerator.is_main_process)
         bar.update((self.epoch * self.steps_per_epoch + self.step) * config.batch_size)
-        with contextlib.closing(batches), bar:
+        with loading(dataset, self._items(), workers=config.workers) as batches, bar:
             while self.epoch < config.epochs:
                 while self.step < self.steps_per_epoch:
                     done = self.epoch * self.steps_per_epoch + self.step
