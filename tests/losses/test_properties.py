@@ -243,14 +243,6 @@ def test_module_and_registry_are_the_function():
     assert torch.equal(both, pld_loss(standardize_logits(student), standardize_logits(teacher), labels))
 
 
-def test_standardised_logits():
-    logits = torch.randn(5, 100) * 7 + 3
-    scaled = standardize_logits(logits)
-    torch.testing.assert_close(scaled.mean(1), torch.zeros(5), atol=1e-5, rtol=0)
-    torch.testing.assert_close(scaled.std(1), torch.ones(5))
-    assert bool(torch.isfinite(standardize_logits(torch.zeros(2, 5))).all())
-
-
 GOOD = (torch.zeros(3, 5), torch.zeros(3, 5), torch.tensor([0, 1, 2]))
 
 

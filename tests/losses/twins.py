@@ -57,6 +57,10 @@ def cross_entropy(student, label, smoothing=0.0):
     return -(1 - smoothing) * logp[label] - smoothing * logp.mean()
 
 
+def standardize(logits):
+    return (logits - logits.mean()) / (logits.std(unbiased=True) + 1e-7)
+
+
 def lumped(logits, classes, num):
     """Logits of some classes, and the rest as one class."""
     rest = [c for c in range(num) if c not in set(classes)]
