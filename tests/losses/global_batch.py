@@ -4,6 +4,7 @@ The processes deal the samples out between them. For the columns of the global a
 writes the mean of their losses and the gradient that DDP gives all of them.
 """
 
+import gc
 import os
 import sys
 
@@ -33,21 +34,29 @@ def problem() -> tuple[nn.Linear, torch.Tensor, torch.Tensor, torch.Tensor]:
     return student, inputs, teacher, torch.randint(CLASSES, (SAMPLES,), generator=generator)
 
 
+def measure(*, across: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean of the processes' losses, and the weights' gradient as DDP leaves it."""
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    student, *batch = problem()
+    inputs, teacher, labels = (values[rank::world] for values in batch)
+    loss = dist_loss(DistributedDataParallel(student)(inputs), teacher, labels, global_batch=across, **SETTINGS)
+    loss.backward()
+    mean = loss.detach() / world
+    torch.distributed.all_reduce(mean)
+    return mean, student.weight.grad
+
+
 def main(out: str) -> None:
     torch.distributed.init_process_group("gloo")
-    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    assert world == int(os.environ["WORLD_SIZE"]) == 2, world
+    assert torch.distributed.get_world_size() == int(os.environ["WORLD_SIZE"]) == 2
     found = {}
     for name, across in (("global", True), ("local", False)):
-        student, inputs, teacher, labels = (x if isinstance(x, nn.Module) else x[rank::world] for x in problem())
-        model = DistributedDataParallel(student)
-        loss = dist_loss(model(inputs), teacher, labels, global_batch=across, **SETTINGS)
-        loss.backward()
-        mean = loss.detach() / world
-        torch.distributed.all_reduce(mean)
-        found |= {f"{name}.loss": mean, f"{name}.grad": student.weight.grad}
-    if rank == 0:
+        found[f"{name}.loss"], found[f"{name}.grad"] = measure(across=across)
+    if torch.distributed.get_rank() == 0:
         safetensors.torch.save_file(found, out)
+    # Neither process may leave while the other, or a model of its own, still holds the group: gloo aborts.
+    gc.collect()
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
