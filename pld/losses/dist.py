@@ -73,7 +73,7 @@ def dist_loss(
     check_student(student_logits)
     check_labels(labels, student_logits)
     check_teacher(teacher, labels, student_logits)
-    student = torch.softmax(student_logits.double() / temperature, dim=1)
+    student = _softmax(student_logits, temperature)
     target = _target(teacher, student_logits.shape[1], temperature, approximate)
     across = global_batch and torch.distributed.is_available() and torch.distributed.is_initialized()
     rows: Tensor = 1 - _Pearson.apply(student, target, 1, False)
@@ -86,10 +86,16 @@ def dist_loss(
 def _target(teacher: TopK | Tensor, num_classes: int, temperature: float, approximate: bool) -> Float[Tensor, "B C"]:
     """The teacher's softmax at the temperature, in float64."""
     if isinstance(teacher, Tensor):
-        return torch.softmax(teacher.detach().double() / temperature, dim=1)
+        return _softmax(teacher.detach(), temperature)
     reason = why_all_classes("dist_loss", temperature)
     require_classes("dist_loss", teacher, num_classes, reason, approximate=approximate)
     return dense_logprobs(teacher, num_classes, temperature=temperature, approximate=True).double().exp()
+
+
+def _softmax(logits: Float[Tensor, "B C"], temperature: float) -> Float[Tensor, "B C"]:
+    """In float64; at T = 1 without the buffers that a division costs."""
+    wide = logits.double()
+    return torch.softmax(wide if temperature == 1 else wide / temperature, dim=1)
 
 
 class _Pearson(torch.autograd.Function):

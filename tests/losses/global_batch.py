@@ -39,7 +39,8 @@ def measure(*, across: bool) -> tuple[torch.Tensor, torch.Tensor]:
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     student, *batch = problem()
     inputs, teacher, labels = (values[rank::world] for values in batch)
-    loss = dist_loss(DistributedDataParallel(student)(inputs), teacher, labels, global_batch=across, **SETTINGS)
+    model = DistributedDataParallel(student)
+    loss = dist_loss(model(inputs), teacher, labels, global_batch=across, **SETTINGS)
     loss.backward()
     mean = loss.detach() / world
     torch.distributed.all_reduce(mean)
