@@ -58,6 +58,7 @@ def cache(config: CacheConfig) -> None:
         store_identity(config, source, teacher, policy),
         [Shard(name=shard.name, num_samples=shard.num_samples) for shard in source.shards],
         provenance(),
+        format=config.format,
     )
     with ThreadPoolExecutor(config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         runner = PartRunner(

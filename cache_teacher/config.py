@@ -10,6 +10,7 @@ from typing import Literal
 
 from pld.errors import ConfigError
 from pld.images import Source
+from pld.store import FormatName
 from pld.teachers import Precision, Teacher
 from pld.views import Fixed, Policy, RandomResizedCrop, policy_from_json
 
@@ -34,7 +35,7 @@ class CacheConfig:
         batch_size: views in one forward pass
         threads: decoding threads
         on_bad_image: stop at an image that cannot be decoded, or leave it out and count it
-        format: what the parts are: zarr
+        format: what the parts of a new store are: zarr, or webdataset (tars that plain webdataset reads)
         device: where the teacher runs; a GPU if there is one
     """
 
@@ -52,7 +53,7 @@ class CacheConfig:
     batch_size: int = 256
     threads: int = 2
     on_bad_image: Literal["error", "skip"] = "error"
-    format: Literal["zarr"] = "zarr"
+    format: FormatName = "zarr"
     device: str | None = None
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Stores of teachers' top-k logits: see FORMAT.md for the bytes."""
 
 from pld.store.commit import Commit
+from pld.store.formats import FormatName
 from pld.store.identity import (
     CodecIdentity,
     DatasetIdentity,
@@ -21,6 +22,7 @@ __all__ = [
     "CodecIdentity",
     "Commit",
     "DatasetIdentity",
+    "FormatName",
     "Identity",
     "LogitTable",
     "Manifest",

@@ -11,22 +11,13 @@ from pld.store.fields import SAFE_NAME, SHA256, Fields
 from pld.store.manifest import Manifest
 from pld.store.plan import MAX_VIEWS, Block, PartId
 from pld.store.samples import MAX_KEY_BYTES
-from pld.store.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, part_arrays, view_bytes
+from pld.store.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, view_bytes
 from pld.store.stats import PartStats
 from pld.store.storage import Storage
 
 COMMIT_MAX_BYTES = 2**26
 _MAX_PART_BYTES = 2**40
 _MAX_ROWS = 2**27
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Chunk:
-    """Where one chunk lies in its part, in bytes, and the sha256 of those bytes."""
-
-    offset: int
-    num_bytes: int
-    sha256: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +108,7 @@ class Commit:
         agreements = {
             "part": (self.part_id, part_id),
             "fingerprint": (self.fingerprint, identity.fingerprint),
-            "file name": (self.part, part_file_name(part_id.shard, self.part_sha256)),
+            "file name": (self.part, part_file_name(part_id.shard, self.part_sha256, manifest)),
             "samples": (self.num_samples + len(self.skipped), shard.num_samples),
             "chunks": ([len(view) for view in (self.samples, *self.views)], chunks),
         }
@@ -126,7 +117,7 @@ class Commit:
                 raise CorruptStoreError(
                     f"{where}: {name}: found {shown(found)}, wanted {shown(wanted)}: it was put in another place"
                 )
-        size = view_bytes(part_arrays(identity, part_id.block.num_views, self.num_samples, self.key_bytes))
+        size = view_bytes(manifest.part_format.columns(identity, part_id.block, self.num_samples, self.key_bytes))
         if size > MAX_VIEW_BYTES:
             raise CorruptStoreError(
                 f"{where}: found {size} bytes in a view of this part, wanted at most {MAX_VIEW_BYTES}"
@@ -141,9 +132,9 @@ def read_commit(storage: Storage, manifest: Manifest, part_id: PartId) -> Commit
     return commit
 
 
-def part_file_name(shard: str, sha256: str) -> str:
+def part_file_name(shard: str, sha256: str, manifest: Manifest) -> str:
     """The part's file name, which says its content."""
-    return f"{shard}-{sha256[:16]}.zarr.zip"
+    return f"{shard}-{sha256[:16]}{manifest.part_format.suffix}"
 
 
 def _chunks(values: Any, where: str) -> tuple[Chunk, ...]:

@@ -13,14 +13,14 @@ from pld.signals import TopK
 from pld.store.canonical import sha256_hex
 from pld.store.check import check_samples, check_signal
 from pld.store.commit import Commit, part_file_name, read_commit
+from pld.store.formats import FormatName
 from pld.store.grid import quantise, restore
 from pld.store.identity import Identity
 from pld.store.layout import claim_block, read_blocks, read_layout
 from pld.store.manifest import MANIFEST_NAME, Manifest, Shard, dump_checked, read_manifest
-from pld.store.part import encode_part
 from pld.store.plan import Block, PartId, plan_blocks, plan_parts
 from pld.store.samples import Keys, key_array, samples_digest
-from pld.store.schema import MAX_VIEW_BYTES, part_arrays, view_bytes
+from pld.store.schema import MAX_VIEW_BYTES, view_bytes
 from pld.store.seal import seal_block
 from pld.store.stats import PartStats
 from pld.store.storage import Storage, open_storage
@@ -38,7 +38,15 @@ class StoreWriter:
         self._storage = storage
 
     @classmethod
-    def open(cls, url: str, identity: Identity, shards: Sequence[Shard], provenance: Mapping[str, Any]) -> StoreWriter:
+    def open(
+        cls,
+        url: str,
+        identity: Identity,
+        shards: Sequence[Shard],
+        provenance: Mapping[str, Any],
+        *,
+        format: FormatName = "zarr",
+    ) -> StoreWriter:
         """Create the store, or go on in one that was made with the same identity and shards.
 
         Args:
@@ -46,6 +54,7 @@ class StoreWriter:
             identity: what the numbers depend on.
             shards: the dataset's image shards in their order.
             provenance: free JSON; that of the store's creator is kept.
+            format: what the parts are, "zarr" or "webdataset".
 
         Raises:
             FingerprintMismatchError: the store was made with other settings or shards; shows them.
@@ -54,7 +63,7 @@ class StoreWriter:
             StoreError: the folder cannot be written.
         """
         storage = open_storage(url)
-        wanted = Manifest(identity=identity, provenance=provenance, shards=tuple(shards))
+        wanted = Manifest(identity=identity, provenance=provenance, shards=tuple(shards), format=format)
         data = dump_checked(wanted)
         if storage.exists(MANIFEST_NAME) or not storage.put_exclusive(MANIFEST_NAME, data):
             held = read_manifest(storage)
@@ -142,8 +151,8 @@ class StoreWriter:
         if shard is None or part_id.block not in read_blocks(self._storage):
             raise DataError(f"{self.url}: found {part_id}, wanted one of missing_parts()")
         check_samples(shard, keys, labels, skipped, num_classes)
-        size = view_bytes(part_arrays(identity, part_id.block.num_views, len(keys), keys.dtype.itemsize))
-        if size > MAX_VIEW_BYTES:
+        columns = self.manifest.part_format.columns(identity, part_id.block, len(keys), keys.dtype.itemsize)
+        if (size := view_bytes(columns)) > MAX_VIEW_BYTES:
             raise DataError(
                 f"shard {shard.name}: {size} bytes a view, wanted at most {MAX_VIEW_BYTES}: use smaller shards"
             )
@@ -165,12 +174,12 @@ class StoreWriter:
         identity = self.manifest.identity
         codec, num_classes = identity.codec, identity.teacher.num_classes
         grids = [quantise(topk, codec, num_classes) for topk in views]
-        part = encode_part(identity, part_id.block, keys, labels, grids)
+        part = self.manifest.part_format.encode(identity, part_id.block, keys, labels, grids)
         digest = sha256_hex(part.data)
         commit = Commit(
             part_id=part_id,
             fingerprint=identity.fingerprint,
-            part=part_file_name(part_id.shard, digest),
+            part=part_file_name(part_id.shard, digest, self.manifest),
             part_bytes=len(part.data),
             part_sha256=digest,
             num_samples=len(keys),

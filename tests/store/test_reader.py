@@ -18,9 +18,9 @@ from tests.store.test_grid import weights
 from tests.store.world import World
 
 
-@pytest.fixture(scope="module")
-def world():
-    return World()
+@pytest.fixture(scope="module", params=["zarr", "webdataset"])
+def world(request):
+    return World(format=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def use(root):
             for name in ("store", "blocks/v000", "commits/v000-002/train-0001")
             for kept in (-1, 9, 0)
         ],
-        *[("parts/v003-004/train-0002-*", kept) for kept in (-1500, 0)],
+        *[("parts/v003-004/train-0002-*", kept) for kept in (1500, 0)],
     ],
 )
 def test_what_was_cut_is_found_and_named(finished, tmp_path, name, kept):
@@ -233,7 +233,7 @@ def test_any_flipped_byte_of_a_chunk_is_found_and_named_before_it_is_decoded(fin
             return data[:position] + bytes([data[position] ^ 64]) + data[position + 1 :]
 
         damaged(finished, tmp_path, commit.part_name, flip)
-        with pytest.raises(CorruptStoreError, match=f"{commit.part}: {name}/c/.*: other bytes"):
+        with pytest.raises(CorruptStoreError, match=f"{commit.part}: .*{name}[./].*: other bytes"):
             use(tmp_path)
 
 

@@ -13,6 +13,7 @@ from pld.signals import TopK
 from pld.store import (
     CodecIdentity,
     DatasetIdentity,
+    FormatName,
     Identity,
     PartId,
     Shard,
@@ -32,6 +33,7 @@ class World:
     k: int = 4
     seed: int = 0
     spread: float = 3.0
+    format: FormatName = "zarr"
 
     @property
     def shards(self) -> list[Shard]:
@@ -83,8 +85,13 @@ class World:
         labels = torch.from_numpy(self.labels[self.rows(shard)])
         return TopK.from_logits(self.logits(shard, view), labels, k or self.k, self.identity.codec.temperatures)
 
+    def no_signal(self) -> TopK:
+        """The signal of no rows."""
+        nothing = torch.zeros(0, self.num_classes), torch.zeros(0, dtype=torch.int64)
+        return TopK.from_logits(*nothing, self.k, self.identity.codec.temperatures)
+
     def open_writer(self, url: str | Path) -> StoreWriter:
-        return StoreWriter.open(str(url), self.identity, self.shards, {"made_by": "tests"})
+        return StoreWriter.open(str(url), self.identity, self.shards, {"made_by": "tests"}, format=self.format)
 
     def write_part(self, writer: StoreWriter, part: PartId):
         rows = self.rows(part.shard)
