@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from pld.cli import data, inspect, report
+from pld.cli import convert, data, inspect, report
 from pld.config import run
 
-_COMMANDS = {"data": data, "inspect": inspect, "report": report}
+_COMMANDS = {"convert": convert, "data": data, "inspect": inspect, "report": report}
 
 
 def main() -> int:

@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Integer, Shaped
 
 from pld.errors import ConfigError, DataError, SignalError, StoreError
 from pld.signals import TopK
-from pld.store.canonical import sha256_hex
 from pld.store.check import check_samples, check_signal
-from pld.store.commit import Commit, part_file_name, read_commit
+from pld.store.commit import Commit, read_commit
+from pld.store.encode import encode_part
 from pld.store.formats import FormatName
-from pld.store.grid import quantise, restore
+from pld.store.grid import GridTopK, quantise, restore
 from pld.store.identity import Identity
 from pld.store.layout import claim_block, read_blocks, read_layout
 from pld.store.manifest import MANIFEST_NAME, Manifest, Shard, dump_checked, read_manifest
 from pld.store.plan import Block, PartId, plan_blocks, plan_parts
-from pld.store.samples import Keys, key_array, samples_digest
+from pld.store.samples import Keys, key_array
 from pld.store.schema import MAX_VIEW_BYTES, view_bytes
 from pld.store.seal import seal_block
 from pld.store.stats import PartStats
@@ -62,8 +62,12 @@ class StoreWriter:
             CorruptStoreError: there is a manifest, and it is not what was written.
             StoreError: the folder cannot be written.
         """
+        return cls.create(url, Manifest(identity=identity, provenance=provenance, shards=tuple(shards), format=format))
+
+    @classmethod
+    def create(cls, url: str, wanted: Manifest) -> StoreWriter:
+        """As `open`, from a manifest."""
         storage = open_storage(url)
-        wanted = Manifest(identity=identity, provenance=provenance, shards=tuple(shards), format=format)
         data = dump_checked(wanted)
         if storage.exists(MANIFEST_NAME) or not storage.put_exclusive(MANIFEST_NAME, data):
             held = read_manifest(storage)
@@ -110,7 +114,39 @@ class StoreWriter:
         packed = key_array(keys)
         signals = [view.to("cpu") for view in views]
         self._check(part_id, packed, labels, signals, skipped)
-        data, commit = self._encode(part_id, packed, labels, signals, skipped)
+        identity = self.manifest.identity
+        grids = [quantise(topk, identity.codec, identity.teacher.num_classes) for topk in signals]
+        stats = PartStats.of([restore(grid, labels, identity.codec) for grid in grids])
+        return self._write(part_id, packed, labels, grids, skipped, stats)
+
+    def copy_part(
+        self,
+        theirs: Commit,
+        keys: Shaped[np.ndarray, "N"],
+        labels: Integer[np.ndarray, "N"],
+        views: Sequence[GridTopK],
+    ) -> Commit:
+        """Write and commit a part of another store of this identity, as it was rounded there; see `write_part`."""
+        return self._write(theirs.part_id, keys, labels, views, theirs.skipped, theirs.stats)
+
+    def copy_blocks(self, blocks: Sequence[Block]) -> None:
+        """Claim the blocks of another store; raises StoreError where this one has views in other blocks."""
+        for block in blocks:
+            claim_block(self._storage, block)
+        if (held := read_blocks(self._storage)[: len(blocks)]) != list(blocks):
+            found, wanted = (", ".join(block.name for block in some) for some in (held, blocks))
+            raise StoreError(f"{self.url}: its views are in the blocks {found}, wanted {wanted}; name another store")
+
+    def _write(
+        self,
+        part_id: PartId,
+        keys: Shaped[np.ndarray, "N"],
+        labels: Integer[np.ndarray, "N"],
+        views: Sequence[GridTopK],
+        skipped: Sequence[str],
+        stats: PartStats,
+    ) -> Commit:
+        data, commit = encode_part(self.manifest, part_id, keys, labels, views, skipped, stats)
         self._check_other_blocks(commit)
         try:
             self._storage.put(commit.part_name, data)
@@ -161,36 +197,6 @@ class StoreWriter:
         for view, topk in zip(part_id.views, views, strict=True):
             where = f"shard {part_id.shard}, view {view}"
             check_signal(topk, labels, identity.codec, num_classes, where)
-
-    def _encode(
-        self,
-        part_id: PartId,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Int[np.ndarray, "N"],
-        views: Sequence[TopK],
-        skipped: Sequence[str],
-    ) -> tuple[bytes, Commit]:
-        """The part's bytes and its commit."""
-        identity = self.manifest.identity
-        codec, num_classes = identity.codec, identity.teacher.num_classes
-        grids = [quantise(topk, codec, num_classes) for topk in views]
-        part = self.manifest.part_format.encode(identity, part_id.block, keys, labels, grids)
-        digest = sha256_hex(part.data)
-        commit = Commit(
-            part_id=part_id,
-            fingerprint=identity.fingerprint,
-            part=part_file_name(part_id.shard, digest, self.manifest),
-            part_bytes=len(part.data),
-            part_sha256=digest,
-            num_samples=len(keys),
-            skipped=tuple(skipped),
-            samples_sha256=samples_digest(keys, labels),
-            key_bytes=keys.dtype.itemsize,
-            samples=part.samples,
-            views=part.views,
-            stats=PartStats.of([restore(grid, labels, codec) for grid in grids]),
-        )
-        return part.data, commit
 
     def _check_other_blocks(self, commit: Commit) -> None:
         """Rows are common to all blocks: refuse a part whose samples are not those of the shard's other parts."""
