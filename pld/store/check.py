@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 
 from pld.errors import DataError, SignalError
@@ -17,14 +17,14 @@ from pld.store.identity import CodecIdentity
 from pld.store.manifest import Shard
 from pld.store.samples import key_array
 
-# float32's log-softmax over a million classes is well within this.
-_TOLERANCE = 1e-3
+# How far off a writer's log-probabilities may be, nats; float32's log-softmax over a million classes is well within.
+TOLERANCE = 1e-3
 
 
 def check_samples(
     shard: Shard,
     keys: Shaped[np.ndarray, "N"],
-    labels: Int[np.ndarray, "M"],
+    labels: Integer[np.ndarray, "M"],
     skipped: Sequence[str],
     num_classes: int,
 ) -> None:
@@ -49,8 +49,21 @@ def check_signal(topk: TopK, labels: Int[np.ndarray, "N"], codec: CodecIdentity,
         raise SignalError(f"{where}: found (samples, k, temperatures) = {found}, wanted {wanted}")
     if topk.labels.tolist() != labels.tolist():
         raise SignalError(f"{where}: the signal was made for other labels than the part's")
+    if fault := signal_fault(topk, num_classes, TOLERANCE):
+        raise SignalError(f"{where}: found {fault}; build the signal with TopK.from_logits")
+
+
+def signal_fault(topk: TopK, num_classes: int, tolerance: float) -> str | None:
+    """What keeps a signal from being probabilities at T = 1, and its first row; None where nothing does.
+
+    Args:
+        topk: the signal.
+        num_classes: C.
+        tolerance: by how much log-probabilities, and the logarithm of their sum, may be off, nats.
+    """
     classes, logprobs = topk.classes, topk.logprobs
     ordered = classes.sort(dim=1).values
+    outside = (classes != topk.labels[:, None]).all(dim=1)
     faults = {
         "classes outside 0..C-1": (classes < 0) | (classes >= num_classes),
         "a class twice in a row": ordered[:, 1:] == ordered[:, :-1],
@@ -58,14 +71,16 @@ def check_signal(topk: TopK, labels: Int[np.ndarray, "N"], codec: CodecIdentity,
         "log-probabilities that are not finite": ~torch.isfinite(logprobs)
         | ~torch.isfinite(topk.label_logprob)[:, None],
         "tails that are nan or +inf": ~(topk.tail_logmass < torch.inf),
-        "tails of more mass than C classes can have": _excess(topk, num_classes) > _TOLERANCE,
-        "a label whose log-probability is not that of its entry": _label_error(topk) > _TOLERANCE,
-        "probabilities that do not sum to 1": (_mass(topk) - 1).abs() > _TOLERANCE,
+        "tails of more mass than C classes can have": _excess(topk, num_classes) > tolerance,
+        "a label whose log-probability is not that of its entry": _label_error(topk) > tolerance,
+        "a label outside the top k that is more probable than its last class": outside
+        & (topk.label_logprob > logprobs[:, -1] + tolerance),
+        "probabilities that do not sum to 1": ~(_mass(topk, outside).log().abs() <= tolerance),
     }
     for fault, mask in faults.items():
         if bool(mask.any()):
-            row = int(mask.reshape(len(labels), -1).any(dim=1).nonzero()[0])
-            raise SignalError(f"{where}: found {fault}, first in row {row}; build the signal with TopK.from_logits")
+            return f"{fault}, first in row {int(mask.reshape(len(mask), -1).any(dim=1).nonzero()[0])}"
+    return None
 
 
 def _excess(topk: TopK, num_classes: int) -> Float[Tensor, "B T"]:
@@ -81,8 +96,7 @@ def _label_error(topk: TopK) -> Float[Tensor, "B k"]:
     return torch.where(topk.classes == topk.labels[:, None], error, 0.0)
 
 
-def _mass(topk: TopK) -> Float[Tensor, "B"]:
-    """Top-k + label + tail at T = 1, [B]."""
-    outside = (topk.classes != topk.labels[:, None]).all(dim=1)
+def _mass(topk: TopK, outside: Bool[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """Top-k + label, where it is outside, + tail at T = 1."""
     label = torch.where(outside, topk.label_logprob.double().exp(), 0.0)
     return topk.logprobs.double().exp().sum(dim=1) + label + topk.tail_at(1.0).double().exp()
