@@ -6,7 +6,9 @@ An .npz is a zip of .npy files; webdataset decodes it to a dict of arrays. A chu
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
+import math
 import tarfile
 import zipfile
 import zlib
@@ -27,9 +29,10 @@ _LEVEL = 6
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ZIP_HEADER_BYTES = 30
 _SAMPLES = "samples.npz"
+_BYTE = np.dtype("u1")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class NpyColumn:
     """One array as .npy files.
 
@@ -49,7 +52,7 @@ class NpyColumn:
     stored: tuple[np.dtype, tuple[int, ...]]
     gaps: bool = False
 
-    @property
+    @functools.cached_property
     def header(self) -> bytes:
         """The .npy's first bytes, written here because NumPy may pad them differently one day."""
         dtype, shape = self.stored
@@ -57,11 +60,11 @@ class NpyColumn:
         length = -(-(len(told) + 11) // 64) * 64 - 10
         return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + told.ljust(length - 1).encode() + b"\n"
 
-    @property
+    @functools.cached_property
     def chunk_bytes(self) -> int:
         """See Column."""
         dtype, shape = self.stored
-        return len(self.header) + int(np.prod(shape)) * dtype.itemsize
+        return len(self.header) + math.prod(shape) * dtype.itemsize
 
     @property
     def max_encoded_bytes(self) -> int:
@@ -77,7 +80,7 @@ class NpyColumn:
         if self.gaps:
             values = np.diff(values, prepend=np.zeros_like(values[..., :1]))
         values = np.ascontiguousarray(values, self.dtype)
-        if self._in_planes:
+        if self._planes:
             values = np.moveaxis(values[..., None].view(np.uint8), -1, 0)
         return self.header + values.tobytes()
 
@@ -92,13 +95,13 @@ class NpyColumn:
         if len(raw) != self.chunk_bytes or not inflate.eof or inflate.unused_data or not raw.startswith(header):
             raise CorruptStoreError(f"{where}: found another array than the wanted .npy of {self.chunk_bytes} bytes")
         values = np.frombuffer(raw, np.uint8, offset=len(header))
-        if self._in_planes:
+        if self._planes:
             values = np.ascontiguousarray(np.moveaxis(values.reshape(-1, *self.row_shape), 0, -1))
         values = values.reshape(-1).view(self.dtype).reshape(self.row_shape)
         return np.cumsum(values, axis=-1, dtype=self.dtype) if self.gaps else values
 
     @property
-    def _in_planes(self) -> bool:
+    def _planes(self) -> bool:
         return len(self.stored[1]) > len(self.row_shape)
 
 
@@ -109,24 +112,17 @@ class WebDatasetPart:
 
     def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, NpyColumn]:
         """See PartFormat."""
-        codec, bytes_ = identity.codec, np.dtype("u1")
+        codec = identity.codec
         classes, depths, tails = class_dtype(identity.teacher.num_classes), np.dtype("<u2"), np.dtype("<i2")
         samples, views = (_SAMPLES,), _view_members(block)
-        text = (np.dtype(f"S{key_bytes}"), (num_rows,))
-
-        def column(name: str, member: tuple[str, ...], dtype: np.dtype, *width: int, gaps: bool = False) -> NpyColumn:
-            shape = (num_rows, *width)
-            stored = (bytes_, (dtype.itemsize, *shape)) if width else (dtype, shape)
-            return NpyColumn(file=f"{name}.npy", member=member, dtype=dtype, row_shape=shape, stored=stored, gaps=gaps)
-
-        keys = NpyColumn(file="keys.npy", member=samples, dtype=bytes_, row_shape=(num_rows, key_bytes), stored=text)
+        width, text = len(codec.temperatures), (np.dtype(f"S{key_bytes}"), (num_rows,))
         return {
-            "keys": keys,
-            "labels": column("labels", samples, classes),
-            "classes": column("classes", views, classes, codec.k),
-            "logprobs": column("logprobs", views, depths, codec.k, gaps=True),
-            "label_logprob": column("label_logprob", views, depths),
-            "scaled_tail_logmass": column("scaled_tail_logmass", views, tails, len(codec.temperatures), gaps=True),
+            "keys": NpyColumn("keys.npy", samples, _BYTE, (num_rows, key_bytes), text),
+            "labels": _plain("labels", samples, classes, num_rows),
+            "classes": _in_planes("classes", views, classes, num_rows, codec.k),
+            "logprobs": _in_planes("logprobs", views, depths, num_rows, codec.k, gaps=True),
+            "label_logprob": _plain("label_logprob", views, depths, num_rows),
+            "scaled_tail_logmass": _in_planes("scaled_tail_logmass", views, tails, num_rows, width, gaps=True),
         }
 
     def encode(
@@ -149,6 +145,18 @@ class WebDatasetPart:
         data, offsets = _tar(members)
         chunks = [tuple(_chunk(data, offsets[name] + start, size) for start, size in ranges) for name, ranges in inside]
         return EncodedPart(data=data, samples=chunks[0] if chunks else (), views=tuple(chunks[1:]))
+
+
+def _plain(name: str, member: tuple[str, ...], dtype: np.dtype, num_rows: int) -> NpyColumn:
+    return NpyColumn(f"{name}.npy", member, dtype, (num_rows,), (dtype, (num_rows,)))
+
+
+def _in_planes(
+    name: str, member: tuple[str, ...], dtype: np.dtype, num_rows: int, width: int, *, gaps: bool = False
+) -> NpyColumn:
+    """A matrix as byte planes, the low bytes first."""
+    stored = (_BYTE, (dtype.itemsize, num_rows, width))
+    return NpyColumn(f"{name}.npy", member, dtype, (num_rows, width), stored, gaps)
 
 
 def _view_members(block: Block) -> tuple[str, ...]:
