@@ -7,6 +7,7 @@ import dataclasses
 from pld.errors import ConfigError, DataError, NotCachedError
 from pld.images import Source, open_source
 from pld.pairing import check_class_names, paired, stored_policy
+from pld.probes import compare_probes
 from pld.store import Store, open_store
 from pld.views import Policy
 from train_student.config import TrainConfig
@@ -24,6 +25,7 @@ class TrainingData:
         num_views: how many views to cycle through; None draws a new one each epoch.
         num_classes: C.
         num_skipped: training images left out because the store skipped them.
+        pixel_warning: how this machine's pixels differ from those that the teacher saw, if they do.
     """
 
     train: Source
@@ -33,6 +35,7 @@ class TrainingData:
     num_views: int | None
     num_classes: int
     num_skipped: int
+    pixel_warning: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -56,8 +59,10 @@ def open_training_data(config: TrainConfig) -> TrainingData:
     val = open_source(config.val_data or config.data, config.val_split)
     store = open_store(config.store) if config.store else None
     num_all = len(train)
+    policy = stored_policy(store) if store else dataclasses.replace(train.policy, seed=config.seed)
     if store:
         train = paired(store, train)
+    pixels = compare_probes(store.probes, train, policy, store.url) if store else None
     check_class_names(train.class_names, f"{train.location}, {config.split},", val)
     num_classes = _num_classes(config, train, store)
     for source in (train, val):
@@ -67,10 +72,11 @@ def open_training_data(config: TrainConfig) -> TrainingData:
         train=train,
         val=val,
         store=store,
-        policy=stored_policy(store) if store else dataclasses.replace(train.policy, seed=config.seed),
+        policy=policy,
         num_views=_num_views(config, store),
         num_classes=num_classes,
         num_skipped=num_all - len(train),
+        pixel_warning=pixels,
     )
 
 

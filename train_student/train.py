@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -202,4 +203,6 @@ def _start_run(
     if dropped:
         notes.append(f"{dropped} images of a last partial batch dropped each epoch")
     print(f"{config.output}: {config.model}, {config.loss}: {'; '.join(notes)}", flush=True)
+    if data.pixel_warning:
+        print(f"warning: {data.pixel_warning}", file=sys.stderr)
     return folder

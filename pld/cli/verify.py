@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from pld.errors import ConfigError, CorruptStoreError
+from pld.errors import ConfigError, CorruptStoreError, DifferentPixelsError
 from pld.images import open_source
+from pld.pairing import stored_policy
+from pld.probes import compare_probes
 from pld.progress import progress
 from pld.rerun import rerun_teacher
 from pld.store import open_store
 from pld.store.manifest import read_manifest
+from pld.store.probes import PROBES_NAME
 from pld.store.repair import plan_repair, repair
 from pld.store.storage import Storage, open_storage
 from pld.store.verify import Problem, verify_store
@@ -26,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repair", choices=("list", "delete"), help="name, or delete, what caching again will fill")
     parser.add_argument("--teacher", help="run it again on some samples and compare; wants --data")
     parser.add_argument("--weights", help="the teacher's weights, as cache-teacher's --weights")
+    parser.add_argument("--replay", type=int, metavar="N", help="redraw N stored views, compare pixels; wants --data")
     parser.add_argument("--samples", type=int, default=64, help="how many samples --teacher runs on (default: 64)")
     parser.add_argument("--data", help="the store's images")
     parser.add_argument("--split", default="train", help="which part of a folder (default: train)")
@@ -33,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Verify it and print each problem; SystemExit(1) where there are any."""
-    if arguments.teacher and not arguments.data:
-        raise ConfigError("--teacher: runs on the store's images; give --data")
+    if (arguments.teacher or arguments.replay) and not arguments.data:
+        raise ConfigError("--teacher and --replay: need the store's images; give --data")
     storage = open_storage(arguments.store)
-    problems = []
+    damage = []
     with progress(0, f"verifying {arguments.store}", "B") as bar:
 
         def on_bytes(num_bytes: int, total: int) -> None:
@@ -44,22 +48,38 @@ def execute(arguments: argparse.Namespace) -> None:
             bar.update(num_bytes)
 
         for problem in verify_store(storage, on_bytes):
-            problems.append(problem)
+            damage.append(problem)
             bar.write(f"{problem.name}: {problem.found}")
-    if not problems and arguments.teacher:
-        for problem in _rerun(arguments):
-            problems.append(problem)
-            print(f"{problem.name}: {problem.found}")
-    if problems:
-        print(f"{arguments.store}: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
-        if arguments.repair:
-            _repair(storage, problems, delete=arguments.repair == "delete")
+    if damage and arguments.repair:
+        _repair(storage, damage, delete=arguments.repair == "delete")
+    # A damaged store is not compared with anything: first it has to be whole.
+    strange = [] if damage else [*_replay(arguments), *_rerun(arguments)]
+    for problem in strange:
+        print(f"{problem.name}: {problem.found}")
+    if num := len(damage) + len(strange):
+        print(f"{arguments.store}: {num} problem{'s' if num > 1 else ''}")
         raise SystemExit(1)
     print(f"{arguments.store}: no problem found in {open_store(arguments.store).stats.num_rows:,} sample-views")
 
 
+def _replay(arguments: argparse.Namespace) -> Iterator[Problem]:
+    """Where this machine's pixels are not those that the teacher saw."""
+    if not arguments.replay:
+        return
+    store = open_store(arguments.store)
+    probes, source = store.probes[: arguments.replay], open_source(arguments.data, arguments.split)
+    try:
+        warning = compare_probes(probes, source, stored_policy(store), store.url)
+    except DifferentPixelsError as error:
+        yield Problem(name=PROBES_NAME, found=str(error))
+    else:
+        print(warning or f"{store.url}: {len(probes)} stored views are what this machine draws, pixel by pixel")
+
+
 def _rerun(arguments: argparse.Namespace) -> Iterator[Problem]:
     """Where the teacher says something else now."""
+    if not arguments.teacher:
+        return
     store = open_store(arguments.store)
     precision = store.manifest.identity.teacher.precision
     teacher = build_teacher(arguments.teacher, arguments.weights, precision=precision)

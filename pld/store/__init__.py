@@ -12,6 +12,7 @@ from pld.store.identity import (
 )
 from pld.store.manifest import Manifest, Shard
 from pld.store.plan import Block, PartId, plan_parts
+from pld.store.probes import Probe
 from pld.store.reader import Store, open_store
 from pld.store.stats import PartStats
 from pld.store.table import LogitTable
@@ -28,6 +29,7 @@ __all__ = [
     "Manifest",
     "PartId",
     "PartStats",
+    "Probe",
     "Shard",
     "Store",
     "StoreWriter",

@@ -12,6 +12,7 @@ from pld.store.commit import read_commit
 from pld.store.formats import FormatName
 from pld.store.layout import read_layout
 from pld.store.manifest import Manifest, read_manifest
+from pld.store.probes import read_probes
 from pld.store.storage import open_storage
 from pld.store.writer import StoreWriter
 
@@ -49,6 +50,8 @@ def convert_store(url: str, out: str, format: FormatName, on_views: Callable[[in
         views = [read_view(source, held, commit, view) for view in part_id.views]
         writer.copy_part(commit, read_keys(source, held, commit), read_labels(source, held, commit), views)
         on_views(commit.stats.num_rows)
+    if probes := read_probes(source, held):
+        writer.add_probes(probes)
     writer.seal()
 
 

@@ -20,6 +20,7 @@ from pld.store.identity import Identity
 from pld.store.layout import Layout, read_layout
 from pld.store.manifest import Manifest, read_manifest
 from pld.store.plan import Block, PartId
+from pld.store.probes import Probe, read_probes
 from pld.store.samples import KeyIndex, Keys
 from pld.store.schema import MAX_VIEW_BYTES, view_bytes
 from pld.store.stats import PartStats
@@ -150,6 +151,11 @@ class Store:
         return LogitTable(
             view=view, codec=dataclasses.replace(held, k=kept), grid=grid, labels=labels, find_rows=self.rows
         )
+
+    @functools.cached_property
+    def probes(self) -> tuple[Probe, ...]:
+        """A few views' pixels as the teacher's side saw them, see pld.probes; none in some stores."""
+        return read_probes(self._storage, self.manifest)
 
     @property
     def stats(self) -> PartStats:

@@ -20,6 +20,7 @@ from pld.store.identity import dataset_digest
 from pld.store.layout import SMALL_MAX_BYTES, Layout, block_name, read_layout, seal_name
 from pld.store.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pld.store.plan import MAX_VIEWS, Block, PartId
+from pld.store.probes import PROBES_NAME, read_probes
 from pld.store.storage import Storage
 from pld.store.verify_part import part_problems, read_samples
 
@@ -74,6 +75,10 @@ def verify_store(storage: Storage, on_bytes: Callable[[int, int], object]) -> It
             yield Problem(name=commit.part_name, found=found, part=part_id, block=part_id.block)
         on_bytes(commit.part_bytes, total)
     yield from _check_rows(storage, manifest, layout, commits)
+    try:
+        read_probes(storage, manifest)
+    except CorruptStoreError as error:
+        yield Problem(name=PROBES_NAME, found=str(error))
 
 
 def _broken_block(storage: Storage, error: CorruptStoreError) -> Problem:

@@ -19,6 +19,7 @@ from pld.store.identity import Identity
 from pld.store.layout import claim_block, read_blocks, read_layout
 from pld.store.manifest import MANIFEST_NAME, Manifest, Shard, dump_checked, read_manifest
 from pld.store.plan import Block, PartId, plan_blocks, plan_parts
+from pld.store.probes import Probe, write_probes
 from pld.store.samples import Keys, key_array
 from pld.store.schema import MAX_VIEW_BYTES, view_bytes
 from pld.store.seal import seal_block
@@ -118,6 +119,10 @@ class StoreWriter:
         grids = [quantise(topk, identity.codec, identity.teacher.num_classes) for topk in signals]
         stats = PartStats.of([restore(grid, labels, identity.codec) for grid in grids])
         return self._write(part_id, packed, labels, grids, skipped, stats)
+
+    def add_probes(self, probes: Sequence[Probe]) -> None:
+        """Keep a few views' pixels, unless the store has some; see pld.probes. Raises StoreError."""
+        write_probes(self._storage, self.manifest, probes)
 
     def copy_part(
         self,
