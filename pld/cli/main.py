@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from pld.cli import convert, data, inspect, report, verify
+from pld.cli import convert, data, export, inspect, report, verify
 from pld.config import run
 
-_COMMANDS = {"convert": convert, "data": data, "inspect": inspect, "report": report, "verify": verify}
+_COMMANDS = {"convert": convert, "data": data, "export": export, "inspect": inspect, "report": report, "verify": verify}
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from pld.store.manifest import Manifest, Shard
 from pld.store.plan import Block, PartId, plan_parts
 from pld.store.probes import Probe
 from pld.store.reader import Store, open_store
+from pld.store.samples import key_array
 from pld.store.stats import PartStats
 from pld.store.table import LogitTable
 from pld.store.writer import StoreWriter
@@ -36,6 +37,7 @@ __all__ = [
     "TeacherIdentity",
     "ViewIdentity",
     "dataset_digest",
+    "key_array",
     "open_store",
     "plan_parts",
 ]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Integer, Shaped
 
-from pld.errors import ConfigError, DataError, SignalError, StoreError
+from pld.errors import ConfigError, DataError, StoreError
 from pld.signals import TopK
-from pld.store.check import check_samples, check_signal
+from pld.store.check import check_part
 from pld.store.commit import Commit, read_commit
 from pld.store.encode import encode_part
 from pld.store.formats import FormatName
@@ -21,7 +21,6 @@ from pld.store.manifest import MANIFEST_NAME, Manifest, Shard, dump_checked, rea
 from pld.store.plan import Block, PartId, plan_blocks, plan_parts
 from pld.store.probes import Probe, write_probes
 from pld.store.samples import Keys, key_array
-from pld.store.schema import MAX_VIEW_BYTES, view_bytes
 from pld.store.seal import seal_block
 from pld.store.stats import PartStats
 from pld.store.storage import Storage, open_storage
@@ -31,7 +30,38 @@ DEFAULT_BLOCK_VIEWS = 10
 
 
 class StoreWriter:
-    """Writes a store, alone or beside other writers that have nothing but the store in common."""
+    """Writes a store, alone or beside other writers that have nothing but the store in common.
+
+    For people who have logits already: say what they are of, then write each image shard's views. Logits of crops that
+    `pld.views` did not draw are logits of other pixels than students will see: use `Fixed` views, or draw them with it.
+
+    >>> keys, labels = [f"img{i}" for i in range(6)], np.arange(6) % 3
+    >>> logits = torch.randn(2, 6, 3)  # views, samples, classes
+    >>> shards = [Shard(name="train-0000", num_samples=4), Shard(name="train-0001", num_samples=2)]
+    >>> policy = policy_to_json(RandomResizedCrop(seed=7))
+    >>> identity = Identity(
+    ...     teacher=TeacherIdentity(
+    ...         name="my_model", tag="", weights_sha256=hashlib.sha256(b"its file").hexdigest(), num_classes=3,
+    ...         input_size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bicubic",
+    ...         precision="fp32",
+    ...     ),
+    ...     views=ViewIdentity(policy=policy, seed=policy.pop("seed"), drawing_version=DRAWING_VERSION),
+    ...     dataset=DatasetIdentity(digest=dataset_digest(key_array(keys), labels), num_samples=6, class_names=None),
+    ...     codec=CodecIdentity(k=2),
+    ... )
+    >>> writer = StoreWriter.open("stores/mine", identity, shards, {"made_by": "me"})
+    >>> for part in writer.missing_parts(num_views=2):
+    ...     rows = {"train-0000": slice(0, 4), "train-0001": slice(4, 6)}[part.shard]
+    ...     views = [
+    ...         TopK.from_logits(logits[view, rows], torch.from_numpy(labels[rows]), 2, identity.codec.temperatures)
+    ...         for view in part.views
+    ...     ]
+    ...     commit = writer.write_part(part, keys[rows], labels[rows], views)
+    >>> writer.seal()
+    [Block(first=0, last=1)]
+    >>> open_store("stores/mine").load_view(1)[np.arange(6)].classes.shape
+    torch.Size([6, 2])
+    """
 
     def __init__(self, storage: Storage, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -114,7 +144,9 @@ class StoreWriter:
         """
         packed = key_array(keys)
         signals = [view.to("cpu") for view in views]
-        self._check(part_id, packed, labels, signals, skipped)
+        if part_id.block not in read_blocks(self._storage):
+            raise DataError(f"{self.url}: found {part_id}, wanted one of missing_parts()")
+        check_part(self.manifest, part_id, packed, labels, signals, skipped)
         identity = self.manifest.identity
         grids = [quantise(topk, identity.codec, identity.teacher.num_classes) for topk in signals]
         stats = PartStats.of([restore(grid, labels, identity.codec) for grid in grids])
@@ -176,32 +208,6 @@ class StoreWriter:
         sealed = [block for block in complete if seal_block(self._storage, self.manifest, block)]
         sweep(self._storage, self.manifest, complete)
         return sealed
-
-    def _check(
-        self,
-        part_id: PartId,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Int[np.ndarray, "M"],
-        views: Sequence[TopK],
-        skipped: Sequence[str],
-    ) -> None:
-        """Refuse what cannot be a part of this store, before anything is made of it."""
-        identity = self.manifest.identity
-        num_classes = identity.teacher.num_classes
-        shard = next((shard for shard in self.manifest.shards if shard.name == part_id.shard), None)
-        if shard is None or part_id.block not in read_blocks(self._storage):
-            raise DataError(f"{self.url}: found {part_id}, wanted one of missing_parts()")
-        check_samples(shard, keys, labels, skipped, num_classes)
-        columns = self.manifest.part_format.columns(identity, part_id.block, len(keys), keys.dtype.itemsize)
-        if (size := view_bytes(columns)) > MAX_VIEW_BYTES:
-            raise DataError(
-                f"shard {shard.name}: {size} bytes a view, wanted at most {MAX_VIEW_BYTES}: use smaller shards"
-            )
-        if len(views) != part_id.block.num_views:
-            raise SignalError(f"{part_id.commit_name}: found {len(views)} views, wanted {part_id.block.num_views}")
-        for view, topk in zip(part_id.views, views, strict=True):
-            where = f"shard {part_id.shard}, view {view}"
-            check_signal(topk, labels, identity.codec, num_classes, where)
 
     def _check_other_blocks(self, commit: Commit) -> None:
         """Rows are common to all blocks: refuse a part whose samples are not those of the shard's other parts."""

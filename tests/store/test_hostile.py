@@ -127,7 +127,7 @@ def test_chunks_spread_over_a_huge_range_are_not_fetched(hostile):
 
 def test_classes_that_the_teacher_has_not_do_not_reach_a_student(tmp_path, monkeypatch):
     world = World(sizes=(8,))
-    monkeypatch.setattr("pld.store.writer.check_signal", lambda *_: None)
+    monkeypatch.setattr("pld.store.check.check_signal", lambda *_: None)
     signal = world.signal("train-0000", 0)
     writer = world.open_writer(tmp_path)
     (part,) = writer.missing_parts(1)

@@ -59,7 +59,7 @@ def test_what_is_not_cached_yet_is_no_problem(tmp_path):
 def hostile_part(root, monkeypatch, change, **settings):
     """A store of one part whose author skipped the writer's checks."""
     world = World(sizes=(8,), **settings)
-    monkeypatch.setattr("pld.store.writer.check_signal", lambda *_: None)
+    monkeypatch.setattr("pld.store.check.check_signal", lambda *_: None)
     writer = world.open_writer(root)
     (part,) = writer.missing_parts(1)
     writer.write_part(part, world.keys, world.labels, [change(world.signal("train-0000", 0))])
