@@ -67,7 +67,7 @@ BENCHMARKS := $(patsubst tests/benchmarks/bench_%.py,bench-%,$(filter-out %_gpu.
 bench: $(or $(BENCHMARKS),bench-none-yet)  ## all benchmarks that need no GPU
 
 bench-%: $(READY)  ## one benchmark, its last line JSON: make bench-losses
-	$(BIN)/python tests/benchmarks/bench_$*.py
+	$(BIN)/python -m tests.benchmarks.bench_$*
 
 format: $(READY)  ## format and mend what ruff can mend
 	$(BIN)/ruff format .
