@@ -10,7 +10,7 @@ import torch
 
 from pld.images import open_source
 from pld.teachers import build_teacher
-from pld.views import RandomResizedCrop, apply_view, draw_view
+from pld.views import apply_view, draw_view
 
 NUM_CLASSES, NUM_SAMPLES, NUM_VIEWS = 1000, 1250, 8
 ARCHITECTURE = "tf_efficientnet_lite2"
@@ -26,29 +26,31 @@ class Logits:
 
 
 def logits() -> Logits:
-    """Of $PHOTOS, tar shards, by lite2 with $WEIGHTS, if both are set: 50 views of each of 200 photos, regrouped."""
-    photos, weights = os.environ.get("PHOTOS"), os.environ.get("WEIGHTS")
-    return of_photos(photos, weights) if photos and weights else made_up()
+    """Of $PHOTOS by $TEACHER (lite2 if not set) with $WEIGHTS, as pld's commands take them; made up without $PHOTOS."""
+    photos = os.environ.get("PHOTOS")
+    return (
+        of_photos(photos, os.environ.get("TEACHER", ARCHITECTURE), os.environ.get("WEIGHTS")) if photos else made_up()
+    )
 
 
-def of_photos(photos: str, weights: str) -> Logits:
+def of_photos(photos: str, name: str, weights: str | None) -> Logits:
     """One sample stands for one photo in 8 of its random views; a photo with more views is several samples."""
-    source, teacher, policy = open_source(photos), build_teacher(ARCHITECTURE, weights), RandomResizedCrop()
-    views_each = -(-NUM_SAMPLES * NUM_VIEWS // len(source))
+    source, teacher = open_source(photos), build_teacher(name, weights)
+    size, interpolation = teacher.preprocessing.input_size, teacher.preprocessing.interpolation
+    rows = np.random.default_rng(0).permutation(len(source))[:NUM_SAMPLES]
+    views_each = -(-NUM_SAMPLES * NUM_VIEWS // len(rows))
     found = []
-    for row in range(len(source)):
+    for row in rows.tolist():
         image = source.image(row)
-        size = (image.shape[1], image.shape[2])
-        crops = [
-            apply_view(image, draw_view(source.key(row), view, size, policy), teacher.preprocessing.input_size)
+        views = [
+            draw_view(source.key(row), view, (image.shape[1], image.shape[2]), source.policy)
             for view in range(views_each)
         ]
-        found.append(
-            torch.cat([teacher.logits(torch.stack(crops[first : first + 16])) for first in range(0, views_each, 16)])
-        )
+        crops = torch.stack([apply_view(image, view, size, interpolation) for view in views])
+        found.append(torch.cat([teacher.logits(batch) for batch in crops.split(16)]))
     flat = torch.stack(found, dim=1).flatten(0, 1)[: NUM_SAMPLES * NUM_VIEWS]
-    labels = torch.from_numpy(source.labels).repeat(views_each)[:NUM_SAMPLES]
-    origin = f"{ARCHITECTURE}'s logits, {views_each} random views of each of {len(source)} photos"
+    labels = torch.from_numpy(source.labels[rows]).repeat(views_each)[:NUM_SAMPLES]
+    origin = f"{teacher.architecture}'s logits, {views_each} views of each of {len(rows)} images"
     return Logits(flat.reshape(NUM_VIEWS, NUM_SAMPLES, -1), labels, origin)
 
 
@@ -64,5 +66,5 @@ def made_up() -> Logits:
     for rank in range(6):
         values[:, np.arange(NUM_SAMPLES), near[:, rank]] += sure[..., 0] * 0.75**rank * 0.8
     values[:, np.arange(NUM_SAMPLES), labels] += sure[..., 0]
-    origin = "made-up logits, not a teacher's: set PHOTOS and WEIGHTS for figures that mean something"
+    origin = "made-up logits, not a teacher's: set PHOTOS and WEIGHTS for a teacher's"
     return Logits(torch.from_numpy(values).float(), torch.from_numpy(labels), origin)
