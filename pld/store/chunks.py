@@ -64,18 +64,21 @@ def _read(storage: Storage, commit: Commit, chunks: Sequence[tuple[Column, Chunk
     """Fetch neighbouring chunks in one range of bytes, compare their digests, decode them."""
     where = f"{storage.url}/{commit.part_name}"
     start, num_bytes = _span(chunks, where)
+
+    def encoded(data: bytes, chunk: Chunk) -> memoryview:
+        return memoryview(data)[chunk.offset - start :][: chunk.num_bytes]
+
+    def check(data: bytes) -> None:
+        for column, chunk in chunks:
+            if sha256_hex(encoded(data, chunk)) != chunk.sha256:
+                place = f"{where}: {column.chunk_name(index)}"
+                raise CorruptStoreError(f"{place}: other bytes than were committed; fetch or cache the part again")
+
     try:
-        data = memoryview(storage.read_range(commit.part_name, start, num_bytes))
+        data = storage.read_range(commit.part_name, start, num_bytes, check)
     except NotCachedError:
         raise CorruptStoreError(f"{where}: a commit names this part and it is gone; fetch or cache it again") from None
-    decoded = []
-    for column, chunk in chunks:
-        place = f"{where}: {column.chunk_name(index)}"
-        encoded = data[chunk.offset - start :][: chunk.num_bytes]
-        if sha256_hex(encoded) != chunk.sha256:
-            raise CorruptStoreError(f"{place}: other bytes than were committed; fetch or cache the part again")
-        decoded.append(column.decode(encoded, place))
-    return decoded
+    return [column.decode(encoded(data, chunk), f"{where}: {column.chunk_name(index)}") for column, chunk in chunks]
 
 
 def _span(chunks: Sequence[tuple[Column, Chunk]], where: str) -> tuple[int, int]:

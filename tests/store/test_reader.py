@@ -138,9 +138,9 @@ class Recording(LocalStorage):
         super().__init__(root)
         self.ranges = []
 
-    def read_range(self, name, offset, num_bytes):
+    def read_range(self, name, offset, num_bytes, check=None):
         self.ranges.append((name, num_bytes))
-        return super().read_range(name, offset, num_bytes)
+        return super().read_range(name, offset, num_bytes, check)
 
 
 def test_one_view_is_one_range_of_each_part_and_no_more_bytes_than_its_chunks(finished):
