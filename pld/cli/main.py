@@ -5,10 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from pld.cli import convert, data, export, inspect, report, verify
+from pld.cli import card, convert, data, export, inspect, pull, push, report, verify
 from pld.config import run
 
-_COMMANDS = {"convert": convert, "data": data, "export": export, "inspect": inspect, "report": report, "verify": verify}
+_COMMANDS = {
+    "card": card,
+    "convert": convert,
+    "data": data,
+    "export": export,
+    "inspect": inspect,
+    "pull": pull,
+    "push": push,
+    "report": report,
+    "verify": verify,
+}
 
 
 def main() -> int:

@@ -185,13 +185,17 @@ class StoreWriter:
     ) -> Commit:
         data, commit = encode_part(self.manifest, part_id, keys, labels, views, skipped, stats)
         self._check_other_blocks(commit)
+        return self.put_part(data, commit)
+
+    def put_part(self, data: bytes, commit: Commit) -> Commit:
+        """Write and commit what is encoded and checked already, such as another store's part; see `write_part`."""
         try:
             self._storage.put(commit.part_name, data)
-            if self._storage.put_exclusive(part_id.commit_name, commit.dump()):
+            if self._storage.put_exclusive(commit.part_id.commit_name, commit.dump()):
                 return commit
         except StoreError:
             # A winner's sweep may have taken the unfinished file from under this writer.
-            if not self._storage.exists(part_id.commit_name):
+            if not self._storage.exists(commit.part_id.commit_name):
                 raise
         return self._adopt(commit)
 
@@ -215,14 +219,7 @@ class StoreWriter:
             part_id = PartId(block=block, shard=commit.part_id.shard)
             if block == commit.part_id.block or not self._storage.exists(part_id.commit_name):
                 continue
-            held = read_commit(self._storage, self.manifest, part_id)
-            if held.samples_sha256 != commit.samples_sha256:
-                changed = sorted(set(held.skipped) ^ set(commit.skipped))
-                raise DataError(
-                    f"{self.url}/{part_id.commit_name}: made of other samples than this part; skipped in one of them "
-                    f"alone: {', '.join(changed[:3]) or 'none, so keys, labels or their order differ'}; "
-                    "use the same images and decoder for all views"
-                )
+            check_same_samples(read_commit(self._storage, self.manifest, part_id), commit, self.url)
 
     def _adopt(self, ours: Commit) -> Commit:
         """The winner's commit, our part removed where its bits are others."""
@@ -230,3 +227,14 @@ class StoreWriter:
         if theirs.part != ours.part:
             self._storage.delete(ours.part_name)
         return theirs
+
+
+def check_same_samples(held: Commit, new: Commit, url: str) -> None:
+    """Raise DataError unless two commits of a shard have the same rows."""
+    if held.samples_sha256 != new.samples_sha256:
+        changed = sorted(set(held.skipped) ^ set(new.skipped))
+        raise DataError(
+            f"{url}/{held.part_id.commit_name}: made of other samples than this part; skipped in one of them "
+            f"alone: {', '.join(changed[:3]) or 'none, so keys, labels or their order differ'}; "
+            "use the same images and decoder for all views"
+        )
