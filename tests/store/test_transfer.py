@@ -195,7 +195,7 @@ def assert_whole(url):
 
 
 @pytest.mark.parametrize(
-    ("kills", "views"), [pytest.param(1, 8, id="1 kill"), pytest.param(20, 40, id="20 kills", marks=pytest.mark.long)]
+    ("kills", "views"), [pytest.param(1, 8, id="1 kill"), pytest.param(20, 100, id="20 kills", marks=pytest.mark.long)]
 )
 @pytest.mark.parametrize("scheme", ["folder", "s3"])
 def test_a_killed_copy_is_a_store_and_goes_on(world, request, object_store, tmp_path, kills, views, scheme):
@@ -203,19 +203,22 @@ def test_a_killed_copy_is_a_store_and_goes_on(world, request, object_store, tmp_
     url = str(tmp_path / "copy") if scheme == "folder" else request.getfixturevalue("bucket") + "/store"
     clock, storage = random.Random(kills), open_storage(url)
     with FaultyProxy(object_store.port, failing=0.05, cutting=0.05) as proxy:
-        env, copied = environment(**object_store.environment(proxy.port)), 0
+        env, copied, interrupted = environment(**object_store.environment(proxy.port)), 0, 0
         argv = [sys.executable, "-c", "from pld.cli.main import main; main()", "push", str(tmp_path / "source"), url]
         for _ in range(kills):
             process = subprocess.Popen(argv, env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while process.poll() is None and len(storage.list("commits")) <= copied:
                 time.sleep(0.01)
-            time.sleep(clock.uniform(0, 0.05))
+            time.sleep(clock.uniform(0, 0.02))
             process.send_signal(signal.SIGKILL)
             process.wait()
             copied = len(storage.list("commits"))
             if copied:
                 assert_whole(url)
-        assert copied < 2 * views
+            if copied == 2 * views:
+                break
+            interrupted += copied > 0
+        assert interrupted >= kills // 4
         subprocess.run(argv, env=env, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     found = contents(url)
     found.pop("README.md")
