@@ -41,6 +41,7 @@ def dataset_card(store: Store, license_name: str, url: str) -> str:
     }
     # A JSON value is a YAML one.
     front = "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in metadata.items())
+    extra = "[s3]" if url.startswith("s3://") else ""
     rows = "\n".join(f"| {_plain(name)} | {_plain(value)} |" for name, value in _facts(store))
     return f"""---
 {front}
@@ -59,7 +60,7 @@ so you need the same dataset. Every number was rounded to a grid and has a known
 
 ## How to use it
 
-    pip install 'pld-distill[s3]'
+    pip install 'pld-distill{extra}'
     pld inspect {url}
     train-student --data YOUR_IMAGES --store {url} --model resnet50
 
@@ -73,8 +74,7 @@ teacher = table[table.rows(["SOME_KEY"])]    # a TopK
 loss = pld_loss(student_logits, teacher, teacher.labels)
 ```
 
-`pld pull {url} FOLDER` copies it, `--views 0-7` a part of it. Any tool that reads Zarr opens a part
-(`parts/*/*.zarr.zip`); pld/store/FORMAT.md of pld-distill describes every byte.
+`pld pull {url} FOLDER` copies it, `--views 0-7` a part of it. pld/store/FORMAT.md of pld-distill describes every byte.
 
 ## What it is not
 

@@ -10,6 +10,7 @@ import matplotlib.colors
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from pld.report.agreement import Agreement
 from pld.report.runs import Run
@@ -63,7 +64,7 @@ def tail_mass_histogram(stats: PartStats) -> str:
             (stats.tail_mass_quantile(0.95), "95 % are below", "--"),
         ):
             axes.axvline(value, color="black", linewidth=1, linestyle=style, label=f"{name} {value:.3g}")
-        axes.set_xlabel("probability outside the top k and the label (the lowest bar: that or less)")
+        axes.set_xlabel("probability outside the top k and the label")
         axes.set_ylabel("sample-views, %")
         axes.legend(frameon=False)
         return _svg(figure)
@@ -104,6 +105,7 @@ def coverage_map(found: Survey) -> str:
         palette = matplotlib.colors.ListedColormap(colours)
         axes.pcolormesh(states, cmap=palette, vmin=-0.5, vmax=3.5, rasterized=True)
         axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_yticks(np.arange(len(found.blocks)) + 0.5, [f"{block.first}-{block.last}" for block in found.blocks])
         axes.set_xlabel(f"{len(found.shards):,} image shards")
         axes.set_ylabel("views")

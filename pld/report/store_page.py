@@ -40,7 +40,7 @@ def render_store_page(store: Store, found: Survey, samples: Sequence[Sample]) ->
         agreement=agreement,
         agreement_plot=agreement_curves(agreement) if agreement else "",
         samples=samples,
-        provenance=list(_flat(store.manifest.provenance).items()),
+        provenance=[(name, _as_text(value)) for name, value in store.manifest.provenance.items()],
     )
 
 
@@ -68,12 +68,8 @@ def _byte_rows(found: Survey, num_rows: int) -> list[tuple[str, int, float, floa
     return [(name, number, number / num_rows, number / total) for name, number in spent if num_rows]
 
 
-def _flat(provenance: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Free JSON as rows of text."""
-    rows: dict[str, str] = {}
-    for name, value in provenance.items():
-        if isinstance(value, Mapping):
-            rows |= _flat(value, f"{prefix}{name} ")
-        else:
-            rows[f"{prefix}{name}"] = str(value)
-    return rows
+def _as_text(value: Any) -> str:
+    """Free JSON, an object's fields one after another."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_as_text(field)}" for name, field in value.items())
+    return str(value)

@@ -186,12 +186,6 @@ def test_a_store_is_the_same_everywhere(request, scheme, tmp_path, monkeypatch):
 class Folder(http.server.SimpleHTTPRequestHandler):
     """A folder with listings and without ranges."""
 
-    requests = 0
-
-    def do_GET(self):
-        type(self).requests += 1
-        super().do_GET()
-
     def log_message(self, *_):
         pass
 
@@ -199,6 +193,14 @@ class Folder(http.server.SimpleHTTPRequestHandler):
 class Unlisted(Folder):
     def list_directory(self, path):
         self.send_error(404)
+
+
+class Forbidden(Folder):
+    requests = 0
+
+    def do_GET(self):
+        type(self).requests += 1
+        self.send_error(403)
 
 
 def served(folder, handler):
@@ -225,6 +227,15 @@ def test_http_is_read_through_the_cache_and_never_written(tmp_path, monkeypatch)
     server, url = served(tmp_path, Unlisted)
     with pytest.raises(StoreError, match="lists no folders"):
         open_store(url)
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_is_forbidden_is_not_asked_for_again(tmp_path):
+    server, url = served(tmp_path, Forbidden)
+    with pytest.raises(StoreError, match=f"{url}/store.json: could not be read: .*403.*do not allow it"):
+        open_store(url)
+    assert Forbidden.requests == 1
     server.shutdown()
     server.server_close()
 
