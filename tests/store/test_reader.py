@@ -156,16 +156,16 @@ def test_one_view_is_one_range_of_each_part_and_no_more_bytes_than_its_chunks(fi
 
 
 def test_a_table_needs_little_more_memory_than_its_integers(tmp_path, monkeypatch):
-    monkeypatch.setattr("pld.store.reader._THREADS", 2)  # as few of 20 parts as 8 are of an ImageNet's
-    world = World(sizes=(1000,) * 20, num_classes=100, k=20)
+    monkeypatch.setattr("pld.store.reader._THREADS", 2)  # of 40 parts; 8 are of an ImageNet's 1,024
+    world = World(sizes=(1000,) * 40, num_classes=100, k=20)
     world.write(tmp_path, 1)
     store = open_store(str(tmp_path))
     tracemalloc.start()
     table = store.load_view(0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(table) == 20_000
-    assert peak < 1.3 * 20_000 * (4 * 20 + 2 + 2 * 5)
+    assert len(table) == 40_000
+    assert peak < 1.3 * 40_000 * (4 * 20 + 2 + 2 * 5)
 
 
 def test_a_table_travels_to_workers(store, world):
