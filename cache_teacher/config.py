@@ -25,7 +25,7 @@ class CacheConfig:
         weights: a file to load in place of published weights (.safetensors, or .pth of tensors alone)
         data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder
         split: which part of a folder; also names the store
-        store: the folder to write; stores/DATA-TEACHER-SPLIT if not given
+        store: the folder or URL (s3://BUCKET/STORE) to write; stores/DATA-TEACHER-SPLIT if not given
         views: how many views of each image the store shall hold
         k: classes to keep for each view; the number of classes keeps every logit
         policy: random_resized_crop, fixed, or JSON with parameters; what the dataset asks for if not given
@@ -72,7 +72,7 @@ class CacheConfig:
 
     @property
     def store_path(self) -> str:
-        """The store's folder, named by what is in it unless given."""
+        """The store's place, named by what is in it unless given."""
         if self.store:
             return self.store
         data = Path(self.data).name or "data"

@@ -33,7 +33,8 @@ _DRIVER_OPTIONS: dict[str, dict[str, Any]] = {"s3": _S3, "s3a": _S3}
 _PACKAGES = {"s3": "'pld-distill[s3]'", "s3a": "'pld-distill[s3]'", "gs": "gcsfs", "gcs": "gcsfs"}
 
 _PERMANENT = (PermissionError, IsADirectoryError, NotADirectoryError, TypeError, ValueError, NotImplementedError)
-_TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
+# 409 and 412 are how some say that another request came between.
+_TRANSIENT_STATUS = frozenset({408, 409, 412, 425, 429})
 # S3 answers these with 400; each means that the request's body did not arrive as it was sent.
 _TRANSIENT_CODES = ("RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch")
 _READ_ONLY_STATUS = frozenset({405, 501})
@@ -192,7 +193,7 @@ class FsspecStorage:
             except (FileNotFoundError, FileExistsError):
                 raise
             except Exception as error:
-                if _status(error) == _PRECONDITION_FAILED:
+                if _status(error) == _PRECONDITION_FAILED and self._scheme in _EXCLUSIVE:
                     raise FileExistsError(where) from error
                 if not _is_transient(error):
                     raise StoreError(f"{where}: could not be {done}: {_advice(error)}") from error
@@ -216,7 +217,9 @@ class FsspecStorage:
         try:
             yield
         except FileNotFoundError as error:
-            raise StoreError(f"{self.url}/{name}: could not be written: {error}; make the bucket first") from error
+            raise StoreError(
+                f"{self.url}/{name}: could not be written: {error}; make the bucket or folder first"
+            ) from error
 
 
 def _cat(driver: Any, path: str, start: int, end: int) -> bytes:

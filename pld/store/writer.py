@@ -81,7 +81,7 @@ class StoreWriter:
         """Create the store, or go on in one that was made with the same identity and shards.
 
         Args:
-            url: a folder; made where there is none.
+            url: a folder, made where there is none, or a URL; see open_storage.
             identity: what the numbers depend on.
             shards: the dataset's image shards in their order.
             provenance: free JSON; that of the store's creator is kept.

@@ -87,7 +87,7 @@ S3_RUNS = [
 ]
 
 
-@pytest.mark.parametrize("perturbed", [False, True])
+@pytest.mark.parametrize("perturbed", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("settings", S3_RUNS)
 def test_killed_on_s3_through_a_proxy_that_fails_and_cuts(bucket, object_store, tmp_path, settings, perturbed):
     shards, views, url = settings["shards"], settings["views"], f"{bucket}/store"

@@ -105,7 +105,7 @@ def test_errors_name_the_url_and_say_what_to_do(bucket, monkeypatch):
     ):
         with pytest.raises(StoreError, match=words):
             open_storage(url)
-    with pytest.raises(StoreError, match=r"s3://no-such-bucket/store/x: .*make the bucket first"):
+    with pytest.raises(StoreError, match=r"s3://no-such-bucket/store/x: .*make the bucket or folder first"):
         FsspecStorage("s3://no-such-bucket/store").put("x", b"")
     with pytest.raises(NotCachedError, match="there is no store; make one"):
         open_store("s3://no-such-bucket/store")
@@ -128,13 +128,13 @@ def test_a_server_that_is_not_there_is_given_up_after_some_attempts(bucket, monk
     S3FileSystem.clear_instance_cache()
 
 
-def test_a_quarter_of_all_requests_failing_changes_nothing(bucket, object_store, monkeypatch):
+def test_three_in_ten_of_all_requests_failing_changes_nothing(bucket, object_store, monkeypatch):
     monkeypatch.setattr("pld.store.remote._FIRST_WAIT_SECONDS", 0.005)
-    with FaultyProxy(object_store.port, failing=0.15, cutting=0.1) as proxy:
+    with FaultyProxy(object_store.port, failing=0.2, cutting=0.1) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         S3FileSystem.clear_instance_cache()
         storage = FsspecStorage(f"{bucket}/store")
-        wanted = {f"f/{number}": os.urandom(2000) for number in range(15)}
+        wanted = {f"f/{number}": os.urandom(2000) for number in range(10)}
         for name, data in wanted.items():
             storage.put(name, data)
             # Its own object, even where the answer to the request that made it was lost; nobody else's.
@@ -144,7 +144,7 @@ def test_a_quarter_of_all_requests_failing_changes_nothing(bucket, object_store,
             assert storage.read_range(name, 100, 700) == data[100:800]
             assert storage.read(f"{name}-x", 2000) == data
         assert storage.list("f") == sorted([*wanted, *(f"{name}-x" for name in wanted)])
-        assert min(proxy.faults[fault] for fault in ("error", "dropped", "unanswered", "cut")) >= 3, proxy.faults
+        assert min(proxy.faults[fault] for fault in ("error", "dropped", "unanswered", "cut")) >= 1, proxy.faults
     S3FileSystem.clear_instance_cache()
 
 

@@ -197,7 +197,7 @@ def assert_whole(url):
 @pytest.mark.parametrize(
     ("kills", "views"), [pytest.param(1, 8, id="1 kill"), pytest.param(20, 100, id="20 kills", marks=pytest.mark.long)]
 )
-@pytest.mark.parametrize("scheme", ["folder", "s3"])
+@pytest.mark.parametrize("scheme", [pytest.param("folder", marks=pytest.mark.long), "s3"])
 def test_a_killed_copy_is_a_store_and_goes_on(world, request, object_store, tmp_path, kills, views, scheme):
     world.write(tmp_path / "source", views, block_views=2)
     url = str(tmp_path / "copy") if scheme == "folder" else request.getfixturevalue("bucket") + "/store"
