@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +17,9 @@ from fsspec.core import url_to_fs
 
 from pld.errors import CorruptStoreError, NotCachedError, StoreError
 from pld.store.storage import Check, checked_name, object_names
+from pld.store.transient import ATTEMPTS, advice, described, http_status, is_transient, pauses
 
 T = TypeVar("T")
-
-_ATTEMPTS = 8
-_FIRST_WAIT_SECONDS = 0.1
-_LONGEST_WAIT_SECONDS = 10.0
 
 # Where "create unless it exists" is one request (If-None-Match, if_generation_match), not a question and an answer.
 _EXCLUSIVE = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
@@ -32,12 +28,6 @@ _S3: dict[str, Any] = {"config_kwargs": {"retries": {"max_attempts": 0}, "max_po
 _DRIVER_OPTIONS: dict[str, dict[str, Any]] = {"s3": _S3, "s3a": _S3}
 _PACKAGES = {"s3": "'pld-distill[s3]'", "s3a": "'pld-distill[s3]'", "gs": "gcsfs", "gcs": "gcsfs"}
 
-_PERMANENT = (PermissionError, IsADirectoryError, NotADirectoryError, TypeError, ValueError, NotImplementedError)
-# 409 and 412 are how some say that another request came between.
-_TRANSIENT_STATUS = frozenset({408, 409, 412, 425, 429})
-# S3 answers these with 400; each means that the request's body did not arrive as it was sent.
-_TRANSIENT_CODES = ("RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch")
-_READ_ONLY_STATUS = frozenset({405, 501})
 _RANGE_NOT_SATISFIABLE = 416
 _PRECONDITION_FAILED = 412
 
@@ -187,19 +177,19 @@ class FsspecStorage:
         if self._process != os.getpid():
             self._connect()
         where = f"{self.url}/{name}".rstrip("/")
-        for wait in _waits():
+        for wait in pauses():
             try:
                 return action(self._driver)
             except (FileNotFoundError, FileExistsError):
                 raise
             except Exception as error:
-                if _status(error) == _PRECONDITION_FAILED and self._scheme in _EXCLUSIVE:
+                if http_status(error) == _PRECONDITION_FAILED and self._scheme in _EXCLUSIVE:
                     raise FileExistsError(where) from error
-                if not _is_transient(error):
-                    raise StoreError(f"{where}: could not be {done}: {_advice(error)}") from error
+                if not is_transient(error):
+                    raise StoreError(f"{where}: could not be {done}: {advice(error)}") from error
                 if wait is None:
                     raise StoreError(
-                        f"{where}: could not be {done} in {_ATTEMPTS} attempts: {_described(error)}; "
+                        f"{where}: could not be {done} in {ATTEMPTS} attempts: {described(error)}; "
                         "run the same command again later, it goes on where it was"
                     ) from error
                 time.sleep(wait)
@@ -227,49 +217,6 @@ def _cat(driver: Any, path: str, start: int, end: int) -> bytes:
     try:
         return bytes(driver.cat_file(path, start=start, end=end))
     except Exception as error:
-        if _status(error) == _RANGE_NOT_SATISFIABLE:
+        if http_status(error) == _RANGE_NOT_SATISFIABLE:
             return b""
         raise
-
-
-def _waits() -> Iterator[float | None]:
-    """Seconds to wait after each attempt, growing, with chance in them so that writers do not keep step; None last."""
-    for attempt in range(_ATTEMPTS - 1):
-        yield min(_FIRST_WAIT_SECONDS * 2**attempt, _LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)
-    yield None
-
-
-def _is_transient(error: Exception) -> bool:
-    """Whether asking again can help. What is not known is worth another attempt: they are few."""
-    if isinstance(error, TimeoutError) or any(code in str(error.__cause__) for code in _TRANSIENT_CODES):
-        return True
-    status = _status(error)
-    if status is not None:
-        return (status >= 500 and status not in _READ_ONLY_STATUS) or status in _TRANSIENT_STATUS
-    return not isinstance(error, _PERMANENT) and "Credentials" not in type(error).__name__
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status that a driver's error, or the one behind it, tells."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):  # botocore
-        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    else:  # requests and httpx; aiohttp
-        found = getattr(response, "status_code", None) or getattr(error, "status", None)
-    if isinstance(found, int):
-        return found
-    return _status(error.__cause__) if error.__cause__ else None
-
-
-def _advice(error: Exception) -> str:
-    if "Credentials" in type(error).__name__:
-        return f"{_described(error)}; give the driver its credentials (for S3 AWS_ACCESS_KEY_ID and _SECRET_ACCESS_KEY)"
-    if isinstance(error, PermissionError) or _status(error) in (401, 403):
-        return f"{_described(error)}; the credentials in use do not allow it"
-    if isinstance(error, NotImplementedError) or _status(error) in _READ_ONLY_STATUS:
-        return "this URL can only be read"
-    return _described(error)
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")
