@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pld.errors import ConfigError, CorruptStoreError, FingerprintMismatchError, NotCachedError
 from pld.store.canonical import sha256_hex
 from pld.store.commit import read_commit
-from pld.store.layout import Layout, claim_block, read_layout
+from pld.store.layout import Layout, read_layout
 from pld.store.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pld.store.plan import Block, PartId
+from pld.store.probes import read_probes
 from pld.store.storage import Storage
 from pld.store.writer import StoreWriter, check_same_samples
 
@@ -108,10 +109,11 @@ def transfer(
     manifest = open_destination(source, destination)
     held = read_layout(destination, manifest)
     plan = plan_transfer(manifest, layout, held, views)
-    for block in plan.blocks[len(held.blocks) :]:
-        claim_block(destination, block)
-    arrived = on_plan(plan)
     writer = StoreWriter(destination, manifest)
+    writer.copy_blocks(plan.blocks)
+    if probes := read_probes(source, manifest):
+        writer.add_probes(probes)
+    arrived = on_plan(plan)
     with ThreadPoolExecutor(_THREADS) as pool:
         copies = [pool.submit(_copy, source, destination, writer, part, held) for part in plan.parts]
         try:

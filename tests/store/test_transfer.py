@@ -13,7 +13,7 @@ from huggingface_hub import DatasetCard
 
 from pld.cli.main import main
 from pld.errors import ConfigError, CorruptStoreError, FingerprintMismatchError, NotCachedError
-from pld.store import Block, PartId, open_store
+from pld.store import Block, PartId, Probe, open_store
 from pld.store.canonical import sha256_hex
 from pld.store.commit import read_commit
 from pld.store.layout import Layout, read_layout
@@ -35,7 +35,8 @@ def world():
 def source(world, tmp_path_factory):
     """4 shards x blocks 0-2, 3-5, 6-6."""
     root = tmp_path_factory.mktemp("source") / "store"
-    world.write(root, 7, block_views=3)
+    writer = world.write(root, 7, block_views=3)
+    writer.add_probes([Probe(key="n00000_é", view=0, pixels=np.arange(192, dtype=np.uint8).reshape(3, 8, 8))])
     return root
 
 
@@ -58,7 +59,7 @@ def test_a_copy_is_the_same_bytes_and_copying_again_copies_nothing(source, tmp_p
     assert tree(tmp_path / "copy") == tree(source)
 
 
-def test_push_inspect_and_pull_through_s3(source, bucket, tmp_path, monkeypatch, capsys):
+def test_push_verify_inspect_and_pull_through_s3(source, bucket, tmp_path, monkeypatch, capsys):
     url = f"{bucket}/a/store"
     assert pld(monkeypatch, "push", source, url, "--license", "cc-by-4.0") == 0
     assert f"{url}: 12 parts copied" in capsys.readouterr().out
@@ -67,6 +68,8 @@ def test_push_inspect_and_pull_through_s3(source, bucket, tmp_path, monkeypatch,
     assert pushed == tree(source)
     assert f'open_store("{url}")' in card
     assert DatasetCard(card).data.license == "cc-by-4.0"
+    assert pld(monkeypatch, "verify", url) == 0
+    assert f"{url}: no problem found in 154 sample-views" in capsys.readouterr().out
     assert pld(monkeypatch, "inspect", url) == 0
     assert "views 7, top 4 of 20" in " ".join(capsys.readouterr().out.split())
     assert pld(monkeypatch, "pull", url, tmp_path / "part", "--views", "0-4") == 0
