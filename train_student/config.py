@@ -32,7 +32,7 @@ class TrainConfig:
         split: which part of a folder is trained on
         val_data: where the validation images are, if not in data
         val_split: which part of a folder is validated on
-        store: the store of the teacher's logits, made by cache-teacher
+        store: the folder or URL of the teacher's logits, made by cache-teacher
         online_teacher: run the teacher in training in place of a store, for comparison
         teacher: the live teacher, as cache-teacher's --teacher
         weights: the live teacher's weights, as cache-teacher's --weights

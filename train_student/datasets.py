@@ -7,6 +7,7 @@ import dataclasses
 from pld.errors import ConfigError, DataError, NotCachedError
 from pld.images import Source, open_source
 from pld.pairing import check_class_names, paired, stored_policy
+from pld.probes import compare_probes
 from pld.store import Store, open_store
 from pld.views import Policy
 from train_student.config import TrainConfig
@@ -25,6 +26,7 @@ class TrainingData:
         num_classes: C.
         num_skipped: training images left out because the store has no logits for them.
         val_store: of the teacher's logits for the validation images, if one is used.
+        pixel_warning: how this machine's pixels differ from those that the teacher saw, if they do.
     """
 
     train: Source
@@ -35,6 +37,7 @@ class TrainingData:
     num_classes: int
     num_skipped: int
     val_store: Store | None
+    pixel_warning: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -63,8 +66,10 @@ def open_training_data(config: TrainConfig) -> TrainingData:
     val = open_source(config.val_data or config.data, config.val_split)
     store = open_store(config.store) if config.store else None
     num_all = len(train)
+    policy = stored_policy(store) if store else dataclasses.replace(train.policy, seed=config.seed)
     if store:
         train = paired(store, train, skip_missing=config.missing == "skip")
+    pixels = compare_probes(store.probes, train, policy, store.url) if store else None
     check_class_names(train.class_names, f"{train.location}, {config.split},", val)
     num_classes = _num_classes(config, train, store)
     for source in (train, val):
@@ -74,11 +79,12 @@ def open_training_data(config: TrainConfig) -> TrainingData:
         train=train,
         val=val,
         store=store,
-        policy=stored_policy(store) if store else dataclasses.replace(train.policy, seed=config.seed),
+        policy=policy,
         num_views=_num_views(config, store),
         num_classes=num_classes,
         num_skipped=num_all - len(train),
         val_store=_open_val_store(config.val_store, val) if config.val_store else None,
+        pixel_warning=pixels,
     )
 
 

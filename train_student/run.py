@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,8 @@ class Run:
                 self.folder.create(self.config, facts(self.config, self.data, self.signal, world, parameters))
             self.folder.drop_metrics_after(self.epoch)
             print(notes(self.config, self.data, self.signal, self.accelerator.num_processes), flush=True)
+            if self.data.pixel_warning:
+                print(f"warning: {self.data.pixel_warning}", file=sys.stderr)
             if latest:
                 where = f"epoch {self.epoch + 1}, step {self.step + 1}"
                 print(f"{self.config.output}: goes on from {latest[0].name}, {where}", flush=True)
