@@ -63,6 +63,7 @@ class TrainConfig:
         streams: interleaved streams of shards; a multiple of the number of processes
         seed: of the order and the student's initial weights
         output: the folder to write: configuration, metrics, model
+        dry_run: say what the run would do and need, train two steps on made-up data, and write nothing
     """
 
     data: str = ""
@@ -108,10 +109,12 @@ class TrainConfig:
     streams: int = 64
     seed: int = 0
     output: str = "runs/student"
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         needs_teacher = self.loss_function.required_signal.needs_teacher
-        if not self.data or (needs_teacher and not self.store and not self.online_teacher):
+        complete = self.data and (self.store or self.online_teacher or not needs_teacher)
+        if not complete and not self.dry_run:
             missing = [f"--{name}" for name in ("data", "store") if not getattr(self, name)]
             raise ConfigError(_NOTHING_CONFIGURED.format(missing=" and ".join(missing)))
         if self.online_teacher and not self.teacher:

@@ -22,6 +22,7 @@ from pld.signals import TopK
 from pld.teachers import build_teacher
 from train_student.config import RECIPES, TrainConfig
 from train_student.datasets import TrainingData, open_training_data
+from train_student.dry_run import dry_run
 from train_student.evaluate import evaluate
 from train_student.input import Batch, ViewDataset, WorkItem, epoch_items, load
 from train_student.run_folder import RunFolder
@@ -41,7 +42,8 @@ _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 def main(argv: Sequence[str]) -> None:
     """The command."""
     description = (TrainConfig.__doc__ or "").split("\n")[0]
-    train(parse_config(TrainConfig, argv, prog="train_student.py", description=description, named_files=RECIPES))
+    config = parse_config(TrainConfig, argv, prog="train_student.py", description=description, named_files=RECIPES)
+    (dry_run if config.dry_run else train)(config)
 
 
 def train(config: TrainConfig) -> None:
