@@ -13,7 +13,7 @@ COUNT_GPUS := $(BIN)/python -c 'import torch; print(max(1, torch.cuda.device_cou
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seeds test test-long cache train recipes bench bench-gpu clean format
+.PHONY: help setup demo demo-seeds test test-long cache train recipes bench bench-gpu certificate clean format
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,17 @@ bench-gpu: $(READY)  ## where there is a GPU: check every loss on it, then time 
 
 bench-%: $(READY)  ## one benchmark, its last line JSON: make bench-losses
 	$(BIN)/python -m tests.benchmarks.bench_$*
+
+# make certificate PHOTOS='photos-{0000..0003}.tar'
+WEIGHTS_OF := runs/certificate
+
+certificate: $(READY)  ## the table in docs/gradient_error_bound.md, from photos with ImageNet's labels: PHOTOS='photos-{0..3}.tar'
+	mkdir -p $(WEIGHTS_OF)
+	for model in tf_efficientnet_lite0 tf_efficientnet_lite2; do \
+	  $(BIN)/python -m tests.imagenet_teacher $$model $(WEIGHTS_OF)/$$model.safetensors || exit; done
+	$(BIN)/python -m tests.benchmarks.certificate '$(PHOTOS)' --write \
+	  --student-weights $(WEIGHTS_OF)/tf_efficientnet_lite0.safetensors \
+	  --teacher-weights $(WEIGHTS_OF)/tf_efficientnet_lite2.safetensors
 
 format: $(READY)  ## format and mend what ruff can mend
 	$(BIN)/ruff format .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ from cache_teacher.forward import PartRunner
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
+from pld.probes import compare_probes, make_probes
 from pld.progress import progress
 from pld.provenance import provenance
 from pld.report.table import as_text, store_rows
@@ -58,7 +60,9 @@ def cache(config: CacheConfig) -> None:
         store_identity(config, source, teacher, policy),
         [Shard(name=shard.name, num_samples=shard.num_samples) for shard in source.shards],
         provenance(),
+        format=config.format,
     )
+    _check_pixels(writer, source, policy, config.store_path)
     with ThreadPoolExecutor(config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         runner = PartRunner(
             teacher=teacher,
@@ -100,6 +104,13 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
         ),
         codec=CodecIdentity(k=config.k, temperatures=config.temperatures),
     )
+
+
+def _check_pixels(writer: StoreWriter, source: Source, policy: Policy, where: str) -> None:
+    """Whoever begins a store keeps a few views in it; whoever goes on must see the same."""
+    writer.add_probes(make_probes(source, policy))
+    if warning := compare_probes(open_store(where).probes, source, policy, where):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, rank: int, world: int) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pld.errors import ConfigError
 from pld.images import Source
+from pld.store import FormatName
 from pld.teachers import Precision, Teacher
 from pld.views import Fixed, Policy, RandomResizedCrop, policy_from_json
 
@@ -24,7 +25,7 @@ class CacheConfig:
         weights: a file to load in place of published weights (.safetensors, or .pth of tensors alone)
         data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder
         split: which part of a folder; also names the store
-        store: the folder to write; stores/DATA-TEACHER-SPLIT if not given
+        store: the folder or URL (s3://BUCKET/STORE) to write; stores/DATA-TEACHER-SPLIT if not given
         views: how many views of each image the store shall hold
         k: classes to keep for each view; the number of classes keeps every logit
         policy: random_resized_crop, fixed, or JSON with parameters; what the dataset asks for if not given
@@ -34,7 +35,7 @@ class CacheConfig:
         batch_size: views in one forward pass
         threads: decoding threads
         on_bad_image: stop at an image that cannot be decoded, or leave it out and count it
-        format: what the parts are: zarr
+        format: what the parts of a new store are: zarr, or webdataset (tars that plain webdataset reads)
         device: where the teacher runs; a GPU if there is one
     """
 
@@ -52,7 +53,7 @@ class CacheConfig:
     batch_size: int = 256
     threads: int = 2
     on_bad_image: Literal["error", "skip"] = "error"
-    format: Literal["zarr"] = "zarr"
+    format: FormatName = "zarr"
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ class CacheConfig:
 
     @property
     def store_path(self) -> str:
-        """The store's folder, named by what is in it unless given."""
+        """The store's place, named by what is in it unless given."""
         if self.store:
             return self.store
         data = Path(self.data).name or "data"

@@ -41,5 +41,9 @@ class CorruptStoreError(StoreError):
     """A store whose bytes are not those that were committed."""
 
 
+class DifferentPixelsError(StoreError):
+    """Views drawn now that are not those which the teacher saw."""
+
+
 class NotCachedError(StoreError):
     """A view, part or key that the store does not hold (yet)."""

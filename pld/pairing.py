@@ -10,8 +10,13 @@ from pld.store import Store
 from pld.views import DRAWING_VERSION, Policy, policy_from_json
 
 
-def paired(store: Store, source: Source) -> Source:
+def paired(store: Store, source: Source, *, skip_missing: bool = False) -> Source:
     """The source without the images that the store had to skip.
+
+    Args:
+        store: the teacher's logits.
+        source: the images.
+        skip_missing: leave out the images whose keys the store does not hold, too.
 
     Raises:
         DataError: another label space, or other labels.
@@ -21,6 +26,8 @@ def paired(store: Store, source: Source) -> Source:
     skipped = np.array([key.encode() for key in store.skipped], dtype=np.bytes_)
     if len(skipped):
         source = source.subset(~np.isin(source.keys, skipped))
+    if skip_missing:
+        source = source.subset(np.isin(source.keys, store.keys))
     different = np.flatnonzero(store.labels[store.rows(source.keys)] != source.labels)
     if len(different):
         row = int(different[0])

@@ -104,15 +104,23 @@ class TopK:
             num_classes: C of the teacher.
 
         Raises:
-            SignalError: names what is wrong and the first row of it: shapes that do not fit each other, classes or
-                labels out of range, a class twice in a row, log-probabilities that rise with the rank or are not
-                finite, a label that differs from its own entry, or probabilities that cannot be those of C classes.
+            SignalError: names what is wrong, and the first row of it.
         """
         self._check_shapes(num_classes)
+        if fault := self.fault(num_classes, _TOLERANCE + self.logprob_error):
+            raise SignalError(f"TopK of {num_classes} classes: found {fault}; build the signal with TopK.from_logits")
+
+    def fault(self, num_classes: int, tolerance: float) -> str | None:
+        """What keeps this from being probabilities at T = 1, and its first row; None where nothing does.
+
+        Args:
+            num_classes: C.
+            tolerance: by how much log-probabilities, and the logarithm of their sum, may be off, nats.
+        """
         classes, logprobs, label = self.classes, self.logprobs, self.label_logprob[:, None]
         ordered = classes.sort(dim=1).values
         is_label = classes == self.labels[:, None]
-        tolerance = _TOLERANCE + math.expm1(self.logprob_error)
+        outside = ~is_label.any(dim=1)
         faults = {
             "labels outside 0..C-1": (self.labels < 0) | (self.labels >= num_classes),
             "classes outside 0..C-1": (classes < 0) | (classes >= num_classes),
@@ -122,15 +130,14 @@ class TopK:
             "tails that are nan or +inf": ~(self.tail_logmass < torch.inf),
             "tails of more mass than C classes can have": self._tail_excess(num_classes) > tolerance,
             "a label whose log-probability is not that of its entry": is_label & ((logprobs - label).abs() > tolerance),
-            "probabilities that do not sum to 1": (self._mass(is_label, num_classes) - 1).abs() > tolerance,
+            "a label outside the top k that is more probable than its last class": outside
+            & (label[:, 0] > logprobs[:, -1] + tolerance),
+            "probabilities that do not sum to 1": ~(self._mass(outside, num_classes).log().abs() <= tolerance),
         }
         for fault, mask in faults.items():
             if bool(mask.any()):
-                row = int(mask.reshape(len(self.labels), -1).any(dim=1).nonzero()[0])
-                raise SignalError(
-                    f"TopK of {num_classes} classes: found {fault}, first in row {row}; "
-                    "build the signal with TopK.from_logits"
-                )
+                return f"{fault}, first in row {int(mask.reshape(len(mask), -1).any(dim=1).nonzero()[0])}"
+        return None
 
     def _check_shapes(self, num_classes: int) -> None:
         rows, k = self.classes.shape[0], self.classes.shape[-1]
@@ -157,11 +164,11 @@ class TopK:
         most = (temperatures - 1).clamp(min=0) * math.log(num_classes)
         return self.tail_logmass.double() * temperatures - most
 
-    def _mass(self, is_label: Bool[Tensor, "B k"], num_classes: int) -> Float[Tensor, "B"]:
+    def _mass(self, outside: Bool[Tensor, "B"], num_classes: int) -> Float[Tensor, "B"]:
         """Top-k + label + tail at T = 1; 1 where the tail is not known at T = 1."""
         if self.k < num_classes and 1.0 not in self.temperatures:
             return torch.ones_like(self.label_logprob)
-        label = torch.where(is_label.any(dim=1), 0.0, self.label_logprob.double().exp())
+        label = torch.where(outside, self.label_logprob.double().exp(), 0.0)
         tail = self.tail_at(1.0).double().exp() if 1.0 in self.temperatures else 0.0
         return self.logprobs.double().exp().sum(dim=1) + label + tail
 

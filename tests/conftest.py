@@ -1,10 +1,31 @@
 """Shape and type annotations are checked at run time: the hook must come before the packages are imported."""
 
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from s3fs import S3FileSystem
+
+from tests.object_store import ObjectStore
 
 install_import_hook(["pld", "cache_teacher", "train_student"], "beartype.beartype").__enter__()
 
 # Two shared cores: a slow example says nothing.
 settings.register_profile("pld", deadline=None)
 settings.load_profile("pld")
+
+
+@pytest.fixture(scope="session")
+def object_store():
+    store = ObjectStore()
+    yield store
+    store.stop()
+
+
+@pytest.fixture
+def bucket(object_store, monkeypatch, tmp_path):
+    """The URL of a fresh S3 bucket, credentials and endpoint in the environment, nothing cached."""
+    for name, value in object_store.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "pld-cache"))
+    S3FileSystem.clear_instance_cache()
+    return f"s3://{object_store.new_bucket()}"

@@ -23,7 +23,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def python(
-    *argv: str | Path, cwd: Path, check: bool = True, env: Mapping[str, str] | None = None
+    *argv: str | Path, cwd: Path, check: bool = True, env: Mapping[str, str] | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *map(str, argv)],
@@ -32,7 +32,7 @@ def python(
         check=check,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
 
 

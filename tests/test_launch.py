@@ -73,6 +73,7 @@ def test_the_script_launches_each_machine_with_its_rank(tmp_path):
         assert (arguments.main_process_ip, arguments.main_process_port) == ("node7", 29500)
         assert arguments.training_script == "train_student.py"
         config = parse_config(TrainConfig, arguments.training_script_args, prog="", description="", named_files=RECIPES)
+        assert config.resume == "auto"
         assert (config.model, config.output, config.data) == ("resnet50", "runs/a b", "train-{0000..1023}.tar")
 
 

@@ -12,6 +12,10 @@ from pld.teachers import Precision
 
 RECIPES = Path(__file__).parent / "recipes"
 
+_AT_LEAST_ONE = (
+    *("epochs", "batch_size", "accumulate", "eval_every", "streams", "image_size", "views"),
+    *("checkpoint_steps", "keep_checkpoints"),
+)
 _NOTHING_CONFIGURED = """nothing to train from: {missing} not given.
   1. images    --data glyphs | 'train-{{0000..1023}}.tar' (quoted) | FOLDER
   2. a store   make cache TEACHER=resnet152 DATA=... STORE=stores/resnet152
@@ -28,7 +32,7 @@ class TrainConfig:
         split: which part of a folder is trained on
         val_data: where the validation images are, if not in data
         val_split: which part of a folder is validated on
-        store: the store of the teacher's logits, made by cache-teacher
+        store: the folder or URL of the teacher's logits, made by cache-teacher
         online_teacher: run the teacher in training in place of a store, for comparison
         teacher: the live teacher, as cache-teacher's --teacher
         weights: the live teacher's weights, as cache-teacher's --weights
@@ -44,25 +48,38 @@ class TrainConfig:
         gamma: of dist; the loss's own default if not given
         label_smoothing: of ls; the loss's own default if not given
         tail: drop or uniform, of pld; the loss's own default if not given
+        global_batch: of dist; correlate columns over all processes' batches; the loss's own default if not given
         standardize: logits to standardise first: none, both sides', or the teacher's alone
         epochs: passes over the data
         batch_size: images in a global batch, over all processes
+        accumulate: micro-batches that a process cuts its share of a batch into, to need less memory
         opt: timm optimizer, such as lamb, adamw, adan, adabelief
         lr: peak learning rate
         weight_decay: of the optimizer, on weights of two dimensions and more
         opt_kwargs: more arguments for timm's create_optimizer_v2
+        clip_grad: largest norm of the gradient; no limit if not given (lamb has its own)
+        ema_decay: average the weights with this decay, and validate and keep the average (timm's ModelEmaV3)
         sched: timm schedule: cosine, tanh, poly or step
         warmup_epochs: of linear warm-up
         min_lr: where the schedule ends
         views: how many views to cycle through; the store's, or without a store a new one each epoch
         crop_fraction: of the centre crop in validation; 224/236 resizes to 236 and crops 224
         eval_every: epochs between validations
+        val_store: a store of the validation images, for the agreement with the teacher and its KL to the student
+        missing: stop at an image that the store lacks, or leave such images out and count them
         precision: fp32, or autocast to bf16 or fp16
         channels_last: memory format of the student's weights and images
+        compile: run the student through torch.compile
         workers: loader processes for each training process
         streams: interleaved streams of shards; a multiple of the number of processes
         seed: of the order and the student's initial weights
-        output: the folder to write: configuration, metrics, model
+        output: the folder to write: configuration, metrics, model, checkpoints
+        checkpoint_minutes: between checkpoints
+        checkpoint_steps: between checkpoints, in optimizer steps; in place of the minutes if given
+        keep_checkpoints: how many of the last ones to keep
+        resume: auto goes on with the run in the output folder, if there is one; never refuses to touch it
+        tracker: tensorboard, another one that accelerate knows, or none
+        push_to_hub: a Hugging Face repository to publish the finished model in, such as me/resnet50-pld
         dry_run: say what the run would do and need, train two steps on made-up data, and write nothing
     """
 
@@ -88,14 +105,18 @@ class TrainConfig:
     gamma: float | None = None
     label_smoothing: float | None = None
     tail: Literal["drop", "uniform"] | None = None
+    global_batch: bool | None = None
     standardize: Literal["none", "both", "teacher"] = "none"
 
     epochs: int = 100
     batch_size: int = 2048
+    accumulate: int = 1
     opt: str = "lamb"
     lr: float = 5e-3
     weight_decay: float = 0.02
     opt_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    clip_grad: float | None = None
+    ema_decay: float | None = None
     sched: Literal["cosine", "tanh", "poly", "step"] = "cosine"
     warmup_epochs: int = 5
     min_lr: float = 0.0
@@ -103,12 +124,21 @@ class TrainConfig:
     views: int | None = None
     crop_fraction: float = 224 / 236
     eval_every: int = 1
+    val_store: str | None = None
+    missing: Literal["error", "skip"] = "error"
     precision: Precision = "fp32"
     channels_last: bool = True
+    compile: bool = False
     workers: int = 2
     streams: int = 64
     seed: int = 0
     output: str = "runs/student"
+    checkpoint_minutes: float = 15.0
+    checkpoint_steps: int | None = None
+    keep_checkpoints: int = 2
+    resume: Literal["auto", "never"] = "never"
+    tracker: str = "tensorboard"
+    push_to_hub: str | None = None
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -119,16 +149,19 @@ class TrainConfig:
             raise ConfigError(_NOTHING_CONFIGURED.format(missing=" and ".join(missing)))
         if self.online_teacher and not self.teacher:
             raise ConfigError("--online-teacher wants --teacher NAME, such as resnet152")
-        if self.views is not None and self.views < 1:
-            raise ConfigError(f"--views {self.views}: wanted at least 1")
-        for name in ("epochs", "batch_size", "eval_every", "streams", "image_size"):
-            if getattr(self, name) < 1:
+        for name in _AT_LEAST_ONE:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: wanted at least 1")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError(f"--ema_decay {self.ema_decay}: wanted a number between 0 and 1")
+        for name in ("clip_grad", "checkpoint_minutes"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ConfigError(f"--{name} {getattr(self, name)}: wanted a number above 0")
 
     @property
     def loss_function(self) -> NamedLoss:
         """The loss with the settings that were given."""
-        names = ("temperature", "alpha", "beta", "gamma", "label_smoothing", "tail")
+        names = ("temperature", "alpha", "beta", "gamma", "label_smoothing", "tail", "global_batch")
         settings = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if self.approximate_teacher:
             settings["approximate"] = True

@@ -7,6 +7,7 @@ import dataclasses
 from pld.errors import ConfigError, DataError, NotCachedError
 from pld.images import Source, open_source
 from pld.pairing import check_class_names, paired, stored_policy
+from pld.probes import compare_probes
 from pld.store import Store, open_store
 from pld.views import Policy
 from train_student.config import TrainConfig
@@ -23,7 +24,9 @@ class TrainingData:
         policy: how views are drawn: the store's, else the dataset's.
         num_views: how many views to cycle through; None draws a new one each epoch.
         num_classes: C.
-        num_skipped: training images left out because the store skipped them.
+        num_skipped: training images left out because the store has no logits for them.
+        val_store: of the teacher's logits for the validation images, if one is used.
+        pixel_warning: how this machine's pixels differ from those that the teacher saw, if they do.
     """
 
     train: Source
@@ -33,11 +36,18 @@ class TrainingData:
     num_views: int | None
     num_classes: int
     num_skipped: int
+    val_store: Store | None
+    pixel_warning: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The label space, where the store or the dataset states it."""
         return (self.store and self.store.manifest.identity.dataset.class_names) or self.train.class_names
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The store's, if one is used."""
+        return self.store.manifest.identity.fingerprint if self.store else None
 
     def view_of_epoch(self, epoch: int) -> int:
         """The view that an epoch trains on."""
@@ -56,8 +66,10 @@ def open_training_data(config: TrainConfig) -> TrainingData:
     val = open_source(config.val_data or config.data, config.val_split)
     store = open_store(config.store) if config.store else None
     num_all = len(train)
+    policy = stored_policy(store) if store else dataclasses.replace(train.policy, seed=config.seed)
     if store:
-        train = paired(store, train)
+        train = paired(store, train, skip_missing=config.missing == "skip")
+    pixels = compare_probes(store.probes, train, policy, store.url) if store else None
     check_class_names(train.class_names, f"{train.location}, {config.split},", val)
     num_classes = _num_classes(config, train, store)
     for source in (train, val):
@@ -67,11 +79,20 @@ def open_training_data(config: TrainConfig) -> TrainingData:
         train=train,
         val=val,
         store=store,
-        policy=stored_policy(store) if store else dataclasses.replace(train.policy, seed=config.seed),
+        policy=policy,
         num_views=_num_views(config, store),
         num_classes=num_classes,
         num_skipped=num_all - len(train),
+        val_store=_open_val_store(config.val_store, val) if config.val_store else None,
+        pixel_warning=pixels,
     )
+
+
+def _open_val_store(url: str, val: Source) -> Store:
+    store = open_store(url)
+    if len(paired(store, val)) < len(val):
+        raise DataError(f"{url}: lacks images of {val.location} that could not be decoded; leave --val_store out")
+    return store
 
 
 def _num_views(config: TrainConfig, store: Store | None) -> int | None:

@@ -12,12 +12,13 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 
-from pld.errors import ConfigError, DataError, StoreError
+from pld.errors import DataError, StoreError
 from pld.report.table import as_text
 from pld.store import Store, open_store
 from pld.store.grid import class_dtype
 from train_student.config import TrainConfig
 from train_student.datasets import open_training_data
+from train_student.run import steps_per_epoch
 from train_student.student import build_schedule
 from train_student.teacher_signal import check_supports
 from train_student.trial import Trial, try_steps
@@ -56,21 +57,17 @@ def dry_run(config: TrainConfig) -> None:
     """
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(config.precision, config.precision))
     world = accelerator.num_processes
-    if config.batch_size % world:
-        raise ConfigError(f"--batch_size {config.batch_size}: {world} processes do not divide it evenly")
     sizes = look(config)
-    if sizes.num_samples < config.batch_size:
-        raise ConfigError(f"--batch_size {config.batch_size}: there are {sizes.num_samples} images")
+    steps = steps_per_epoch(config, sizes.num_samples, world)
     required = config.loss_function.required_signal
     if sizes.store and required.needs_teacher and not config.online_teacher:
         check_supports(sizes.store, required, approximate=config.approximate_teacher)
-    steps_per_epoch = sizes.num_samples // config.batch_size
     set_seed(config.seed)
     trial = try_steps(config, accelerator, num_classes=sizes.num_classes, k=_wanted_k(config, sizes))
     if accelerator.is_main_process:
         print(f"{config.output}: {config.model}, {config.loss}: a dry run, which trains and writes nothing")
-        print(as_text(("steps", f"{steps_per_epoch * config.epochs:,}"), list(_step_rows(config, sizes, world))))
-        print("\n" + as_text(("epoch", "step", "learning rate", ""), list(_lr_rows(config, steps_per_epoch))))
+        print(as_text(("steps", f"{steps * config.epochs:,}"), list(_step_rows(config, sizes, world))))
+        print("\n" + as_text(("epoch", "step", "learning rate", ""), list(_lr_rows(config, steps))))
         print("\n" + as_text(("memory", "of each process"), list(_memory_rows(config, trial, world))))
         print("\n" + as_text(("store", config.store or "none"), list(_store_rows(config, sizes, world))))
         print(
@@ -107,11 +104,11 @@ def look(config: TrainConfig) -> Sizes:
     )
 
 
-def lr_curve(config: TrainConfig, steps_per_epoch: int) -> list[tuple[int, float]]:
+def lr_curve(config: TrainConfig, epoch_steps: int) -> list[tuple[int, float]]:
     """About a dozen (step, learning rate): the first step, the warm-up's middle and end, evenly on, and the last."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=config.lr)
-    schedule = build_schedule(config, optimizer, steps_per_epoch)
-    last, warm = config.epochs * steps_per_epoch - 1, config.warmup_epochs * steps_per_epoch
+    schedule = build_schedule(config, optimizer, epoch_steps)
+    last, warm = config.epochs * epoch_steps - 1, config.warmup_epochs * epoch_steps
     steps = sorted({0, min(warm // 2, last), min(warm, last), *(last * ninth // 9 for ninth in range(1, 10))})
     curve = []
     for step in steps:
@@ -146,19 +143,21 @@ def _step_rows(config: TrainConfig, sizes: Sizes, world: int) -> Iterator[tuple[
     yield from (("", line) for line in sizes.assumed)
 
 
-def _lr_rows(config: TrainConfig, steps_per_epoch: int) -> Iterator[tuple[str, str, str, str]]:
-    for step, lr in lr_curve(config, steps_per_epoch):
-        yield f"{step / steps_per_epoch:.1f}", f"{step:,}", f"{lr:.6f}", "#" * round(_BAR * lr / config.lr)
+def _lr_rows(config: TrainConfig, epoch_steps: int) -> Iterator[tuple[str, str, str, str]]:
+    for step, lr in lr_curve(config, epoch_steps):
+        yield f"{step / epoch_steps:.1f}", f"{step:,}", f"{lr:.6f}", "#" * round(_BAR * lr / config.lr)
 
 
 def _memory_rows(config: TrainConfig, trial: Trial, world: int) -> Iterator[tuple[str, str]]:
-    share = config.batch_size // world
+    micro = config.batch_size // world // config.accumulate
     yield "weights", f"{shown(trial.parameter_bytes)}, {trial.parameters:,} parameters"
     yield "gradients", shown(trial.parameter_bytes) + (", and as much in DDP's buckets" if world > 1 else "")
     yield "optimizer", f"{shown(trial.state_bytes)}, {config.opt}"
-    activations = trial.fixed_bytes + share * trial.image_bytes
-    yield "activations", f"{shown(activations)} for {share} images, {shown(trial.image_bytes)} each"
-    yield "together", f"{shown(trial.bytes_at(share, processes=world))}, without the workspace of kernels"
+    if config.ema_decay:
+        yield "average", f"{shown(trial.average_bytes)}, of the weights"
+    activations = trial.fixed_bytes + micro * trial.image_bytes
+    yield "activations", f"{shown(activations)} for {micro:,} images at once, {shown(trial.image_bytes)} each"
+    yield "together", f"{shown(trial.bytes_at(micro, processes=world))}, without the workspace of kernels"
     if trial.peak_bytes is not None:
         yield "measured", f"{shown(trial.peak_bytes)} at most allocated on the GPU with {trial.images[1]} images"
     if config.online_teacher:
@@ -190,12 +189,12 @@ def _store_rows(config: TrainConfig, sizes: Sizes, world: int) -> Iterator[tuple
 
 
 def _trial_rows(config: TrainConfig, trial: Trial, world: int, device: torch.device) -> Iterator[tuple[str, str]]:
-    share = config.batch_size // world
+    micro = config.batch_size // world // config.accumulate
     for number, images, loss in zip(itertools.count(1), trial.images, trial.losses, strict=False):
         yield f"step {number}", f"loss {loss:.4f}, {images} images in each process"
     yield "second", f"{trial.seconds:.2f} s, {config.precision} on {device.type}"
-    if trial.images[1] < share:
-        yield "", f"on a CPU only {trial.images[1]} of the {share:,} images"
+    if trial.images[1] < micro:
+        yield "", f"on a CPU only {trial.images[1]} of the {micro:,} images"
 
 
 def _processes(world: int) -> str:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from pld.images import Source
 from pld.images.preprocessing import Preprocessing
+from pld.losses import kd_loss
+from pld.signals import TopK
 from pld.views import Fixed
-from train_student.input import ViewDataset, evaluation_items, load
+from train_student.input import ViewDataset, evaluation_items, loading
+from train_student.teacher_signal import StoredTeacher
+
+_CALIBRATION_BINS = 15
 
 
 @torch.no_grad()
@@ -19,35 +26,71 @@ def evaluate(
     source: Source,
     preprocessing: Preprocessing,
     *,
+    teacher: StoredTeacher | None,
     batch_size: int,
     workers: int,
 ) -> dict[str, float]:
-    """Top-1 and top-5 in percent and the mean negative log-likelihood, over all processes.
+    """The figures of a model on a validation set, over all processes.
 
     Args:
         accelerator: whose processes share the samples.
         model: unwrapped, so that processes with more batches than others wait for nobody.
         source: the validation images; each is cropped in its centre by `preprocessing.crop_fraction`.
         preprocessing: the model's.
+        teacher: the cached teacher of the same images, or None.
         batch_size: images in a process's batch.
         workers: loader processes.
+
+    Returns:
+        `top1`, `top5` and `ece` (expected calibration error, 15 bins of equal width; Guo et al. 2017) in percent, `nll`
+        in nats; with a teacher also `agreement` (same first choice, percent) and `kl` (teacher to student at T = 1,
+        nats; from a truncated teacher its tail is one class, a lower bound).
     """
     policy = Fixed(crop_fraction=preprocessing.crop_fraction)
     items = evaluation_items(
         len(source), batch_size=batch_size, rank=accelerator.process_index, world=accelerator.num_processes
     )
-    sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)
+    device = accelerator.device
+    sums = torch.zeros(5, dtype=torch.float64, device=device)
+    bins = torch.zeros(2, _CALIBRATION_BINS, dtype=torch.float64, device=device)
     was_training = model.training
     model.eval()
-    for batch in load(ViewDataset(source, policy, [preprocessing]), items, workers=workers):
-        labels = batch.labels.to(accelerator.device, non_blocking=True)
-        images = preprocessing.normalize(batch.images[0].to(accelerator.device, non_blocking=True))
-        with accelerator.autocast():
-            logits = model(images)
-        logits = logits.float()
-        hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-        nll = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-        sums += torch.stack([hits[:, 0].sum(), hits.any(1).sum(), nll, torch.tensor(len(labels), device=nll.device)])
+    with loading(ViewDataset(source, policy, [preprocessing]), items, workers=workers) as batches:
+        for batch in batches:
+            labels = batch.labels.to(device, non_blocking=True)
+            images = preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
+            with accelerator.autocast():
+                logits = model(images)
+            logits = logits.float()
+            sums[:3] += _sums(logits, labels)
+            bins += _calibration(logits, labels)
+            if teacher:
+                sums[3:] += _teacher_sums(logits, teacher(batch, device))
     model.train(was_training)
-    top1, top5, nll_sum, count = accelerator.reduce(sums, reduction="sum").tolist()
-    return {"top1": 100 * top1 / count, "top5": 100 * top5 / count, "nll": nll_sum / count}
+    top1, top5, nll, agreement, kl = (accelerator.reduce(sums, reduction="sum") / len(source)).tolist()
+    confidence, correct = accelerator.reduce(bins, reduction="sum") / len(source)
+    ece = float((confidence - correct).abs().sum())
+    figures = {"top1": 100 * top1, "top5": 100 * top5, "nll": nll, "ece": 100 * ece}
+    return {**figures, "agreement": 100 * agreement, "kl": kl} if teacher else figures
+
+
+def _sums(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, "3"]:
+    """How often the label is first and among the first five, and the sum of its negative log-probability."""
+    hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    nll = F.cross_entropy(logits, labels, reduction="sum")
+    return torch.stack([hits[:, 0].sum(), hits.any(1).sum(), nll]).double()
+
+
+def _calibration(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, "2 bins"]:
+    """By bin of confidence: the sum of confidences, and how many of their choices are right."""
+    confidence, choice = logits.softmax(1).max(1)
+    index = (confidence * _CALIBRATION_BINS).long().clamp(max=_CALIBRATION_BINS - 1)
+    values = torch.stack([confidence, (choice == labels).float()]).double()
+    return values.new_zeros(2, _CALIBRATION_BINS).scatter_add_(1, index.expand(2, -1), values)
+
+
+def _teacher_sums(logits: Float[Tensor, "B C"], teacher: TopK) -> Float[Tensor, "2"]:
+    """How often student and teacher choose alike, and the sum of the teacher's KL to the student."""
+    alike = (logits.argmax(1) == teacher.classes[:, 0]).sum()
+    kl = kd_loss(logits, teacher, teacher.labels, alpha=0.0, temperature=1.0, reduction="none").sum()
+    return torch.stack([alike.double(), kl.double()])

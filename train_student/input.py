@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,9 +13,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from pld.errors import PLDError
+from pld.errors import DataError, PLDError
 from pld.images import Source, epoch_order, global_batches
 from pld.images.preprocessing import Preprocessing
 from pld.views import Policy, apply_view, draw_view
@@ -56,11 +58,24 @@ class ViewDataset(Dataset[Batch | PLDError]):
         self.source = source
         self.policy = policy
         self.preprocessings = tuple(preprocessings)
+        self._at_work: Tensor | None = None
+
+    def watch(self, workers: int) -> None:
+        """Let the main process see which row each worker is at."""
+        self._at_work = torch.full((workers,), -1, dtype=torch.int64)
+        self._at_work.share_memory_()  # type: ignore[no-untyped-call]
+
+    def rows_at_work(self) -> list[int]:
+        """The rows that workers are at; empty without workers."""
+        return [] if self._at_work is None else [row for row in self._at_work.tolist() if row >= 0]
 
     def __getitem__(self, item: WorkItem) -> Batch | PLDError:
+        worker = get_worker_info()
         outputs = [_empty_images(len(item.rows), preprocessing.input_size) for preprocessing in self.preprocessings]
         try:
             for position, row in enumerate(item.rows.tolist()):
+                if self._at_work is not None and worker is not None:
+                    self._at_work[worker.id] = row
                 image = self.source.image(row)
                 size = (image.shape[1], image.shape[2])
                 view = draw_view(self.source.key(row), item.view_index, size, self.policy)
@@ -76,12 +91,36 @@ def _empty_images(num: int, size: tuple[int, int]) -> UInt8[Tensor, "B 3 h w"]:
 
 
 def epoch_items(
-    source: Source, *, seed: int, epoch: int, view_index: int, batch_size: int, streams: int, rank: int, world: int
+    source: Source,
+    *,
+    seed: int,
+    epoch: int,
+    view_index: int,
+    batch_size: int,
+    streams: int,
+    rank: int,
+    world: int,
+    micro_batches: int = 1,
+    first_batch: int = 0,
 ) -> Iterator[WorkItem]:
-    """One process's share of each global batch of an epoch; the last partial batch is dropped."""
+    """One process's share of each global batch of an epoch; the last partial batch is dropped.
+
+    Args:
+        source: the training images.
+        seed: of the order.
+        epoch: 0, 1, ...
+        view_index: the view of all its images.
+        batch_size: of a global batch; a multiple of world x micro_batches.
+        streams: as for `epoch_order`.
+        rank: this process.
+        world: how many there are.
+        micro_batches: items to cut a process's share into.
+        first_batch: how many global batches to pass over, decoding nothing.
+    """
     order = epoch_order(seed, epoch, source.shard_sizes, streams, source.shuffle_window)
-    for rows in global_batches(order, batch_size):
-        yield WorkItem(view_index, rows[rank::world])
+    for rows in itertools.islice(global_batches(order, batch_size), first_batch, None):
+        for share in np.split(rows[rank::world], micro_batches):
+            yield WorkItem(view_index, share)
 
 
 def evaluation_items(num_samples: int, *, batch_size: int, rank: int, world: int) -> Iterator[WorkItem]:
@@ -100,6 +139,8 @@ def load(
         PLDError: whatever a worker could not load, as it stands.
     """
     settings: dict[str, Any] = {"multiprocessing_context": context, "prefetch_factor": 4} if workers else {}
+    if workers:
+        dataset.watch(workers)
     loader = DataLoader(
         dataset,
         sampler=items,
@@ -112,3 +153,24 @@ def load(
         if isinstance(batch, PLDError):
             raise batch
         yield batch
+
+
+@contextlib.contextmanager
+def loading(dataset: ViewDataset, items: Iterable[WorkItem], *, workers: int) -> Iterator[Iterator[Batch]]:
+    """`load` for as long as the context lasts.
+
+    Raises:
+        DataError: a worker died, which PyTorch notices wherever the main process happens to be; names the samples that
+            the workers were at.
+    """
+    with contextlib.closing(load(dataset, items, workers=workers)) as batches:
+        try:
+            yield batches
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            keys = ", ".join(dataset.source.key(row) for row in dataset.rows_at_work())
+            raise DataError(
+                f"{dataset.source.location}: a loader process died ({str(error).strip().splitlines()[0]}); loaders "
+                f"were at the samples {keys}. Out of memory? Use fewer --workers; else look at these images"
+            ) from error

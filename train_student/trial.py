@@ -8,14 +8,18 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from pld.errors import ConfigError, PLDError
+from pld.images.preprocessing import Preprocessing
 from pld.signals import TopK
 from train_student.config import TrainConfig
-from train_student.student import build_optimizer, build_schedule, build_student, student_preprocessing
+from train_student.input import Batch, WorkItem
+from train_student.learner import Learner
+from train_student.student import build_student, student_preprocessing
 
 _CPU_IMAGES = 4  # a whole batch would take minutes there
 
@@ -31,6 +35,7 @@ class Trial:
         parameters: how many the student has.
         parameter_bytes: of its weights, and so of their gradients.
         state_bytes: of the optimizer.
+        average_bytes: of the average of the weights, where there is one.
         fixed_bytes: kept for the backward pass whatever the batch, such as weights in autocast's precision.
         image_bytes: kept for the backward pass for each image.
         peak_bytes: the most that was allocated on a GPU; None elsewhere.
@@ -42,14 +47,16 @@ class Trial:
     parameters: int
     parameter_bytes: int
     state_bytes: int
+    average_bytes: int
     fixed_bytes: int
     image_bytes: int
     peak_bytes: int | None
 
     def bytes_at(self, batch: int, *, processes: int) -> int:
-        """Weights, gradients, optimizer and activations at `batch` images in a process; no workspace of kernels."""
+        """Weights, gradients, optimizer and activations at `batch` images in a micro-batch; no workspace of kernels."""
         copies = 2 if processes == 1 else 3  # DDP keeps the gradients a second time, in its buckets
-        return copies * self.parameter_bytes + self.state_bytes + self.fixed_bytes + batch * self.image_bytes
+        held = copies * self.parameter_bytes + self.state_bytes + self.average_bytes
+        return held + self.fixed_bytes + batch * self.image_bytes
 
 
 def try_steps(config: TrainConfig, accelerator: Accelerator, *, num_classes: int, k: int) -> Trial:
@@ -66,41 +73,60 @@ def try_steps(config: TrainConfig, accelerator: Accelerator, *, num_classes: int
         PLDError: the model, the optimizer or the loss cannot be built, or the loss is not finite.
     """
     device = accelerator.device
-    sizes = _sizes(config.batch_size // accelerator.num_processes, device)
+    sizes = _sizes(config.batch_size // accelerator.num_processes // config.accumulate, device)
+    preprocessing = student_preprocessing(config)
     student = build_student(config, num_classes)
-    raw_optimizer = build_optimizer(config, student)
-    schedule = build_schedule(config, raw_optimizer, steps_per_epoch=1000)
-    model, optimizer = accelerator.prepare(student, raw_optimizer)
+    signal = MadeUpTeacher(config, num_classes, k)
+    learner = Learner(accelerator, config, student, signal, preprocessing, steps_per_epoch=1000)
     losses, kept = [], []
     with _fitting(config, sizes, device):
         for step, size in enumerate(sizes):
-            images = _images(config, size, device)
-            teacher, labels = _teacher(config, size, num_classes, k, device)
+            batch = _batch(preprocessing, size, num_classes)
             start = time.monotonic()
             with _counting(student.parameters()) as count:
-                loss = config.loss_function(model(images), teacher, labels)
-            accelerator.backward(loss)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step_update(step + 1)
+                (loss,) = learner.step([batch], step)
             losses.append(loss.item())  # waits for the device
-            kept.append(sum(count.values()))
             seconds = time.monotonic() - start
+            kept.append(sum(count.values()))
     if not all(map(math.isfinite, losses)):
         raise PLDError(f"{config.model}, {config.loss}: the losses of two steps on made-up images are {losses}")
     grown = sizes[1] > sizes[0]
     image_bytes = (kept[1] - kept[0]) // (sizes[1] - sizes[0]) if grown else kept[1] // sizes[1]
+    states = learner.state()["optimizer"]["state"].values()
     return Trial(
         images=sizes,
         losses=(losses[0], losses[1]),
         seconds=seconds,
         parameters=sum(p.numel() for p in student.parameters()),
         parameter_bytes=_bytes(student.parameters()),
-        state_bytes=_bytes(v for state in raw_optimizer.state.values() for v in state.values() if torch.is_tensor(v)),
+        state_bytes=_bytes(value for state in states for value in state.values() if torch.is_tensor(value)),
+        average_bytes=_bytes(learner.kept.parameters()) if config.ema_decay else 0,
         fixed_bytes=kept[1] - sizes[1] * image_bytes,
         image_bytes=image_bytes,
         peak_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
     )
+
+
+class MadeUpTeacher:
+    """Noise in the form that the run gets its teacher's signal in."""
+
+    preprocessings: tuple[Preprocessing, ...] = ()
+    approximate = False
+
+    def __init__(self, config: TrainConfig, num_classes: int, k: int) -> None:
+        self._required = config.loss_function.required_signal
+        self._live = config.online_teacher
+        self._num_classes, self._k = num_classes, k
+
+    def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
+        """Logits from a live teacher, else the top k, or nothing where the loss needs nothing."""
+        if not self._required.needs_teacher:
+            return None
+        labels = batch.labels.to(device)
+        logits = 2 * torch.randn(len(labels), self._num_classes, device=device)
+        if self._live:
+            return logits
+        return TopK.from_logits(logits, labels, self._k, temperatures=(1.0, *{*self._required.temperatures} - {1.0}))
 
 
 def _sizes(share: int, device: torch.device) -> tuple[int, int]:
@@ -115,30 +141,16 @@ def _fitting(config: TrainConfig, sizes: tuple[int, int], device: torch.device) 
         yield
     except torch.OutOfMemoryError as error:
         raise ConfigError(
-            f"--batch_size {config.batch_size}: {sizes[1]} images in a process do not fit {device}: lower it, or use "
-            "more processes"
+            f"--batch_size {config.batch_size}: {sizes[1]} images at once do not fit {device}: lower it, use "
+            "more processes, or raise --accumulate"
         ) from error
 
 
-def _images(config: TrainConfig, size: int, device: torch.device) -> Tensor:
-    """Noise, as the loader gives it, normalised."""
-    preprocessing = student_preprocessing(config)
-    noise = torch.randint(256, (size, 3, *preprocessing.input_size), dtype=torch.uint8, device=device)
-    return preprocessing.normalize(noise.contiguous(memory_format=torch.channels_last))
-
-
-def _teacher(
-    config: TrainConfig, size: int, num_classes: int, k: int, device: torch.device
-) -> tuple[TopK | Tensor | None, Tensor]:
-    """A teacher's signal in the form that the run gets it in, and labels."""
-    labels = torch.randint(num_classes, (size,), device=device)
-    required = config.loss_function.required_signal
-    if not required.needs_teacher:
-        return None, labels
-    logits = 2 * torch.randn(size, num_classes, device=device)
-    if config.online_teacher:
-        return logits, labels
-    return TopK.from_logits(logits, labels, k, temperatures=(1.0, *{*required.temperatures} - {1.0})), labels
+def _batch(preprocessing: Preprocessing, size: int, num_classes: int) -> Batch:
+    """Noise as a loader gives it."""
+    noise = torch.randint(256, (size, 3, *preprocessing.input_size), dtype=torch.uint8)
+    images = noise.contiguous(memory_format=torch.channels_last)
+    return Batch(WorkItem(0, np.arange(size)), torch.randint(num_classes, (size,)), (images,))
 
 
 @contextlib.contextmanager

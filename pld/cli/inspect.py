@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from pld.errors import ConfigError
+from pld.images import open_source
 from pld.report.table import as_text, store_rows
-from pld.store import open_store
+from pld.store import Store, open_store
+from pld.store.survey import survey
+from pld.writing import writing
+
+_NUM_SAMPLES = 18
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("store", help="a store's folder")
+    parser.add_argument("store", help="a store's folder or URL")
+    parser.add_argument("--html", type=Path, help="also write a page with plots here")
+    parser.add_argument("--data", help="the images, for a sheet of samples on the page")
+    parser.add_argument("--split", default="train", help="which part of a folder of images (default: train)")
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """Print its figures, from the manifest and the commits alone."""
+    """Print its figures, from the manifest and the commits alone; write the page if it is wanted."""
     store = open_store(arguments.store)
+    if arguments.html:
+        _write_page(store, arguments)
     teacher, views = store.manifest.identity.teacher, store.manifest.identity.views
     rows = [
         ("weights' sha256", teacher.weights_sha256),
@@ -23,3 +35,17 @@ def execute(arguments: argparse.Namespace) -> None:
         *store_rows(store),
     ]
     print(as_text(("store", store.url), rows))
+
+
+def _write_page(store: Store, arguments: argparse.Namespace) -> None:
+    try:
+        from pld.report.samples import draw_samples
+        from pld.report.store_page import render_store_page
+    except ImportError as error:
+        raise ConfigError(f"the page needs {error.name}: pip install 'pld-distill[report]'") from error
+    samples = draw_samples(store, open_source(arguments.data, arguments.split), _NUM_SAMPLES) if arguments.data else []
+    page = render_store_page(store, survey(arguments.store), samples)
+    with writing(arguments.html):
+        arguments.html.parent.mkdir(parents=True, exist_ok=True)
+        arguments.html.write_text(page)
+    print(f"page: {arguments.html}")

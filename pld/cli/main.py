@@ -5,10 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from pld.cli import data, inspect, report
+from pld.cli import card, convert, data, export, inspect, landscape, pull, push, report, verify
 from pld.config import run
 
-_COMMANDS = {"data": data, "inspect": inspect, "report": report}
+_COMMANDS = {
+    "card": card,
+    "convert": convert,
+    "data": data,
+    "export": export,
+    "inspect": inspect,
+    "landscape": landscape,
+    "pull": pull,
+    "push": push,
+    "report": report,
+    "verify": verify,
+}
 
 
 def main() -> int:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import simplejpeg
 
+from pld.caches import cache_folder
 from pld.errors import DataError
 from pld.images.glyph_rendering import CHARACTERS, Glyph, load_glyphs, render_glyph
-from pld.images.source import cache_folder
 from pld.progress import progress
 from pld.randomness import permutation
 

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -157,8 +156,3 @@ def _open_file(path: str) -> _OpenFile:
 def forget_open_files() -> None:
     """Close what is kept open, so that files replaced since are seen as they are now."""
     _open_file.cache_clear()
-
-
-def cache_folder() -> Path:
-    """Where indexes and generated datasets are kept: $PLD_CACHE, else ~/.cache/pld."""
-    return Path(os.environ.get("PLD_CACHE") or Path.home() / ".cache" / "pld")

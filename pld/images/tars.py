@@ -15,9 +15,10 @@ import numpy as np
 from numpy import ndarray
 from tqdm import tqdm
 
+from pld.caches import cache_folder
 from pld.errors import DataError
 from pld.images.decode import IMAGE_EXTENSIONS
-from pld.images.source import ImageShard, Source, cache_folder, unique_keys
+from pld.images.source import ImageShard, Source, unique_keys
 
 _INDEX_VERSION = 1
 _ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from pld.losses.reduction import reduce_loss
 from pld.losses.requirements import require_classes, why_all_classes
 from pld.losses.teacher import dense_logprobs
 from pld.signals import TopK
+
+# A vector is constant where its spread is below this share of its length: float64's rounding, and no float32 logit's.
+_CONSTANT = 1e-12
 
 
 def dist_loss(
@@ -35,11 +39,14 @@ def dist_loss(
     """DIST (Huang et al. 2022): alpha * CE + beta * T^2 * (1 - mean row Pearson) + gamma * T^2 * (1 - mean column one).
 
     Rows are samples and columns classes of the two softmaxes at T; Pearson is a.b / (|a| |b| + 1e-8) of the centred
-    vectors. The column term depends on the batch at hand. DIST needs a dense vector: from a TopK with k < C the
-    tail's mass is spread evenly over its classes.
+    vectors, worked out in float64. Where the student's vector is constant it is 0 and so is its gradient: the
+    formula's own, b / 1e-8, would be a step of no use, and is beyond float16. So one sample has no column term to
+    learn from, and a student whose classifier starts at zero begins with the cross entropy alone. The column term
+    depends on the batch at hand. DIST needs a dense vector: from a TopK with k < C the tail's mass is spread evenly
+    over its classes.
 
     Args:
-        student_logits: [B, C]; worked on in float32 (float64 stays).
+        student_logits: [B, C].
         teacher: a TopK of these samples, or dense logits [B, C].
         labels: int64 [B].
         alpha: weight of the cross entropy, 0 or more.
@@ -47,8 +54,10 @@ def dist_loss(
         gamma: weight of the columns' (intra-class) term, 0 or more.
         temperature: of teacher and student, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
         global_batch: take the columns over the batches of all processes of the default group, which must be of one
-            size and all call this. Averaging gradients over processes, as DDP does, then gives the gradient of one
-            process with the whole batch.
+            size and all call this, forward and backward. Each process's loss is its own rows' terms and the common
+            column term; what reaches its logits is the gradient of the sum of all processes' losses. So averaging
+            losses and gradients over processes, as DDP does, gives those of one process with the whole batch, where
+            there is no `weight` (a weighted mean is each process's own); nothing is to be scaled by hand.
         approximate: permit what a truncated TopK cannot support.
         weight: [B], what each sample counts for in the cross entropy and the rows' term.
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B], each with the batch's
@@ -64,67 +73,72 @@ def dist_loss(
     check_student(student_logits)
     check_labels(labels, student_logits)
     check_teacher(teacher, labels, student_logits)
-    wide = student_logits if student_logits.dtype == torch.float64 else student_logits.float()
-    student = torch.softmax(wide / temperature, dim=1)
-    target = _target(teacher, student_logits.shape[1], temperature, approximate).to(student.dtype)
-    rows = 1 - _pearson(student, target, dim=1)
-    columns = 1 - _pearson(student, target, dim=0, across=global_batch).mean()
-    per_sample = alpha * label_nll(student_logits, labels) + temperature**2 * (beta * rows + gamma * columns)
-    return reduce_loss(per_sample, weight, reduction)
+    student = _softmax(student_logits, temperature)
+    target = _target(teacher, student_logits.shape[1], temperature, approximate)
+    across = global_batch and torch.distributed.is_available() and torch.distributed.is_initialized()
+    rows: Tensor = 1 - _Pearson.apply(student, target, 1, False)
+    columns: Tensor = 1 - _Pearson.apply(student, target, 0, across).mean()
+    cross_entropy = label_nll(student_logits, labels)
+    relations = temperature**2 * (beta * rows + gamma * columns)
+    return reduce_loss(alpha * cross_entropy + relations.to(cross_entropy.dtype), weight, reduction)
 
 
 def _target(teacher: TopK | Tensor, num_classes: int, temperature: float, approximate: bool) -> Float[Tensor, "B C"]:
-    """The teacher's softmax at the temperature."""
+    """The teacher's softmax at the temperature, in float64."""
     if isinstance(teacher, Tensor):
-        wide = teacher.detach() if teacher.dtype == torch.float64 else teacher.detach().float()
-        return torch.softmax(wide / temperature, dim=1)
+        return _softmax(teacher.detach(), temperature)
     reason = why_all_classes("dist_loss", temperature)
     require_classes("dist_loss", teacher, num_classes, reason, approximate=approximate)
-    return dense_logprobs(teacher, num_classes, temperature=temperature, approximate=True).exp()
+    return dense_logprobs(teacher, num_classes, temperature=temperature, approximate=True).double().exp()
 
 
-def _pearson(
-    a: Float[Tensor, "B C"], b: Float[Tensor, "B C"], *, dim: int, across: bool = False
-) -> Float[Tensor, "vectors"]:
-    """Pearson correlation of a's and b's vectors along `dim`, continued over all processes where `across`."""
-    across = across and torch.distributed.is_available() and torch.distributed.is_initialized()
-    count = a.shape[dim] * (torch.distributed.get_world_size() if across else 1)
-
-    def total(*terms: Tensor) -> Tensor:
-        sums: Tensor = torch.stack([term.sum(dim=dim) for term in terms])
-        if across:
-            sums = _SumOverProcesses.apply(sums)
-        return sums
-
-    # Means first, then products of what is centred: two small reductions, and no digits lost to large means.
-    mean_a, mean_b = (total(a, b) / count).unsqueeze(dim + 1)
-    a, b = a - mean_a, b - mean_b
-    dot, square_a, square_b = total(a * b, a * a, b * b)
-    pearson: Tensor = dot / (_norm(square_a) * _norm(square_b) + 1e-8)
-    return pearson
+def _softmax(logits: Float[Tensor, "B C"], temperature: float) -> Float[Tensor, "B C"]:
+    """In float64; at T = 1 without the buffers that a division costs."""
+    wide = logits.double()
+    return torch.softmax(wide if temperature == 1 else wide / temperature, dim=1)
 
 
-def _norm(square: Float[Tensor, "vectors"]) -> Float[Tensor, "vectors"]:
-    """Square root with a gradient of 0 at 0, as norms have: a constant vector must not make it nan."""
-    positive = square > 0
-    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+class _Pearson(torch.autograd.Function):
+    """Pearson correlation r of a's and b's vectors along a dimension, continued over all processes where `across`.
 
+        r = a.b / D,   D = |a| |b| + 1e-8,   d r / d a = b / D - r |b| / D * a / |a|     (a, b centred)
 
-class _SumOverProcesses(torch.autograd.Function):
-    """Sum over the default group. So is the gradient: each process's loss holds the same sum."""
+    In float64: two samples correlate by +-1 in every column, the terms of the gradient cancel, and float32 would leave
+    their rounding over |a|. In closed form, which spares the many float64 buffers that autograd would keep.
+    """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        return _all_reduced(value)
+    def forward(
+        ctx: Any, a: Float[Tensor, "B C"], b: Float[Tensor, "B C"], dim: int, across: bool
+    ) -> Float[Tensor, "vectors"]:
+        count = a.shape[dim] * (torch.distributed.get_world_size() if across else 1)
+        means = _totals(across, a.sum(dim=dim), b.sum(dim=dim)) / count
+        centred_a, centred_b = (x - mean.unsqueeze(dim) for x, mean in zip((a, b), means, strict=True))
+        dot = (centred_a * centred_b).sum(dim=dim)
+        square_a, square_b = (x.square_().sum(dim=dim) for x in (centred_a, centred_b))
+        dot, square_a, square_b = _totals(across, dot, square_a, square_b)
+        norm_a, norm_b = square_a.sqrt(), square_b.sqrt()
+        constant = norm_a <= _CONSTANT * math.sqrt(count) * means[0].abs()
+        pearson = torch.where(constant, 0.0, dot / (norm_a * norm_b + 1e-8))
+        ctx.save_for_backward(a, b, means, pearson, norm_a, norm_b, constant)
+        ctx.dim, ctx.across = dim, across
+        return pearson
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _all_reduced(grad)
+    def backward(ctx: Any, grad: Float[Tensor, "vectors"]) -> tuple[Tensor, None, None, None]:
+        a, b, (mean_a, mean_b), pearson, norm_a, norm_b, constant = ctx.saved_tensors
+        # Each process's loss holds the same correlation, so its gradient is the sum of what all of them ask for.
+        (grad,) = _totals(ctx.across, grad)
+        of_b = torch.where(constant, 0.0, grad / (norm_a * norm_b + 1e-8))
+        of_a = torch.where(constant, 0.0, of_b * pearson * norm_b / norm_a)
+        of_b, of_a, shift = (x.unsqueeze(ctx.dim) for x in (of_b, of_a, of_b * mean_b - of_a * mean_a))
+        return (b * of_b).addcmul_(a, of_a, value=-1).sub_(shift), None, None, None
 
 
-def _all_reduced(value: Tensor) -> Tensor:
-    """The sum over the default group, in a new tensor."""
-    total = value.clone()
-    torch.distributed.all_reduce(total)
-    return total
+def _totals(across: bool, *sums: Float[Tensor, "vectors"]) -> Float[Tensor, "sums vectors"]:
+    """This process's sums, or where `across` those of the default group."""
+    stacked = torch.stack(sums)
+    if across:
+        torch.distributed.all_reduce(stacked)
+    return stacked

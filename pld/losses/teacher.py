@@ -92,8 +92,8 @@ def dense_logprobs(
     index, held, log_prob = ranking(topk)
     tempered = at_temperature(log_prob, tail_logmass(topk, num_classes, temperature), temperature)
     log_weights = torch.log_softmax(tempered, dim=1)
-    num_tail = num_classes - held.sum(dim=1, keepdim=True)
-    even = log_weights[:, -1:] - num_tail.clamp(min=1).log()
+    num_tail = (num_classes - held.sum(dim=1, keepdim=True)).clamp(min=1)
+    even = log_weights[:, -1:] - num_tail.to(log_weights.dtype).log()
     # The label's second column, where there is one, repeats the first: the same value twice.
     values = torch.where(held, log_weights[:, :-1], log_weights[:, :1])
     return even.expand(-1, num_classes).scatter(1, index, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -15,8 +16,8 @@ from pld.store import Store
 
 def render_page(runs: Sequence[Run], store: Store | None, samples: Sequence[Sample]) -> str:
     """HTML with everything inside: no script, no font, no picture from elsewhere."""
-    environment = Environment(loader=PackageLoader("pld.report"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("page.html.jinja").render(
+    return render(
+        "page.html.jinja",
         columns=RUN_COLUMNS,
         rows=run_rows(runs),
         seed_columns=SEED_COLUMNS,
@@ -27,3 +28,9 @@ def render_page(runs: Sequence[Run], store: Store | None, samples: Sequence[Samp
         samples=samples,
         runs=runs,
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this package, filled in; text from runs and stores is text in it, not markup."""
+    environment = Environment(loader=PackageLoader("pld.report"), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template(template).render(**values)

@@ -6,10 +6,19 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
+import matplotlib.colors
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
+from pld.report.agreement import Agreement
 from pld.report.runs import Run
+from pld.store import PartId, PartStats
+from pld.store.stats import BINS_PER_OCTAVE
+from pld.store.survey import Survey
+
+_BLUE = "#4c78a8"
 
 # Text stays text, and ids do not change from one run to the next.
 _STYLE: Any = {
@@ -37,6 +46,71 @@ def learning_curves(runs: Sequence[Run]) -> str:
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation top-1, %")
         axes.legend(frameon=False, loc="lower right")
+        return _svg(figure)
+
+
+def tail_mass_histogram(stats: PartStats) -> str:
+    """Share of the sample-views whose mass outside the top-k and the label lies in each quarter of an octave."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+        axes = figure.subplots()
+        edges = [2.0 ** (index / BINS_PER_OCTAVE) for index in stats.tail_bins]
+        lower = [edge * 2 ** (-1 / BINS_PER_OCTAVE) for edge in edges]
+        shares = [100 * count / stats.num_rows for count in stats.tail_bins.values()]
+        axes.bar(lower, shares, width=np.subtract(edges, lower), align="edge", color=_BLUE)
+        axes.set_xscale("log")
+        for value, name, style in (
+            (stats.mean_tail_mass, "mean", "-"),
+            (stats.tail_mass_quantile(0.95), "95 % are below", "--"),
+        ):
+            axes.axvline(value, color="black", linewidth=1, linestyle=style, label=f"{name} {value:.3g}")
+        axes.set_xlabel("probability outside the top k and the label")
+        axes.set_ylabel("sample-views, %")
+        axes.legend(frameon=False)
+        return _svg(figure)
+
+
+def agreement_curves(agreement: Agreement) -> str:
+    """How alike two views' rankings are, against how many ranks are looked at."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+        axes = figure.subplots()
+        ranks = np.arange(1, len(agreement.same) + 1)
+        axes.plot(ranks, 100 * agreement.overlap, marker="o", markersize=4, label="classes in common")
+        axes.plot(ranks, 100 * agreement.same, marker="s", markersize=4, label="the same set")
+        axes.set_xticks(ranks)
+        axes.set_ylim(0, 103)
+        axes.set_xlabel("r most probable classes of two views of one image")
+        axes.set_ylabel("%")
+        axes.legend(frameon=False)
+        return _svg(figure)
+
+
+def coverage_map(found: Survey) -> str:
+    """Shards from left to right, blocks of views from top to bottom, each part in the colour of its state."""
+    names = ("not cached yet", "lost", "committed", "committed and sealed")
+    colours = ("#dddddd", "#d62728", "#9ecae1", _BLUE)
+    states = np.array(
+        [
+            [
+                2 * (PartId(block=block, shard=shard) in found.committed) + (block in found.sealed)
+                for shard in found.shards
+            ]
+            for block in found.blocks
+        ]
+    )
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(6.4, 1.3 + 0.25 * len(found.blocks)), layout="constrained")
+        axes = figure.subplots()
+        palette = matplotlib.colors.ListedColormap(colours)
+        axes.pcolormesh(states, cmap=palette, vmin=-0.5, vmax=3.5, rasterized=True)
+        axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_yticks(np.arange(len(found.blocks)) + 0.5, [f"{block.first}-{block.last}" for block in found.blocks])
+        axes.set_xlabel(f"{len(found.shards):,} image shards")
+        axes.set_ylabel("views")
+        used = [Patch(color=colours[state], label=names[state]) for state in np.unique(states)]
+        figure.legend(handles=used, loc="outside upper left", ncols=4, frameon=False, fontsize=9)
         return _svg(figure)
 
 

@@ -1,6 +1,7 @@
 """Stores of teachers' top-k logits: see FORMAT.md for the bytes."""
 
 from pld.store.commit import Commit
+from pld.store.formats import FormatName
 from pld.store.identity import (
     CodecIdentity,
     DatasetIdentity,
@@ -11,7 +12,9 @@ from pld.store.identity import (
 )
 from pld.store.manifest import Manifest, Shard
 from pld.store.plan import Block, PartId, plan_parts
+from pld.store.probes import Probe
 from pld.store.reader import Store, open_store
+from pld.store.samples import key_array
 from pld.store.stats import PartStats
 from pld.store.table import LogitTable
 from pld.store.writer import StoreWriter
@@ -21,17 +24,20 @@ __all__ = [
     "CodecIdentity",
     "Commit",
     "DatasetIdentity",
+    "FormatName",
     "Identity",
     "LogitTable",
     "Manifest",
     "PartId",
     "PartStats",
+    "Probe",
     "Shard",
     "Store",
     "StoreWriter",
     "TeacherIdentity",
     "ViewIdentity",
     "dataset_digest",
+    "key_array",
     "open_store",
     "plan_parts",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -55,18 +56,18 @@ class ArraySpec:
         """The whole array's shape."""
         return tuple(self.dimensions.values())
 
-    @property
+    @functools.cached_property
     def chunk_shape(self) -> tuple[int, ...]:
         """Each chunk's shape; samples are rounded up to eights, without which blosc shuffles no bits."""
         chunked = {"view": 1, "sample": max(1, -(-self.dimensions["sample"] // 8)) * 8}
         return tuple(chunked.get(name, size) for name, size in self.dimensions.items())
 
-    @property
+    @functools.cached_property
     def row_shape(self) -> tuple[int, ...]:
         """The shape of what a chunk holds, without the view's axis and the padding."""
         return tuple(size for name, size in self.dimensions.items() if name != "view")
 
-    @property
+    @functools.cached_property
     def chunk_bytes(self) -> int:
         """Bytes of a decoded chunk."""
         return math.prod(self.chunk_shape) * self.dtype.itemsize

@@ -6,19 +6,48 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Integer, Shaped
 
 from pld.errors import DataError, SignalError
 from pld.signals import TopK
 from pld.store.identity import CodecIdentity
-from pld.store.manifest import Shard
+from pld.store.manifest import Manifest, Shard
+from pld.store.plan import PartId
 from pld.store.samples import key_array
+from pld.store.schema import MAX_VIEW_BYTES, view_bytes
+
+# How far off a writer's log-probabilities may be, nats; float32's log-softmax over a million classes is well within.
+TOLERANCE = 1e-3
+
+
+def check_part(
+    manifest: Manifest,
+    part_id: PartId,
+    keys: Shaped[np.ndarray, "N"],
+    labels: Int[np.ndarray, "M"],
+    views: Sequence[TopK],
+    skipped: Sequence[str],
+) -> None:
+    """Raise DataError or SignalError unless all of this can be that part of that store."""
+    identity = manifest.identity
+    num_classes = identity.teacher.num_classes
+    shard = next((shard for shard in manifest.shards if shard.name == part_id.shard), None)
+    if shard is None:
+        raise DataError(f"found {part_id}, wanted one of missing_parts()")
+    check_samples(shard, keys, labels, skipped, num_classes)
+    columns = manifest.part_format.columns(identity, part_id.block, len(keys), keys.dtype.itemsize)
+    if (size := view_bytes(columns)) > MAX_VIEW_BYTES:
+        raise DataError(f"shard {shard.name}: {size} bytes a view, wanted at most {MAX_VIEW_BYTES}: use smaller shards")
+    if len(views) != part_id.block.num_views:
+        raise SignalError(f"{part_id.commit_name}: found {len(views)} views, wanted {part_id.block.num_views}")
+    for view, topk in zip(part_id.views, views, strict=True):
+        check_signal(topk, labels, identity.codec, num_classes, f"shard {part_id.shard}, view {view}")
 
 
 def check_samples(
     shard: Shard,
     keys: Shaped[np.ndarray, "N"],
-    labels: Int[np.ndarray, "M"],
+    labels: Integer[np.ndarray, "M"],
     skipped: Sequence[str],
     num_classes: int,
 ) -> None:
@@ -43,7 +72,5 @@ def check_signal(topk: TopK, labels: Int[np.ndarray, "N"], codec: CodecIdentity,
         raise SignalError(f"{where}: found (samples, k, temperatures) = {found}, wanted {wanted}")
     if topk.labels.tolist() != labels.tolist():
         raise SignalError(f"{where}: the signal was made for other labels than the part's")
-    try:
-        topk.validate(num_classes)
-    except SignalError as error:
-        raise SignalError(f"{where}: {error}") from None
+    if fault := topk.fault(num_classes, TOLERANCE):
+        raise SignalError(f"{where}: found {fault}; build the signal with TopK.from_logits")

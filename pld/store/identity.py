@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Integer, Shaped
 
 from pld.errors import ConfigError
 from pld.store.canonical import canonical_json, sha256_hex
@@ -143,7 +143,7 @@ class Identity:
         return identity
 
 
-def dataset_digest(keys: Shaped[np.ndarray, "N"], labels: Int[np.ndarray, "N"]) -> str:
+def dataset_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N"]) -> str:
     """sha256 over the dataset's (key, label) pairs in the order of their keys: re-sharding keeps it.
 
     Args:

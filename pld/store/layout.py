@@ -54,13 +54,13 @@ def read_blocks(storage: Storage) -> list[Block]:
     """The blocks claimed so far, from view 0 on."""
     names = set(storage.list("blocks"))
     blocks: list[Block] = []
-    while len(blocks) < _MAX_BLOCKS and (name := _block_name(blocks[-1].last + 1 if blocks else 0)) in names:
+    while len(blocks) < _MAX_BLOCKS and (name := block_name(blocks[-1].last + 1 if blocks else 0)) in names:
         where = f"{storage.url}/{name}"
         fields = Fields(load_document(storage.read(name, SMALL_MAX_BYTES), where), where)
         first = fields.integer("first", 0, MAX_VIEWS)
         blocks.append(Block(first=first, last=fields.integer("last", first, MAX_VIEWS)))
         fields.done()
-        if _block_name(first) != name:
+        if block_name(first) != name:
             raise CorruptStoreError(f"{where}: found a block from view {first}: it was put in another place")
     return blocks
 
@@ -72,7 +72,7 @@ def claim_block(storage: Storage, block: Block) -> bool:
     different numbers of views from overlapping.
     """
     content = dump_document({"first": block.first, "last": block.last})
-    return storage.put_exclusive(_block_name(block.first), content)
+    return storage.put_exclusive(block_name(block.first), content)
 
 
 def seal_name(block: Block) -> str:
@@ -80,5 +80,6 @@ def seal_name(block: Block) -> str:
     return f"seals/{block.name}.json"
 
 
-def _block_name(first: int) -> str:
+def block_name(first: int) -> str:
+    """The name of the file of the block that begins at view `first`."""
     return f"blocks/v{first:03d}.json"

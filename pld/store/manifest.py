@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pld.errors import ConfigError, CorruptStoreError, FingerprintMismatchError, NotCachedError
 from pld.store.canonical import dump_document, load_document, shown
 from pld.store.fields import SAFE_NAME, SHA256, Fields
+from pld.store.formats import FORMATS, FormatName
 from pld.store.identity import FORMAT_VERSION, MAX_SAMPLES, Identity
+from pld.store.schema import PartFormat
 from pld.store.storage import Storage
 
 MANIFEST_NAME = "store.json"
 _MAX_BYTES = 2**26
 _KIND = "pld-store"
-_FORMAT = "zarr"
 _MAX_SHOWN = 20
+_FORMAT_NAMES = re.compile("|".join(FORMATS))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class Manifest:
         identity: what the numbers depend on.
         provenance: free JSON: versions, machine, date, command, git commit.
         shards: the dataset's image shards; rows follow their order, then the position in the shard.
+        format: what its parts are; the numbers do not depend on it.
 
     Raises:
         ConfigError: a shard's name is not usable as a file name or comes twice, or the counts do not add up.
@@ -43,6 +47,7 @@ class Manifest:
     identity: Identity
     provenance: Mapping[str, Any]
     shards: tuple[Shard, ...]
+    format: FormatName = "zarr"
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -56,12 +61,16 @@ class Manifest:
         if found != wanted:
             raise ConfigError(f"the shards hold {found} samples, the dataset {wanted}: they must be the same samples")
 
+    @property
+    def part_format(self) -> PartFormat:
+        """How its parts are laid out."""
+        return FORMATS[self.format]
+
     def dump(self) -> bytes:
         """The bytes of store.json."""
         return dump_document(
             {
                 "kind": _KIND,
-                "format": _FORMAT,
                 "format_version": FORMAT_VERSION,
                 "fingerprint": self.identity.fingerprint,
                 "provenance": dict(self.provenance),
@@ -77,13 +86,14 @@ class Manifest:
             raise CorruptStoreError(
                 f"{where}: format {shown(version)}; this version of pld reads {FORMAT_VERSION}: update it"
             )
-        if (kind := (fields.take("kind"), fields.take("format"))) != (_KIND, _FORMAT):
-            raise CorruptStoreError(f"{where}: found kind and format {shown(kind)}, wanted {(_KIND, _FORMAT)}")
+        if (kind := fields.take("kind")) != _KIND:
+            raise CorruptStoreError(f"{where}: found the kind {shown(kind)}, wanted {_KIND!r}")
         try:
             manifest = cls(
                 identity=Identity.from_json(fields.take("identity"), f"{where}: identity"),
                 provenance=fields.mapping("provenance"),
                 shards=tuple(_shard(Fields(item, f"{where}: shards")) for item in fields.items("shards")),
+                format=cast(FormatName, fields.text("format", _FORMAT_NAMES)),
             )
         except ConfigError as error:
             raise CorruptStoreError(f"{where}: {error}") from None
@@ -112,7 +122,7 @@ class Manifest:
 
     def _settings(self) -> dict[str, Any]:
         shards = [dataclasses.asdict(shard) for shard in self.shards]
-        return {"identity": self.identity.to_json(), "shards": shards}
+        return {"identity": self.identity.to_json(), "format": self.format, "shards": shards}
 
 
 def dump_checked(manifest: Manifest) -> bytes:

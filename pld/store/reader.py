@@ -20,8 +20,9 @@ from pld.store.identity import Identity
 from pld.store.layout import Layout, read_layout
 from pld.store.manifest import Manifest, read_manifest
 from pld.store.plan import Block, PartId
+from pld.store.probes import Probe, read_probes
 from pld.store.samples import KeyIndex, Keys
-from pld.store.schema import MAX_VIEW_BYTES, part_arrays, view_bytes
+from pld.store.schema import MAX_VIEW_BYTES, view_bytes
 from pld.store.stats import PartStats
 from pld.store.storage import Storage, open_storage
 from pld.store.table import LogitTable
@@ -101,7 +102,7 @@ class Store:
     @functools.cached_property
     def keys(self) -> Shaped[np.ndarray, "N"]:
         """All rows' keys, UTF-8 in a fixed-width 'S' array."""
-        return np.concatenate(self._map_first_block(lambda commit: read_keys(self._storage, self._identity, commit)))
+        return np.concatenate(self._map_first_block(lambda commit: read_keys(self._storage, self.manifest, commit)))
 
     @property
     def labels(self) -> Int64[np.ndarray, "N"]:
@@ -143,13 +144,18 @@ class Store:
             if (commit.num_samples, commit.samples_sha256) != (wanted.num_samples, wanted.samples_sha256):
                 raise CorruptStoreError(f"{self.url}/{commit.part_name}: other samples than in the store's first block")
             rows = slice(int(ends[index]) - commit.num_samples, int(ends[index]))
-            part = read_view(self._storage, self._identity, commit, view)
+            part = read_view(self._storage, self.manifest, commit, view)
             grid[rows] = part if kept == held.k else narrow(part, labels[rows], held, kept)
 
         _threaded(load, range(len(parts)), self._num_threads)
         return LogitTable(
             view=view, codec=dataclasses.replace(held, k=kept), grid=grid, labels=labels, find_rows=self.rows
         )
+
+    @functools.cached_property
+    def probes(self) -> tuple[Probe, ...]:
+        """A few views' pixels as the teacher's side saw them, see pld.probes; none in some stores."""
+        return read_probes(self._storage, self.manifest)
 
     @property
     def stats(self) -> PartStats:
@@ -192,7 +198,7 @@ class Store:
                 num_samples=commit.num_samples,
                 samples_sha256=commit.samples_sha256,
                 skipped=commit.skipped,
-                labels=read_labels(self._storage, self._identity, commit),
+                labels=read_labels(self._storage, self.manifest, commit),
             )
 
         return self._map_first_block(shard_rows)
@@ -221,7 +227,7 @@ class Store:
     def _num_threads(self) -> int:
         """Fewer where parts are large, so that what is being decoded stays small."""
         rows = max(shard.num_samples for shard in self._shards)
-        part = view_bytes(part_arrays(self._identity, 1, rows, 1))
+        part = view_bytes(self.manifest.part_format.columns(self._identity, Block(first=0, last=0), rows, 1))
         return max(1, min(_THREADS, MAX_VIEW_BYTES // part))
 
     def _allocate(self, k: int) -> GridTopK:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, Int64, Shaped, UInt8
+from jaxtyping import Int64, Integer, Shaped, UInt8
 
 from pld.errors import DataError, NotCachedError
 
@@ -41,7 +41,7 @@ def matrix_keys(matrix: UInt8[np.ndarray, "N L"]) -> Shaped[np.ndarray, "N"]:
     return np.ascontiguousarray(matrix).view(f"S{matrix.shape[1]}")[:, 0]
 
 
-def samples_digest(keys: Shaped[np.ndarray, "N"], labels: Int[np.ndarray, "N"]) -> str:
+def samples_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N"]) -> str:
     """sha256 over the pairs in the order given."""
     digest = hashlib.sha256()
     for key, label in zip(keys.tolist(), labels.tolist(), strict=True):

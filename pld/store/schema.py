@@ -1,61 +1,91 @@
-"""Which arrays a part has: the one place that says their names, types, shapes and coding."""
+"""What every part holds, and what a part format has to be able to do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Integer, Shaped
 
-from pld.store.arrays import ArraySpec
-from pld.store.grid import EMPTY_TAIL, LABEL_AMONG_CLASSES, class_dtype
+from pld.store.grid import GridTopK
 from pld.store.identity import Identity
+from pld.store.plan import Block
 
+# The arrays of a part, in the order in which they are written and commits list them.
 SAMPLE_ARRAYS = ("keys", "labels")
 VIEW_ARRAYS = ("classes", "logprobs", "label_logprob", "scaled_tail_logmass")
 # What reading one view of one part may take: 1500 samples with all of 21,841 classes, and no more for a stranger.
 MAX_VIEW_BYTES = 2**27
-_BLOSC_MAX_ELEMENT_BYTES = 255
 
 
-def part_arrays(identity: Identity, num_views: int, num_rows: int, key_bytes: int) -> dict[str, ArraySpec]:
-    """The arrays of a part, by name, in the order they are written.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """Where one chunk lies in its part, in bytes, and the sha256 of those bytes."""
 
-    Args:
-        identity: of the store.
-        num_views: views in the part's block.
-        num_rows: samples in the part.
-        key_bytes: bytes of the longest key.
+    offset: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodedPart:
+    """A part's bytes, and its chunks as a commit lists them; it has none without rows."""
+
+    data: bytes
+    samples: tuple[Chunk, ...]
+    views: tuple[tuple[Chunk, ...], ...]
+
+
+@runtime_checkable
+class Column(Protocol):
+    """One array of a part, in chunks of a view (or of all samples, where it has no views)."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a decoded chunk."""
+
+    @property
+    def max_encoded_bytes(self) -> int:
+        """Bytes of the largest encoded chunk."""
+
+    def chunk_name(self, view: int) -> str:
+        """The chunk's name in the part, for messages; `view` is counted from the part's first."""
+
+    def decode(self, data: bytes | memoryview, where: str) -> np.ndarray:
+        """One chunk's values: a row for each sample (keys as bytes [N, L]). Raises CorruptStoreError."""
+
+
+@runtime_checkable
+class PartFormat(Protocol):
+    """How parts are laid out: a manifest's `format`.
+
+    Attributes:
+        suffix: what the names of its parts end in.
     """
-    codec = identity.codec
-    classes, depths, tails = class_dtype(identity.teacher.num_classes), np.dtype("<u2"), np.dtype("<i2")
-    samples = {"sample": num_rows}
-    views = {"view": num_views, "sample": num_rows}
-    ranks, temperatures = views | {"rank": codec.k}, views | {"temperature": len(codec.temperatures)}
-    nats = {"units": "nats", "scale_factor": -codec.grid}
-    label = nats | {"_FillValue": LABEL_AMONG_CLASSES}
-    scaled = {"units": "nats", "scale_factor": codec.grid, "_FillValue": EMPTY_TAIL}
-    specs = [
-        ArraySpec("keys", np.dtype("u1"), samples | {"byte": key_bytes}, "shuffle", _element_bytes(key_bytes, 1)),
-        ArraySpec("labels", classes, samples, "shuffle", classes.itemsize),
-        ArraySpec("classes", classes, ranks, "bitshuffle", classes.itemsize),
-        ArraySpec("logprobs", depths, ranks, "bitshuffle", _element_bytes(2 * codec.k, 2), delta=True, attributes=nats),
-        ArraySpec("label_logprob", depths, views, "shuffle", 2, attributes=label),
-        ArraySpec("scaled_tail_logmass", tails, temperatures, "shuffle", 2, delta=True, attributes=scaled),
-    ]
-    return {spec.name: spec for spec in specs}
+
+    suffix: str
+
+    def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, Column]:
+        """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""
+
+    def encode(
+        self,
+        identity: Identity,
+        block: Block,
+        keys: Shaped[np.ndarray, "N"],
+        labels: Integer[np.ndarray, "N"],
+        views: Sequence[GridTopK],
+    ) -> EncodedPart:
+        """Lay out a part. A view's chunks lie together: one range of bytes fetches it."""
 
 
-def _row_bytes(itemsize: int, num_items: int) -> int:
-    """Bytes of a row, or of its largest equal piece that blosc can take as one element (255 bytes)."""
-    largest = min(num_items, 255 // itemsize)
-    return next(num for num in range(largest, 0, -1) if num_items % num == 0) * itemsize
+def view_values(view: GridTopK) -> tuple[np.ndarray, ...]:
+    """The values of VIEW_ARRAYS."""
+    return view.classes, view.depths, view.label_depth, view.tails
 
 
-def view_bytes(arrays: Mapping[str, ArraySpec]) -> int:
+def view_bytes(columns: Mapping[str, Column]) -> int:
     """Decoded bytes of one view, or of the samples where they are more; a part has at most MAX_VIEW_BYTES."""
-    return max(sum(arrays[name].chunk_bytes for name in names) for names in (SAMPLE_ARRAYS, VIEW_ARRAYS))
-
-
-def _element_bytes(row_bytes: int, itemsize: int) -> int:
-    """What blosc should take as one element: the row, so that each bit of each rank comes together, if it can be."""
-    return row_bytes if row_bytes <= _BLOSC_MAX_ELEMENT_BYTES else itemsize
+    return max(sum(columns[name].chunk_bytes for name in names) for names in (SAMPLE_ARRAYS, VIEW_ARRAYS))

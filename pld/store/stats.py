@@ -13,8 +13,8 @@ import torch
 from pld.signals import TopK
 from pld.store.fields import Fields
 
-_BINS_PER_OCTAVE = 4
-_LOWEST_BIN = -20 * _BINS_PER_OCTAVE
+BINS_PER_OCTAVE = 4
+_LOWEST_BIN = -20 * BINS_PER_OCTAVE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class PartStats:
     def of(cls, views: Sequence[TopK]) -> PartStats:
         """The figures of a part's views."""
         mass = torch.cat([view.tail_at(1.0) for view in views]).double().exp()
-        bins = torch.ceil(torch.log2(mass) * _BINS_PER_OCTAVE).clamp(_LOWEST_BIN, 0)
+        bins = torch.ceil(torch.log2(mass) * BINS_PER_OCTAVE).clamp(_LOWEST_BIN, 0)
         top1 = torch.cat([view.logprobs[:, 0] for view in views])
         return cls(
             num_rows=len(mass),
@@ -80,7 +80,7 @@ class PartStats:
         for index, count in sorted(self.tail_bins.items()):
             seen += count
             if seen >= fraction * self.num_rows:
-                return float(2.0 ** (index / _BINS_PER_OCTAVE))
+                return float(2.0 ** (index / BINS_PER_OCTAVE))
         return math.nan
 
     def to_json(self) -> dict[str, Any]:

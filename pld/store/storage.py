@@ -1,5 +1,7 @@
 """Where a store's objects lie. The rest of the room knows objects by relative name and never touches files.
 
+Folders are here, URLs in remote.py.
+
 Two promises carry the store's crash safety: an object under its final name is whole, and `put_exclusive` lets
 exactly one of several writers create it.
 """
@@ -10,7 +12,7 @@ import contextlib
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -18,6 +20,8 @@ from pld.errors import CorruptStoreError, NotCachedError, StoreError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _TEMPORARY = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{32}\.tmp")
+
+Check = Callable[[bytes], None]
 
 
 @runtime_checkable
@@ -29,8 +33,11 @@ class Storage(Protocol):
     def read(self, name: str, max_bytes: int) -> bytes:
         """A whole object; NotCachedError where there is none, CorruptStoreError where it is larger than max_bytes."""
 
-    def read_range(self, name: str, offset: int, num_bytes: int) -> bytes:
-        """Exactly num_bytes of an object; NotCachedError without it, CorruptStoreError where it ends before."""
+    def read_range(self, name: str, offset: int, num_bytes: int, check: Check | None = None) -> bytes:
+        """Exactly num_bytes of an object; NotCachedError without it, CorruptStoreError where it ends before.
+
+        `check` sees the bytes before anything is done with them, and raises CorruptStoreError.
+        """
 
     def put(self, name: str, data: bytes) -> None:
         """Create an object whose name says its content: a second writer writes the same bytes."""
@@ -52,15 +59,34 @@ class Storage(Protocol):
 
 
 def open_storage(url: str) -> Storage:
-    """The storage behind a URL: a local folder, with or without file://.
+    """The storage behind a URL: a local folder, with or without file://, or whatever fsspec has a driver for.
+
+    What is read from a remote store's parts is kept in the cache folder, see range_cache.py.
 
     Raises:
-        StoreError: the URL is of another kind.
+        StoreError: the URL is of a kind that nothing here can read.
+        ConfigError: $PLD_CACHE_BYTES is not a number.
     """
     scheme, separator, rest = url.partition("://")
-    if separator and scheme != "file":
-        raise StoreError(f"{url}: found {scheme}://, wanted a local folder; copy the store here first")
-    return LocalStorage(Path(rest if separator else url))
+    if not separator or scheme == "file":
+        return LocalStorage(Path(rest if separator else url))
+    # Only here: fsspec and its drivers are not loaded for local stores.
+    from pld.store.range_cache import CachedStorage, RangeCache
+    from pld.store.remote import FsspecStorage
+
+    return CachedStorage(FsspecStorage(url), RangeCache.from_environment())
+
+
+def checked_name(name: str, where: str) -> str:
+    """The name, if it is one that an object can have; else raises CorruptStoreError."""
+    if not _NAME.fullmatch(name):
+        raise CorruptStoreError(f"{where}: found the object name {name!r}, which could lead out of the store")
+    return name
+
+
+def object_names(found: Iterable[str]) -> list[str]:
+    """Those of the names that objects can have, sorted; other things may lie beside them."""
+    return sorted(name for name in found if _NAME.fullmatch(name))
 
 
 class LocalStorage:
@@ -78,7 +104,7 @@ class LocalStorage:
                 raise CorruptStoreError(f"{self._path(name)}: found {num_bytes} bytes, wanted at most {max_bytes}")
             return file.read(num_bytes)
 
-    def read_range(self, name: str, offset: int, num_bytes: int) -> bytes:
+    def read_range(self, name: str, offset: int, num_bytes: int, check: Check | None = None) -> bytes:
         """See Storage."""
         with self._opened(name) as file:
             data = os.pread(file.fileno(), num_bytes, offset)
@@ -92,6 +118,8 @@ class LocalStorage:
                 f"{self._path(name)}: found the end after {len(data)} of {num_bytes} bytes from byte {offset}: "
                 "the file was cut; fetch it again or cache this part again"
             )
+        if check:
+            check(data)
         return data
 
     def put(self, name: str, data: bytes) -> None:
@@ -121,7 +149,7 @@ class LocalStorage:
 
     def list(self, prefix: str) -> list[str]:
         """See Storage."""
-        return sorted(name for name in self._walk(prefix) if _NAME.fullmatch(name))
+        return object_names(self._walk(prefix))
 
     def leftovers(self) -> dict[str, str]:
         """See Storage."""
@@ -138,9 +166,7 @@ class LocalStorage:
             (self._root / name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise CorruptStoreError(f"{self.url}: found the object name {name!r}, which could lead out of the store")
-        return self._root / name
+        return self._root / checked_name(name, self.url)
 
     def _walk(self, prefix: str) -> Iterator[str]:
         for folder, _, files in os.walk(self._root / prefix):

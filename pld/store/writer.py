@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Integer, Shaped
 
-from pld.errors import ConfigError, DataError, SignalError, StoreError
+from pld.errors import ConfigError, DataError, StoreError
 from pld.signals import TopK
-from pld.store.canonical import sha256_hex
-from pld.store.check import check_samples, check_signal
-from pld.store.commit import Commit, part_file_name, read_commit
-from pld.store.grid import quantise, restore
+from pld.store.check import check_part
+from pld.store.commit import Commit, read_commit
+from pld.store.encode import encode_part
+from pld.store.formats import FormatName
+from pld.store.grid import GridTopK, quantise, restore
 from pld.store.identity import Identity
 from pld.store.layout import claim_block, read_blocks, read_layout
 from pld.store.manifest import MANIFEST_NAME, Manifest, Shard, dump_checked, read_manifest
-from pld.store.part import encode_part
 from pld.store.plan import Block, PartId, plan_blocks, plan_parts
-from pld.store.samples import Keys, key_array, samples_digest
-from pld.store.schema import MAX_VIEW_BYTES, part_arrays, view_bytes
+from pld.store.probes import Probe, write_probes
+from pld.store.samples import Keys, key_array
 from pld.store.seal import seal_block
 from pld.store.stats import PartStats
 from pld.store.storage import Storage, open_storage
@@ -30,7 +30,38 @@ DEFAULT_BLOCK_VIEWS = 10
 
 
 class StoreWriter:
-    """Writes a store, alone or beside other writers that have nothing but the store in common."""
+    """Writes a store, alone or beside other writers that have nothing but the store in common.
+
+    For people who have logits already: say what they are of, then write each image shard's views. Logits of crops that
+    `pld.views` did not draw are logits of other pixels than students will see: use `Fixed` views, or draw them with it.
+
+    >>> keys, labels = [f"img{i}" for i in range(6)], np.arange(6) % 3
+    >>> logits = torch.randn(2, 6, 3)  # views, samples, classes
+    >>> shards = [Shard(name="train-0000", num_samples=4), Shard(name="train-0001", num_samples=2)]
+    >>> policy = policy_to_json(RandomResizedCrop(seed=7))
+    >>> identity = Identity(
+    ...     teacher=TeacherIdentity(
+    ...         name="my_model", tag="", weights_sha256=hashlib.sha256(b"its file").hexdigest(), num_classes=3,
+    ...         input_size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bicubic",
+    ...         precision="fp32",
+    ...     ),
+    ...     views=ViewIdentity(policy=policy, seed=policy.pop("seed"), drawing_version=DRAWING_VERSION),
+    ...     dataset=DatasetIdentity(digest=dataset_digest(key_array(keys), labels), num_samples=6, class_names=None),
+    ...     codec=CodecIdentity(k=2),
+    ... )
+    >>> writer = StoreWriter.open("stores/mine", identity, shards, {"made_by": "me"})
+    >>> for part in writer.missing_parts(num_views=2):
+    ...     rows = {"train-0000": slice(0, 4), "train-0001": slice(4, 6)}[part.shard]
+    ...     views = [
+    ...         TopK.from_logits(logits[view, rows], torch.from_numpy(labels[rows]), 2, identity.codec.temperatures)
+    ...         for view in part.views
+    ...     ]
+    ...     commit = writer.write_part(part, keys[rows], labels[rows], views)
+    >>> writer.seal()
+    [Block(first=0, last=1)]
+    >>> open_store("stores/mine").load_view(1)[np.arange(6)].classes.shape
+    torch.Size([6, 2])
+    """
 
     def __init__(self, storage: Storage, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -38,14 +69,23 @@ class StoreWriter:
         self._storage = storage
 
     @classmethod
-    def open(cls, url: str, identity: Identity, shards: Sequence[Shard], provenance: Mapping[str, Any]) -> StoreWriter:
+    def open(
+        cls,
+        url: str,
+        identity: Identity,
+        shards: Sequence[Shard],
+        provenance: Mapping[str, Any],
+        *,
+        format: FormatName = "zarr",
+    ) -> StoreWriter:
         """Create the store, or go on in one that was made with the same identity and shards.
 
         Args:
-            url: a folder; made where there is none.
+            url: a folder, made where there is none, or a URL; see open_storage.
             identity: what the numbers depend on.
             shards: the dataset's image shards in their order.
             provenance: free JSON; that of the store's creator is kept.
+            format: what the parts are, "zarr" or "webdataset".
 
         Raises:
             FingerprintMismatchError: the store was made with other settings or shards; shows them.
@@ -53,8 +93,12 @@ class StoreWriter:
             CorruptStoreError: there is a manifest, and it is not what was written.
             StoreError: the folder cannot be written.
         """
+        return cls.create(url, Manifest(identity=identity, provenance=provenance, shards=tuple(shards), format=format))
+
+    @classmethod
+    def create(cls, url: str, wanted: Manifest) -> StoreWriter:
+        """As `open`, from a manifest."""
         storage = open_storage(url)
-        wanted = Manifest(identity=identity, provenance=provenance, shards=tuple(shards))
         data = dump_checked(wanted)
         if storage.exists(MANIFEST_NAME) or not storage.put_exclusive(MANIFEST_NAME, data):
             held = read_manifest(storage)
@@ -100,16 +144,58 @@ class StoreWriter:
         """
         packed = key_array(keys)
         signals = [view.to("cpu") for view in views]
-        self._check(part_id, packed, labels, signals, skipped)
-        data, commit = self._encode(part_id, packed, labels, signals, skipped)
+        if part_id.block not in read_blocks(self._storage):
+            raise DataError(f"{self.url}: found {part_id}, wanted one of missing_parts()")
+        check_part(self.manifest, part_id, packed, labels, signals, skipped)
+        identity = self.manifest.identity
+        grids = [quantise(topk, identity.codec, identity.teacher.num_classes) for topk in signals]
+        stats = PartStats.of([restore(grid, labels, identity.codec) for grid in grids])
+        return self._write(part_id, packed, labels, grids, skipped, stats)
+
+    def add_probes(self, probes: Sequence[Probe]) -> None:
+        """Keep a few views' pixels, unless the store has some; see pld.probes. Raises StoreError."""
+        write_probes(self._storage, self.manifest, probes)
+
+    def copy_part(
+        self,
+        theirs: Commit,
+        keys: Shaped[np.ndarray, "N"],
+        labels: Integer[np.ndarray, "N"],
+        views: Sequence[GridTopK],
+    ) -> Commit:
+        """Write and commit a part of another store of this identity, as it was rounded there; see `write_part`."""
+        return self._write(theirs.part_id, keys, labels, views, theirs.skipped, theirs.stats)
+
+    def copy_blocks(self, blocks: Sequence[Block]) -> None:
+        """Claim the blocks of another store; raises StoreError where this one has views in other blocks."""
+        for block in blocks:
+            claim_block(self._storage, block)
+        if (held := read_blocks(self._storage)[: len(blocks)]) != list(blocks):
+            found, wanted = (", ".join(block.name for block in some) for some in (held, blocks))
+            raise StoreError(f"{self.url}: its views are in the blocks {found}, wanted {wanted}; name another store")
+
+    def _write(
+        self,
+        part_id: PartId,
+        keys: Shaped[np.ndarray, "N"],
+        labels: Integer[np.ndarray, "N"],
+        views: Sequence[GridTopK],
+        skipped: Sequence[str],
+        stats: PartStats,
+    ) -> Commit:
+        data, commit = encode_part(self.manifest, part_id, keys, labels, views, skipped, stats)
         self._check_other_blocks(commit)
+        return self.put_part(data, commit)
+
+    def put_part(self, data: bytes, commit: Commit) -> Commit:
+        """Write and commit what is encoded and checked already, such as another store's part; see `write_part`."""
         try:
             self._storage.put(commit.part_name, data)
-            if self._storage.put_exclusive(part_id.commit_name, commit.dump()):
+            if self._storage.put_exclusive(commit.part_id.commit_name, commit.dump()):
                 return commit
         except StoreError:
             # A winner's sweep may have taken the unfinished file from under this writer.
-            if not self._storage.exists(part_id.commit_name):
+            if not self._storage.exists(commit.part_id.commit_name):
                 raise
         return self._adopt(commit)
 
@@ -127,76 +213,13 @@ class StoreWriter:
         sweep(self._storage, self.manifest, complete)
         return sealed
 
-    def _check(
-        self,
-        part_id: PartId,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Int[np.ndarray, "M"],
-        views: Sequence[TopK],
-        skipped: Sequence[str],
-    ) -> None:
-        """Refuse what cannot be a part of this store, before anything is made of it."""
-        identity = self.manifest.identity
-        num_classes = identity.teacher.num_classes
-        shard = next((shard for shard in self.manifest.shards if shard.name == part_id.shard), None)
-        if shard is None or part_id.block not in read_blocks(self._storage):
-            raise DataError(f"{self.url}: found {part_id}, wanted one of missing_parts()")
-        check_samples(shard, keys, labels, skipped, num_classes)
-        size = view_bytes(part_arrays(identity, part_id.block.num_views, len(keys), keys.dtype.itemsize))
-        if size > MAX_VIEW_BYTES:
-            raise DataError(
-                f"shard {shard.name}: {size} bytes a view, wanted at most {MAX_VIEW_BYTES}: use smaller shards"
-            )
-        if len(views) != part_id.block.num_views:
-            raise SignalError(f"{part_id.commit_name}: found {len(views)} views, wanted {part_id.block.num_views}")
-        for view, topk in zip(part_id.views, views, strict=True):
-            where = f"shard {part_id.shard}, view {view}"
-            check_signal(topk, labels, identity.codec, num_classes, where)
-
-    def _encode(
-        self,
-        part_id: PartId,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Int[np.ndarray, "N"],
-        views: Sequence[TopK],
-        skipped: Sequence[str],
-    ) -> tuple[bytes, Commit]:
-        """The part's bytes and its commit."""
-        identity = self.manifest.identity
-        codec, num_classes = identity.codec, identity.teacher.num_classes
-        grids = [quantise(topk, codec, num_classes) for topk in views]
-        part = encode_part(identity, part_id.block, keys, labels, grids)
-        digest = sha256_hex(part.data)
-        commit = Commit(
-            part_id=part_id,
-            fingerprint=identity.fingerprint,
-            part=part_file_name(part_id.shard, digest),
-            part_bytes=len(part.data),
-            part_sha256=digest,
-            num_samples=len(keys),
-            skipped=tuple(skipped),
-            samples_sha256=samples_digest(keys, labels),
-            key_bytes=keys.dtype.itemsize,
-            samples=part.samples,
-            views=part.views,
-            stats=PartStats.of([restore(grid, labels, codec) for grid in grids]),
-        )
-        return part.data, commit
-
     def _check_other_blocks(self, commit: Commit) -> None:
         """Rows are common to all blocks: refuse a part whose samples are not those of the shard's other parts."""
         for block in read_blocks(self._storage):
             part_id = PartId(block=block, shard=commit.part_id.shard)
             if block == commit.part_id.block or not self._storage.exists(part_id.commit_name):
                 continue
-            held = read_commit(self._storage, self.manifest, part_id)
-            if held.samples_sha256 != commit.samples_sha256:
-                changed = sorted(set(held.skipped) ^ set(commit.skipped))
-                raise DataError(
-                    f"{self.url}/{part_id.commit_name}: made of other samples than this part; skipped in one of them "
-                    f"alone: {', '.join(changed[:3]) or 'none, so keys, labels or their order differ'}; "
-                    "use the same images and decoder for all views"
-                )
+            check_same_samples(read_commit(self._storage, self.manifest, part_id), commit, self.url)
 
     def _adopt(self, ours: Commit) -> Commit:
         """The winner's commit, our part removed where its bits are others."""
@@ -204,3 +227,14 @@ class StoreWriter:
         if theirs.part != ours.part:
             self._storage.delete(ours.part_name)
         return theirs
+
+
+def check_same_samples(held: Commit, new: Commit, url: str) -> None:
+    """Raise DataError unless two commits of a shard have the same rows."""
+    if held.samples_sha256 != new.samples_sha256:
+        changed = sorted(set(held.skipped) ^ set(new.skipped))
+        raise DataError(
+            f"{url}/{held.part_id.commit_name}: made of other samples than this part; skipped in one of them "
+            f"alone: {', '.join(changed[:3]) or 'none, so keys, labels or their order differ'}; "
+            "use the same images and decoder for all views"
+        )

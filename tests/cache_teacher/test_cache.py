@@ -107,6 +107,16 @@ def test_policies(world, tmp_path):
     )
 
 
+def test_a_webdataset_store_holds_the_same_and_is_not_gone_on_with_in_zarr(world, tmp_path, capsys):
+    for name in ("zarr", "webdataset"):
+        cache(config(world, tmp_path / name, format=name, k=NUM_CLASSES))
+    zarr, webdataset = (open_store(str(tmp_path / name)) for name in ("zarr", "webdataset"))
+    assert zarr.manifest.identity.fingerprint == webdataset.manifest.identity.fingerprint
+    assert torch.equal(zarr.load_view(2)[np.arange(71)].logprobs, webdataset.load_view(2)[np.arange(71)].logprobs)
+    assert run(cache_main, arguments(world, tmp_path / "webdataset", k=NUM_CLASSES)) == 2
+    assert "format: the store has 'webdataset', this run wants 'zarr'" in capsys.readouterr().err
+
+
 def test_a_val_store_is_one_fixed_view(world, tmp_path):
     cache(config(world, tmp_path / "val", split="val", policy="fixed", views=1, k=NUM_CLASSES))
     store = open_store(str(tmp_path / "val"))

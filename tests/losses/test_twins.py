@@ -1,7 +1,5 @@
 """Every loss against its slow float64 twin, dense and top-k, values and gradients."""
 
-import math
-
 import pytest
 import torch
 
@@ -91,20 +89,46 @@ def test_imagenet_21k_dense(name):
     compare(*CASES[name], 2, 21841, "dense", torch.float32, rows=[0])
 
 
-@pytest.mark.parametrize("k", [1, 5, "dense"])
-@pytest.mark.parametrize("classes", [2, 10, 101])
-@pytest.mark.parametrize("num", [2, 41])
-def test_dist(num, classes, k):
-    student, teacher, labels = batch(num, classes)
-    logits, exact = student.float().requires_grad_(), student.clone().requires_grad_()
-    signal = teacher.float() if k == "dense" else TopK.from_logits(teacher, labels, min(k, classes), TEMPERATURES)
-    value = dist_loss(logits, signal, labels)
-    wanted = twins.dist(exact, teacher, labels, classes if k == "dense" else k)
+def compare_dist(num, classes, k, dtype, spread=3.0, **settings):
+    """DIST takes the whole batch: its columns do."""
+    student, teacher, labels = batch(num, classes, spread=spread)
+    logits, exact = student.to(dtype, copy=True).requires_grad_(), student.clone().requires_grad_()
+    signal = teacher.to(dtype) if k == "dense" else TopK.from_logits(teacher, labels, min(k, classes), TEMPERATURES)
+    value = dist_loss(logits, signal, labels, **settings)
+    own = {name: value for name, value in settings.items() if name != "approximate"}
+    wanted = twins.dist(exact, teacher, labels, classes if k == "dense" else k, **own)
     value.backward()
     wanted.backward()
-    assert math.isclose(value.item(), wanted.item(), rel_tol=1e-5)
-    # Two samples correlate by +-1 in every column: a difference of nearly equal numbers, and float32's digits go.
-    assert float((logits.grad - exact.grad).abs().max()) <= (1e-4 if num == 2 else 1e-5)
+    scale = max(1.0, abs(wanted.item())) * (1e-5 if dtype == torch.float32 else 1e-10)
+    assert abs(value.item() - wanted.item()) <= scale
+    assert float((logits.grad - exact.grad).abs().max()) <= scale
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [1, 5, "dense"])
+@pytest.mark.parametrize("classes", [2, 3, 10, 101])
+@pytest.mark.parametrize("num", [1, 2, 41])
+def test_dist(num, classes, k, dtype):
+    compare_dist(num, classes, k, dtype)
+    compare_dist(num, classes, k, dtype, alpha=0.5, beta=1.5, gamma=0.7, temperature=4.0, approximate=True)
+
+
+@pytest.mark.parametrize("num", [2, 41])
+def test_dist_where_samples_and_classes_hardly_differ(num):
+    """Vectors whose spread is a ten-thousandth of their length: float32 would have no digits of it left."""
+    compare_dist(num, 10, "dense", torch.float32, spread=1e-4)
+
+
+@pytest.mark.parametrize("k", [50, "dense"])
+@pytest.mark.parametrize("num", [1, 2, 41])
+def test_dist_of_a_thousand_classes(num, k):
+    compare_dist(num, 1000, k, torch.float32)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("num", [1, 2, 41])
+def test_dist_of_imagenet_21k(num):
+    compare_dist(num, 21841, "dense", torch.float32)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -120,9 +144,9 @@ def test_cross_entropy(smoothing):
 
 
 @pytest.mark.parametrize("k", [1, 4, "dense"])
-@pytest.mark.parametrize("name", ["pld", "pld, uniform tail", "listmle", "plistmle"])
+@pytest.mark.parametrize("name", ["pld", "pld, uniform tail", "listmle", "plistmle", "dist"])
 def test_gradcheck(name, k):
-    loss, _, settings = CASES[name]
+    loss, settings = (dist_loss, {}) if name == "dist" else CASES[name][::2]
     student, teacher, labels = batch(3, 7)
     signal = teacher if k == "dense" else TopK.from_logits(teacher, labels, k, TEMPERATURES)
     logits = student.requires_grad_()

@@ -25,8 +25,8 @@ def plackett_luce(student, order, weights):
 
 def kept(teacher, label, k):
     """The k most probable classes and the label, in the order of the loss."""
-    top = sorted(range(len(teacher)), key=lambda c: (-float(teacher[c]), c))[:k]
-    return [c for c in order_of(teacher, label) if c in {*top, label}]
+    held = {*sorted(range(len(teacher)), key=lambda c: (-float(teacher[c]), c))[:k], label}
+    return [c for c in order_of(teacher, label) if c in held]
 
 
 def pld(student, teacher, label, k, temperature=1.0, tail="drop"):
@@ -55,6 +55,10 @@ def plistmle(student, teacher, label, k):
 def cross_entropy(student, label, smoothing=0.0):
     logp = student.log_softmax(0)
     return -(1 - smoothing) * logp[label] - smoothing * logp.mean()
+
+
+def standardize(logits):
+    return (logits - logits.mean()) / (logits.std(unbiased=True) + 1e-7)
 
 
 def lumped(logits, classes, num):
@@ -97,7 +101,8 @@ def dist(students, teachers, labels, k, alpha=1.0, beta=2.0, gamma=2.0, temperat
     rows = []
     for teacher, label in zip(teachers, labels.tolist(), strict=True):
         q = (teacher / temperature).softmax(0).clone()
-        rest = [c for c in range(len(teacher)) if c not in set(kept(teacher, label, k))]
+        held = set(kept(teacher, label, k))
+        rest = [c for c in range(len(teacher)) if c not in held]
         if rest:
             q[rest] = q[rest].mean()
         rows.append(q)

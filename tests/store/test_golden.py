@@ -4,18 +4,22 @@ The golden files are made by `python -m tests.store.test_golden` from the reposi
 """
 
 import dataclasses
+import io
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from pld.store import Commit, open_store
 from tests.store.world import World
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "store-v1"
-VALUES = GOLDEN.with_suffix(".json")
+GOLDEN = Path(__file__).parents[1] / "golden"
+STORES = {"zarr": GOLDEN / "store-v1", "webdataset": GOLDEN / "store-v1-webdataset"}
+VALUES = GOLDEN / "store-v1.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,20 @@ def values_of(root):
     }
 
 
+def inside_of(part):
+    """The names in a part, and what is in those of JSON; of an .npz the .npy files as they are inflated."""
+    if part.suffix == ".zip":
+        with zipfile.ZipFile(part) as archive:
+            names = archive.namelist()
+            return [names, {name: archive.read(name).decode() for name in names if name.endswith("zarr.json")}]
+    with tarfile.open(part, "r:") as tar:
+        members = {member.name: tar.extractfile(member).read() for member in tar}
+    for name in [name for name in members if name.endswith(".npz")]:
+        with zipfile.ZipFile(io.BytesIO(members[name])) as archive:
+            members[name] = {file: archive.read(file).hex() for file in archive.namelist()}
+    return [list(members), {**members, "part.json": members["part.json"].decode()}]
+
+
 def metadata_of(root):
     """All of a store's JSON, without the sizes and digests of compressed bytes: those are numcodecs' to change."""
     found = {path.name: path.read_text() for path in root.glob("*.json")}
@@ -61,24 +79,24 @@ def metadata_of(root):
         commit = Commit.load(path.read_bytes(), str(path))
         nothing = {"part": "", "part_bytes": 0, "part_sha256": "", "samples": (), "views": ()}
         found[str(path.relative_to(root))] = str(dataclasses.replace(commit, **nothing))
-        with zipfile.ZipFile(root / commit.part_name) as part:
-            names = part.namelist()
-            inside = {name: part.read(name).decode() for name in names if name.endswith("zarr.json")}
-        found[str(path.relative_to(root)) + " part"] = json.dumps([names, inside])
+        found[str(path.relative_to(root)) + " part"] = json.dumps(inside_of(root / commit.part_name))
     found |= {str(path.relative_to(root)): str(sorted(json.loads(path.read_text()))) for path in root.glob("seals/*")}
     return found
 
 
-def test_the_golden_store_is_read_as_ever():
-    assert values_of(GOLDEN) == json.loads(VALUES.read_text())
+@pytest.mark.parametrize("golden", STORES.values(), ids=STORES)
+def test_the_golden_store_is_read_as_ever(golden):
+    assert values_of(golden) == json.loads(VALUES.read_text())
 
 
-def test_what_is_written_today_is_the_same_format(tmp_path):
-    FixedWorld().write(tmp_path, 3, block_views=2)
-    assert metadata_of(tmp_path) == metadata_of(GOLDEN)
-    assert values_of(tmp_path) == values_of(GOLDEN)
+@pytest.mark.parametrize("name", STORES)
+def test_what_is_written_today_is_the_same_format(tmp_path, name):
+    FixedWorld(format=name).write(tmp_path, 3, block_views=2)
+    assert metadata_of(tmp_path) == metadata_of(STORES[name])
+    assert values_of(tmp_path) == values_of(STORES[name])
 
 
 if __name__ == "__main__":
-    FixedWorld().write(GOLDEN, 3, block_views=2)
-    VALUES.write_text(json.dumps(values_of(GOLDEN)) + "\n")
+    for name, golden in STORES.items():
+        FixedWorld(format=name).write(golden, 3, block_views=2)
+    VALUES.write_text(json.dumps(values_of(STORES["zarr"])) + "\n")

@@ -14,7 +14,8 @@ from pld.store import Manifest, open_store
 from pld.store.arrays import ArraySpec
 from pld.store.canonical import dump_document, load_document, sha256_hex
 from pld.store.commit import Commit
-from tests.store.world import World
+from tests.processes import ROOT, python
+from tests.store.world import World, paths_of, replaced
 
 SPEC = ArraySpec("logprobs", np.dtype("<u2"), {"view": 1, "sample": 40, "rank": 10}, "bitshuffle", 20, delta=True)
 VALUES = st.recursive(
@@ -22,22 +23,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-
-
-def paths_of(value, path=()):
-    """Where each value lies inside a JSON document."""
-    yield path
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, child in children:
-        yield from paths_of(child, (*path, key))
-
-
-def replaced(value, path, new):
-    if not path:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = replaced(value[path[0]], path[1:], new)
-    return copy
 
 
 def resigned(value):
@@ -142,7 +127,7 @@ def test_chunks_spread_over_a_huge_range_are_not_fetched(hostile):
 
 def test_classes_that_the_teacher_has_not_do_not_reach_a_student(tmp_path, monkeypatch):
     world = World(sizes=(8,))
-    monkeypatch.setattr("pld.store.writer.check_signal", lambda *_: None)
+    monkeypatch.setattr("pld.store.check.check_signal", lambda *_: None)
     signal = world.signal("train-0000", 0)
     writer = world.open_writer(tmp_path)
     (part,) = writer.missing_parts(1)
@@ -215,3 +200,13 @@ def test_a_chunk_that_says_it_is_a_gigabyte_costs_nothing():
 def test_the_digest_is_that_of_the_canonical_json():
     document = json.loads(dump_document({"b": 1, "a": "é"}))
     assert document["digest"] == sha256_hex('{"a":"é","b":1}'.encode())
+
+
+@pytest.mark.parametrize("format", ["zarr", "webdataset"])
+@pytest.mark.parametrize("examples", [150, pytest.param(5000, marks=pytest.mark.long)])
+def test_an_author_who_makes_every_digest_anew_gets_our_errors_and_little_memory(tmp_path, format, examples):
+    ran = python("-m", "tests.store.hostile", tmp_path, str(examples), format, cwd=ROOT, check=False, timeout=3000)
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    figures = json.loads(ran.stdout)
+    assert figures["examples"] >= examples
+    assert figures["bytes"] < 2**30

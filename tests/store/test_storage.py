@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from pld.errors import CorruptStoreError, NotCachedError, StoreError
+from pld.errors import CorruptStoreError, NotCachedError
 from pld.store.storage import LocalStorage, open_storage
 from pld.store.sweep import plan_sweep
 
@@ -57,10 +57,8 @@ def test_what_is_missing_cut_or_too_large_is_said(storage):
         storage.read_range("x", 8, 5)
 
 
-def test_only_local_folders_are_known(tmp_path):
-    assert open_storage(f"file://{tmp_path}").url == str(tmp_path)
-    with pytest.raises(StoreError, match="s3://"):
-        open_storage("s3://bucket/store")
+def test_folders_may_be_given_as_urls(tmp_path):
+    assert open_storage(f"file://{tmp_path}").url == open_storage(str(tmp_path)).url == str(tmp_path)
 
 
 def test_a_winners_sweep_under_a_running_writer_makes_it_lose_and_not_fail(storage, monkeypatch):

@@ -1,13 +1,17 @@
 """StoreWriter: resume, grow, adopt, refuse."""
 
 import dataclasses
+import doctest
 import errno
+import hashlib
 import os
 
 import numpy as np
 import pytest
 import torch
 
+import pld.store
+import pld.views
 from pld.errors import ConfigError, CorruptStoreError, DataError, FingerprintMismatchError, SignalError, StoreError
 from pld.signals import TopK
 from pld.store import CodecIdentity, Shard, StoreWriter, dataset_digest, open_store
@@ -203,6 +207,14 @@ def test_the_datasets_digest_does_not_know_of_shards_or_their_order():
     keys, labels = np.array([b"b", b"a", b"c"]), np.array([1, 2, 3])
     assert dataset_digest(keys, labels) == dataset_digest(keys[[2, 0, 1]], labels[[2, 0, 1]])
     assert dataset_digest(keys, labels) != dataset_digest(keys, labels[[1, 0, 2]])
+
+
+def test_the_documented_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"np": np, "torch": torch, "hashlib": hashlib, "TopK": TopK, **vars(pld.store), **vars(pld.views)}
+    (example,) = doctest.DocTestFinder(recurse=False).find(StoreWriter, "StoreWriter", globs=names)
+    assert len(example.examples) == 9
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 def test_a_tuple_and_a_list_are_one_identity():

@@ -13,6 +13,7 @@ from pld.signals import TopK
 from pld.store import (
     CodecIdentity,
     DatasetIdentity,
+    FormatName,
     Identity,
     PartId,
     Shard,
@@ -32,6 +33,7 @@ class World:
     k: int = 4
     seed: int = 0
     spread: float = 3.0
+    format: FormatName = "zarr"
 
     @property
     def shards(self) -> list[Shard]:
@@ -83,8 +85,13 @@ class World:
         labels = torch.from_numpy(self.labels[self.rows(shard)])
         return TopK.from_logits(self.logits(shard, view), labels, k or self.k, self.identity.codec.temperatures)
 
+    def no_signal(self) -> TopK:
+        """The signal of no rows."""
+        nothing = torch.zeros(0, self.num_classes), torch.zeros(0, dtype=torch.int64)
+        return TopK.from_logits(*nothing, self.k, self.identity.codec.temperatures)
+
     def open_writer(self, url: str | Path) -> StoreWriter:
-        return StoreWriter.open(str(url), self.identity, self.shards, {"made_by": "tests"})
+        return StoreWriter.open(str(url), self.identity, self.shards, {"made_by": "tests"}, format=self.format)
 
     def write_part(self, writer: StoreWriter, part: PartId):
         rows = self.rows(part.shard)
@@ -105,3 +112,20 @@ def tree(root: str | Path) -> dict[str, bytes]:
     return {
         path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(Path(root).rglob("*")) if path.is_file()
     }
+
+
+def paths_of(value, path=()):
+    """Where each value lies inside a JSON document."""
+    yield path
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from paths_of(child, (*path, key))
+
+
+def replaced(value, path, new):
+    """The document with another value there."""
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy

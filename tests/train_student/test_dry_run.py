@@ -65,6 +65,17 @@ def test_what_a_loss_needs(tmp_path, monkeypatch, capsys, argv, wanted):
     assert re.search(wanted, dry(tmp_path, monkeypatch, capsys, *small, *argv))
 
 
+def test_micro_batches_and_an_average_are_counted(tmp_path, monkeypatch, capsys):
+    argv = ["--model", "test_resnet", "--image_size", "64", "--batch_size", "64"]
+    plain = dry(tmp_path, monkeypatch, capsys, *argv)
+    assert re.search(r"for 64 images at once", line(plain, "activations"))
+    assert "average " not in plain
+    more = dry(tmp_path, monkeypatch, capsys, *argv, "--accumulate", "4", "--ema_decay", "0.9", "--clip_grad", "1")
+    assert re.search(r"for 16 images at once", line(more, "activations"))
+    weights = line(plain, "weights").partition(",")[0]
+    assert line(more, "average") == f"{weights}, of the weights"
+
+
 def test_data_and_store_that_are_there_give_their_own_figures(world, tmp_path, capsys):
     settings = student_settings(world, tmp_path / "run", dry_run=True)
     dry_run(TrainConfig(**settings))
@@ -86,6 +97,7 @@ def test_data_and_store_that_are_there_give_their_own_figures(world, tmp_path, c
     [
         ({"store": "top5", "loss": "kd"}, "top 5 of 12 classes; this loss needs all"),
         ({"batch_size": 1000}, "--batch_size 1000: there are 260 images"),
+        ({"batch_size": 16, "accumulate": 3}, "1 processes of 3 micro-batches do not divide it"),
         ({"num_classes": 5}, "the number of classes"),
         ({"opt": "lamp"}, "--opt lamp"),
         ({"model": "resnet81"}, "unknown model 'resnet81'"),
@@ -154,9 +166,9 @@ def test_a_batch_that_does_not_fit_says_so(monkeypatch):
     def exhausted(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trial, "_images", exhausted)
+    monkeypatch.setattr(trial, "_batch", exhausted)
     config = TrainConfig(dry_run=True, loss="ce", model="test_resnet", image_size=32, batch_size=2)
-    with pytest.raises(ConfigError, match="--batch_size 2: 2 images in a process do not fit cpu: lower it"):
+    with pytest.raises(ConfigError, match="--batch_size 2: 2 images at once do not fit cpu: lower it"):
         trial.try_steps(config, Accelerator(), num_classes=5, k=5)
 
 

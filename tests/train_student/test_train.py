@@ -11,7 +11,7 @@ import yaml
 
 import pld.teachers
 import pld.views
-import train_student.train
+import train_student.run
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.cli.main import main as pld_main
@@ -63,7 +63,7 @@ def validated(run, config):
     """Top-1 (percent) and NLL of a run's exported model, image by image."""
     model = timm.create_model(f"local-dir:{run / 'model'}", pretrained=True).eval()
     source = open_source(config.data, "val")
-    preprocessing = train_student.train.student_preprocessing(config)
+    preprocessing = train_student.run.student_preprocessing(config)
     assert pld.teachers.model_preprocessing(model) == preprocessing
     hits, nll = 0, 0.0
     for row in range(len(source)):
@@ -104,7 +104,7 @@ def test_stage_two_needs_no_teacher(world, tmp_path, monkeypatch):
         raise AssertionError(f"a teacher was built: {arguments}")
 
     create = timm.create_model
-    monkeypatch.setattr(train_student.train, "build_teacher", refuse)
+    monkeypatch.setattr(train_student.run, "build_teacher", refuse)
     monkeypatch.setattr(pld.teachers, "build_teacher", refuse)
     monkeypatch.setattr(timm, "create_model", lambda name, **kwargs: built.append(name) or create(name, **kwargs))
     for loss in ("pld", "kd"):
@@ -139,13 +139,13 @@ def test_precisions_and_optimizers(world, tmp_path, precision, opt):
 
 def test_epochs_go_through_the_stores_views(world, tmp_path, monkeypatch):
     seen = []
-    original = train_student.train.epoch_items
+    original = train_student.run.epoch_items
 
     def record(*arguments, **settings):
         seen.append((settings["epoch"], settings["view_index"]))
         return original(*arguments, **settings)
 
-    monkeypatch.setattr(train_student.train, "epoch_items", record)
+    monkeypatch.setattr(train_student.run, "epoch_items", record)
     train(TrainConfig(**student_settings(world, tmp_path / "a", epochs=5, eval_every=5)))
     assert seen == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1)]
     seen.clear()
@@ -289,7 +289,7 @@ def test_images_that_the_store_skipped_are_left_out(world, tmp_path, capsys):
                       store=str(tmp_path / "s"), threads=1, on_bad_image="skip"))  # fmt: skip
     settings = student_settings(world, tmp_path / "run", data=str(tmp_path / "data"), store=str(tmp_path / "s"))
     train(TrainConfig(**settings))
-    assert "1 images left out: s could not decode them" in capsys.readouterr().out
+    assert "images left out, as s has no logits for them: 1" in capsys.readouterr().out
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (facts["num_train"], facts["skipped_images"]) == (40, 1)
     argv = ["report", str(tmp_path / "run"), "--store", str(tmp_path / "s"), "--out", str(tmp_path / "page.html")]

@@ -1,0 +1,34 @@
+"""Write image shards whose samples carry their logits, for pipelines of plain webdataset."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pld.export import export_with_images
+from pld.images import open_source
+from pld.progress import progress
+from pld.store import open_store
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("store", help="a store")
+    parser.add_argument("out", type=Path, help="the folder to write; an interrupted export is gone on with")
+    parser.add_argument(
+        "--webdataset-with-images",
+        action="store_true",
+        required=True,
+        help="tars of KEY.jpg, KEY.cls, KEY.topk.npy, KEY.rest.npy and KEY.view.json; see docs/webdataset_pipeline.md",
+    )
+    parser.add_argument("--data", required=True, help="the store's images")
+    parser.add_argument("--split", default="train", help="which part of a folder (default: train)")
+    parser.add_argument("--view", type=int, default=0, help="which view's logits (default: 0)")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Write the shards."""
+    store, source = open_store(arguments.store), open_source(arguments.data, arguments.split)
+    with progress(store.num_samples, f"writing {arguments.out}") as bar:
+        export_with_images(store, source, arguments.out, arguments.view, bar.update)
+    print(f"{arguments.out}: view {arguments.view} of {store.url} with its images")

@@ -1,0 +1,51 @@
+"""Draw the paper's loss surfaces: PLD at four temperatures, and DIST."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pld.errors import ConfigError
+from pld.report.landscape import LOSSES, REACH, grid, random_plane, surface
+from pld.writing import writing
+
+_TITLE = "Loss of a student s = t + a d1 + b d2 around its teacher t"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--out", type=Path, default=Path("landscape.png"), help="the picture (default: landscape.png)")
+    parser.add_argument("--seed", type=int, default=0, help="of the teacher and the directions (default: 0)")
+    parser.add_argument("--classes", type=int, default=1000, help="how many (default: 1000)")
+    parser.add_argument("--steps", type=int, default=61, help="grid points along each direction (default: 61)")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Compute the surfaces, print their ranges, draw them."""
+    try:
+        from pld.report.landscape_plot import SUFFIXES, write_surfaces
+    except ImportError as error:
+        raise ConfigError(f"the picture needs {error.name}: pip install 'pld-distill[report]'") from error
+    if arguments.out.suffix not in SUFFIXES:
+        raise ConfigError(f"--out {arguments.out}: wanted a name ending in {', '.join(SUFFIXES)}")
+    plane = random_plane(arguments.classes, arguments.seed)
+    points = grid(plane, arguments.steps)
+    surfaces = {name: surface(plane, loss, points) for name, loss in LOSSES.items()}
+    for name, values in surfaces.items():
+        i, j = divmod(int(values.argmin()), len(points))
+        least, most = float(values.min()), float(values.max())
+        print(f"{name:12s} {least:.4f} to {most:.4f}, lowest at a = {points[i]:.2f}, b = {points[j]:.2f}")
+    with writing(arguments.out):
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        write_surfaces(arguments.out, surfaces, points, title=_TITLE, caption=_caption(arguments))
+    print(f"picture: {arguments.out}")
+
+
+def _caption(arguments: argparse.Namespace) -> str:
+    return (
+        f"{arguments.classes} classes; t random with norm 1, d1 and d2 random and orthonormal (seed {arguments.seed}); "
+        f"a and b from -{REACH:g} to {REACH:g}; the label is the teacher's most probable class. Heights are above each "
+        "surface's minimum; the PLD surfaces share one scale, DIST has its own. DIST is cross entropy + 2 (1 - "
+        "correlation over the classes): its other term, over a batch's samples, is not defined for one sample and is "
+        "left out."
+    )

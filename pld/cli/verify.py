@@ -1,0 +1,107 @@
+"""Check a store without its teacher: every byte, every count, every number; exit with 1 where something is wrong."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from pld.errors import ConfigError, CorruptStoreError, DifferentPixelsError
+from pld.images import open_source
+from pld.pairing import stored_policy
+from pld.probes import compare_probes
+from pld.progress import progress
+from pld.rerun import rerun_teacher
+from pld.store import open_store
+from pld.store.manifest import read_manifest
+from pld.store.probes import PROBES_NAME
+from pld.store.repair import plan_repair, repair
+from pld.store.storage import Storage, open_storage
+from pld.store.verify import Problem, verify_store
+from pld.teachers import build_teacher
+
+# Other machines and kernels move probabilities by far less, another crop or preprocessing by far more.
+_MAX_MEAN_L1 = 0.05
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("store", help="a store")
+    parser.add_argument("--repair", choices=("list", "delete"), help="name, or delete, what caching again will fill")
+    parser.add_argument("--teacher", help="run it again on some samples and compare; wants --data")
+    parser.add_argument("--weights", help="the teacher's weights, as cache-teacher's --weights")
+    parser.add_argument("--replay", type=int, metavar="N", help="redraw N stored views, compare pixels; wants --data")
+    parser.add_argument("--samples", type=int, default=64, help="how many samples --teacher runs on (default: 64)")
+    parser.add_argument("--data", help="the store's images")
+    parser.add_argument("--split", default="train", help="which part of a folder (default: train)")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Verify it and print each problem; SystemExit(1) where there are any."""
+    if (arguments.teacher or arguments.replay) and not arguments.data:
+        raise ConfigError("--teacher and --replay: need the store's images; give --data")
+    storage = open_storage(arguments.store)
+    damage = []
+    with progress(0, f"verifying {arguments.store}", "B") as bar:
+
+        def on_bytes(num_bytes: int, total: int) -> None:
+            bar.total = total
+            bar.update(num_bytes)
+
+        for problem in verify_store(storage, on_bytes):
+            damage.append(problem)
+            bar.write(f"{problem.name}: {problem.found}")
+    if damage and arguments.repair:
+        _repair(storage, damage, delete=arguments.repair == "delete")
+    # A damaged store is not compared with anything: first it has to be whole.
+    strange = [] if damage else [*_replay(arguments), *_rerun(arguments)]
+    for problem in strange:
+        print(f"{problem.name}: {problem.found}")
+    if num := len(damage) + len(strange):
+        print(f"{arguments.store}: {num} problem{'s' if num > 1 else ''}")
+        raise SystemExit(1)
+    print(f"{arguments.store}: no problem found in {open_store(arguments.store).stats.num_rows:,} sample-views")
+
+
+def _replay(arguments: argparse.Namespace) -> Iterator[Problem]:
+    """Where this machine's pixels are not those that the teacher saw."""
+    if not arguments.replay:
+        return
+    store = open_store(arguments.store)
+    probes, source = store.probes[: arguments.replay], open_source(arguments.data, arguments.split)
+    try:
+        warning = compare_probes(probes, source, stored_policy(store), store.url)
+    except DifferentPixelsError as error:
+        yield Problem(name=PROBES_NAME, found=str(error))
+    else:
+        print(warning or f"{store.url}: {len(probes)} stored views are what this machine draws, pixel by pixel")
+
+
+def _rerun(arguments: argparse.Namespace) -> Iterator[Problem]:
+    """Where the teacher says something else now."""
+    if not arguments.teacher:
+        return
+    store = open_store(arguments.store)
+    precision = store.manifest.identity.teacher.precision
+    teacher = build_teacher(arguments.teacher, arguments.weights, precision=precision)
+    agreement = rerun_teacher(store, open_source(arguments.data, arguments.split), teacher, arguments.samples)
+    told = (
+        f"on {agreement.num_rows} samples the teacher's probabilities differ by {agreement.mean_l1:.2g} on average, "
+        f"{agreement.max_l1:.2g} at most (L1; rounding alone may be {agreement.rounding:.2g})"
+    )
+    if agreement.mean_l1 > _MAX_MEAN_L1:
+        yield Problem(name=arguments.teacher, found=f"{told}; it does not see the pixels that were cached")
+    else:
+        print(f"{arguments.store}: {told}")
+
+
+def _repair(storage: Storage, problems: list[Problem], *, delete: bool) -> None:
+    try:
+        names = plan_repair(storage, read_manifest(storage), problems)
+    except CorruptStoreError:
+        print("store.json cannot be made anew from the rest: fetch it from where the store was copied from")
+        return
+    for name in names:
+        print(f"{'deleted' if delete else 'would delete'} {name}")
+    if delete:
+        repair(storage, names, problems)
+    print("run the command that cached the store again, it fills what is missing" if names else "nothing to delete")

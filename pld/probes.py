@@ -1,0 +1,95 @@
+"""Do this machine's pixels still match those that the teacher saw? A store keeps a few small views to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pld.errors import DifferentPixelsError, UndecodableImageError
+from pld.images import Source
+from pld.store import Probe
+from pld.views import Policy, apply_view, draw_view
+
+_NUM_PROBES = 4
+_MAX_TRIES = 64
+_SIDE = 32
+# Of the difference to a probe, relative to the probe's own contrast; docs/decisions/0010 has what was seen.
+_MAX_DISTANCE = 0.25
+# Contrast below which an image is too flat to tell crops apart, in steps of 255.
+_MIN_CONTRAST = 8.0
+
+
+def make_probes(source: Source, policy: Policy) -> list[Probe]:
+    """View 0 of a few samples spread over the dataset, those that cannot be decoded left out."""
+    probes: list[Probe] = []
+    for row in _candidates(len(source)):
+        try:
+            probes.append(Probe(key=source.key(row), view=0, pixels=_pixels(source, row, 0, policy, (_SIDE, _SIDE))))
+        except UndecodableImageError:
+            continue
+        if len(probes) == _NUM_PROBES:
+            break
+    return probes
+
+
+def compare_probes(probes: Sequence[Probe], source: Source, policy: Policy, where: str) -> str | None:
+    """Redraw a store's probes, those of the source's samples, and compare.
+
+    Args:
+        probes: the store's.
+        source: its images, or some of them.
+        policy: how its views are drawn.
+        where: the store's place, for messages.
+
+    Returns:
+        None where every pixel is the same, else a warning that says how far they are apart.
+
+    Raises:
+        DifferentPixelsError: they are so far apart that these are other views or images.
+        DataError: an image cannot be read.
+    """
+    rows = {key.decode(): row for row, key in enumerate(source.keys.tolist())} if probes else {}
+    found = [
+        (probe, _pixels(source, rows[probe.key], probe.view, policy, probe.pixels.shape[1:]))
+        for probe in probes
+        if probe.key in rows
+    ]
+    distances = [_distance(probe.pixels, pixels) for probe, pixels in found]
+    steps = [float(np.abs(probe.pixels.astype(float) - pixels).mean()) for probe, pixels in found]
+    if max(distances, default=0.0) > _MAX_DISTANCE:
+        worst = int(np.argmax(distances))
+        probe = found[worst][0]
+        raise DifferentPixelsError(
+            f"{where}: view {probe.view} of sample {probe.key} is not what the teacher saw: it differs by "
+            f"{steps[worst]:.1f} of 255 on average, {distances[worst]:.2f} of its contrast; these are other images, or "
+            "this version draws other crops; use the images and the package that the store was made with"
+        )
+    if not any(steps):
+        return None
+    return (
+        f"{where}: this machine decodes or resizes images a little differently than the teacher's: by "
+        f"{max(steps):.2g} of 255 on average where most, in {sum(map(bool, steps))} of {len(steps)} stored views"
+    )
+
+
+def _candidates(num_samples: int) -> list[int]:
+    """Rows spread over the dataset, those that are farthest apart first."""
+    far = np.linspace(0, num_samples - 1, _NUM_PROBES).astype(int).tolist()
+    more = np.linspace(0, num_samples - 1, _MAX_TRIES).astype(int).tolist()
+    return list(dict.fromkeys([*far, *more]))
+
+
+def _pixels(
+    source: Source, row: int, view_index: int, policy: Policy, size: tuple[int, int]
+) -> UInt8[np.ndarray, "3 h w"]:
+    image = source.image(row)
+    view = draw_view(source.key(row), view_index, (image.shape[1], image.shape[2]), policy)
+    return apply_view(image, view, size).contiguous().numpy()
+
+
+def _distance(wanted: UInt8[np.ndarray, "3 h w"], found: UInt8[np.ndarray, "3 h w"]) -> float:
+    """Root mean square of the difference over the probe's contrast."""
+    rms = float(np.sqrt(np.mean((wanted.astype(float) - found) ** 2)))
+    return rms / max(float(wanted.std()), _MIN_CONTRAST)

@@ -1,0 +1,151 @@
+"""A store's card: README.md for people who meet the store without its author, and a Hugging Face dataset card.
+
+The front matter follows huggingface.co/docs/hub/datasets-cards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pld.errors import NotCachedError
+from pld.report.table import store_rows
+from pld.store import Store
+from pld.store.storage import Storage
+
+CARD_NAME = "README.md"
+_MARK = "<!-- Written by `pld card`. Without this line it is yours and stays as it is. -->"
+_MAX_BYTES = 2**24
+_MAX_CLASS_NAMES = 20
+
+
+def dataset_card(store: Store, license_name: str, url: str) -> str:
+    """The card's text.
+
+    Args:
+        store: described as far as it is complete.
+        license_name: an identifier of huggingface.co/docs/hub/repositories-licenses.
+        url: where readers find the store.
+    """
+    identity = store.manifest.identity
+    teacher, codec = identity.teacher, identity.codec
+    title = f"{_teacher_name(store)}: top {codec.k} of {teacher.num_classes} classes, {store.num_views} views an image"
+    metadata: dict[str, Any] = {
+        "license": license_name,
+        "pretty_name": title,
+        "tags": ["knowledge-distillation", "logits", "plackett-luce", "pld-distill"],
+        "task_categories": ["image-classification"],
+        "size_categories": [_size_category(store.num_samples)],
+        "viewer": False,
+    }
+    # A JSON value is a YAML one.
+    front = "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in metadata.items())
+    extra = "[s3]" if url.startswith("s3://") else ""
+    rows = "\n".join(f"| {_plain(name)} | {_plain(value)} |" for name, value in _facts(store))
+    return f"""---
+{front}
+---
+{_MARK}
+
+# {_plain(title)}
+
+A teacher's log-probabilities for {store.num_samples:,} images, {store.num_views} views of each, to train students from
+without running the teacher. There are no images here: a view is drawn again from the image's key and the view's number,
+so you need the same dataset. Every number was rounded to a grid and has a known error; every byte has a digest.
+
+| | |
+|---|---|
+{rows}
+
+## How to use it
+
+    pip install 'pld-distill{extra}'
+    pld inspect {url}
+    train-student --data YOUR_IMAGES --store {url} --model resnet50
+
+```python
+from pld.losses import pld_loss
+from pld.store import open_store
+
+store = open_store({json.dumps(url)})
+table = store.load_view(0)                   # one view of all images
+teacher = table[table.rows(["SOME_KEY"])]    # a TopK
+loss = pld_loss(student_logits, teacher, teacher.labels)
+```
+
+`pld pull {url} FOLDER` copies it, `--views 0-7` a part of it. pld/store/FORMAT.md of pld-distill describes every byte.
+
+## What it is not
+
+The gradient error above is a bound for Plackett-Luce distillation at temperature 1. {_reach(store)}
+The teacher's accuracy is over these views, crops included, and not the one that it is published with.
+
+Licence: {license_name}. It says nothing of the images' licence and of the teacher's weights'.
+"""
+
+
+def write_card(storage: Storage, text: str) -> bool:
+    """Put the card beside the store, unless there is a README that somebody has made their own; whether it did."""
+    if not is_generated(read_card(storage)):
+        return False
+    storage.put(CARD_NAME, text.encode())
+    return True
+
+
+def read_card(storage: Storage) -> str | None:
+    """The README beside a store; None without one."""
+    try:
+        return storage.read(CARD_NAME, _MAX_BYTES).decode(errors="replace")
+    except NotCachedError:
+        return None
+
+
+def is_generated(text: str | None) -> bool:
+    """Whether a README may be replaced: there is none, or it still says that it was written by this file."""
+    return text is None or _MARK in text
+
+
+def _facts(store: Store) -> list[tuple[str, str]]:
+    identity, provenance = store.manifest.identity, store.manifest.provenance
+    teacher, names = identity.teacher, identity.dataset.class_names
+    facts = [
+        *store_rows(store),
+        ("weights' sha256", teacher.weights_sha256),
+        ("teacher's input", f"{teacher.input_size[0]} x {teacher.input_size[1]}, {teacher.interpolation}"),
+        ("views drawn by", json.dumps({**identity.views.policy, "seed": identity.views.seed})),
+        ("temperatures", ", ".join(f"{t:g}" for t in identity.codec.temperatures)),
+        ("made", str(provenance.get("date", "unknown"))),
+    ]
+    if names and len(names) <= _MAX_CLASS_NAMES:
+        facts.append(("classes", ", ".join(names)))
+    return facts
+
+
+def _teacher_name(store: Store) -> str:
+    teacher = store.manifest.identity.teacher
+    return f"{teacher.name}.{teacher.tag}" if teacher.tag else teacher.name
+
+
+def _reach(store: Store) -> str:
+    codec, num_classes = store.manifest.identity.codec, store.manifest.identity.teacher.num_classes
+    if codec.k == num_classes:
+        return "All classes are here, so every loss can use it."
+    return (
+        f"With the top {codec.k} of {num_classes} classes, what needs all of them (KD or DIST above temperature 1, "
+        "ListMLE) can only be approximated, and is refused unless you insist."
+    )
+
+
+def _size_category(num_samples: int) -> str:
+    """As the hub names them: n<1K, 1K<n<10K, ..."""
+    bounds = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
+    index = sum(num_samples >= 10 ** (3 + i) for i in range(len(bounds)))
+    if index == 0:
+        return "n<1K"
+    return f"{bounds[index - 1]}<n<{bounds[index]}" if index < len(bounds) else "n>1T"
+
+
+def _plain(text: str) -> str:
+    """Text of a stranger's manifest as text in Markdown: on one line, without markup."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,75 @@
+"""One self-contained HTML page about a store: figures, coverage, bytes, tail mass, rank agreement, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pld.errors import CorruptStoreError
+from pld.report.agreement import measure_agreement
+from pld.report.page import render
+from pld.report.plots import agreement_curves, coverage_map, tail_mass_histogram
+from pld.report.samples import Sample
+from pld.report.table import store_rows
+from pld.store import Store
+from pld.store.survey import Survey
+
+
+def render_store_page(store: Store, found: Survey, samples: Sequence[Sample]) -> str:
+    """HTML with everything inside. A store that is unfinished or has lost parts has a page too, with what can be said.
+
+    Args:
+        store: the store.
+        found: of the same store.
+        samples: a sheet, or nothing.
+    """
+    codec, stats = store.manifest.identity.codec, store.stats
+    num_views, problem = _num_views(store)
+    truncated = codec.k < store.manifest.identity.teacher.num_classes
+    agreement = measure_agreement(store) if num_views else None
+    return render(
+        "store.html.jinja",
+        title=store.url,
+        problem=problem,
+        rows=store_rows(store) if num_views else [],
+        coverage=coverage_map(found) if found.blocks else "",
+        coverage_text=_coverage_text(found),
+        bytes=_byte_rows(found, stats.num_rows),
+        k=codec.k,
+        tail_mass=tail_mass_histogram(stats) if truncated and stats.num_rows else "",
+        agreement=agreement,
+        agreement_plot=agreement_curves(agreement) if agreement else "",
+        samples=samples,
+        provenance=[(name, _as_text(value)) for name, value in store.manifest.provenance.items()],
+    )
+
+
+def _num_views(store: Store) -> tuple[int, str]:
+    """How many views can be read, and what is wrong if none can."""
+    try:
+        return store.num_views, "" if store.num_views else "Its first views are not complete yet."
+    except CorruptStoreError as error:
+        return 0, str(error)
+
+
+def _coverage_text(found: Survey) -> str:
+    parts, blocks = len(found.shards) * len(found.blocks), len(found.blocks)
+    text = f"{len(found.committed):,} of {parts:,} parts are committed, {len(found.sealed)} of {blocks} blocks sealed"
+    for lost, words in ((False, "not cached yet"), (True, "lost: cache or copy them again")):
+        if count := found.count_missing(lost=lost):
+            text += f"; {count:,} {words}"
+    return text + "."
+
+
+def _byte_rows(found: Survey, num_rows: int) -> list[tuple[str, int, float, float]]:
+    """Name, bytes, bytes per sample-view and share, the largest first."""
+    total = sum(found.array_bytes.values())
+    spent = sorted(found.array_bytes.items(), key=lambda item: -item[1])
+    return [(name, number, number / num_rows, number / total) for name, number in spent if num_rows]
+
+
+def _as_text(value: Any) -> str:
+    """Free JSON, an object's fields one after another."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_as_text(field)}" for name, field in value.items())
+    return str(value)

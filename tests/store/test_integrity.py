@@ -1,0 +1,183 @@
+"""Any byte flipped, any object cut or lost, any field changed: found and named, and never read as something else."""
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+
+from pld.errors import CorruptStoreError, NotCachedError, StoreError
+from pld.store import Commit, Manifest, open_store
+from pld.store.canonical import dump_document, load_document
+from pld.store.storage import LocalStorage
+from pld.store.verify import verify_store
+from tests.store.world import World, paths_of, replaced, tree
+
+SAMPLED = 40
+
+
+@pytest.fixture(scope="module", params=["zarr", "webdataset"])
+def store(request, tmp_path_factory):
+    """The root, the bytes of every object, and all that a reader gets of them."""
+    root = tmp_path_factory.mktemp("store")
+    World(sizes=(3, 2), num_classes=9, k=3, format=request.param).write(root, 3, block_views=2)
+    return root, tree(root), read_all(root)
+
+
+@contextlib.contextmanager
+def changed(store, name, data):
+    """The store with other bytes (None: none) in one object."""
+    root, objects, _ = store
+    try:
+        (root / name).unlink() if data is None else (root / name).write_bytes(data)
+        yield root
+    finally:
+        (root / name).write_bytes(objects[name])
+
+
+def names_found(root):
+    return {problem.name for problem in verify_store(LocalStorage(root), lambda *_: None)}
+
+
+def is_named(root, name):
+    try:
+        return name in names_found(root)
+    except NotCachedError as error:
+        return name == "store.json" and name in str(error)
+
+
+def read_all(root):
+    opened = open_store(str(root))
+    tables = [opened.load_view(view) for view in range(3)]
+    arrays = [array for table in tables for array in vars(table.grid).values()]
+    return [opened.keys, opened.labels, *arrays, opened.stats, opened.manifest]
+
+
+def check(store, name, data):
+    """Verify names the object; reading refuses it by its name, or does not need what was changed."""
+    with changed(store, name, data) as root:
+        assert is_named(root, name), (name, data)
+        try:
+            read = read_all(root)
+        except StoreError as caught:
+            error = caught
+        else:
+            assert name.split("/")[0] in {"seals", "parts"}, name
+            assert all(np.array_equal(a, b) for a, b in zip(read, store[2], strict=True)), name
+            return
+        # A block's file that is gone takes its views with it; they are then not cached.
+        assert name in str(error) or (isinstance(error, NotCachedError) and data is None), (name, str(error))
+
+
+def flips(store):
+    return [(name, position) for name, data in store[1].items() for position in range(len(data))]
+
+
+def flipped(data, position):
+    return data[:position] + bytes([data[position] ^ (1 << position % 8)]) + data[position + 1 :]
+
+
+def test_a_sound_store_is_sound(store):
+    assert names_found(store[0]) == set()
+
+
+def test_flipped_bytes(store):
+    everywhere = flips(store)
+    for index in np.random.default_rng(0).permutation(len(everywhere))[:SAMPLED]:
+        name, position = everywhere[index]
+        check(store, name, flipped(store[1][name], position))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("residue", range(8))
+def test_every_flipped_byte(store, residue):
+    for name, position in flips(store)[residue::8]:
+        check(store, name, flipped(store[1][name], position))
+
+
+def test_cut_and_lost_objects(store):
+    for name, data in store[1].items():
+        for kept in (None, 0, len(data) - 1):
+            check(store, name, None if kept is None else data[:kept])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("residue", range(8))
+def test_objects_cut_anywhere(store, residue):
+    for name, position in flips(store)[residue::8]:
+        check(store, name, store[1][name][:position])
+
+
+def other(value):
+    """A value of the same kind that is another."""
+    if isinstance(value, bool) or value is None:
+        return 0
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return "0" * len(value) if set(value) - {"0"} else "1" * (len(value) or 1)
+    return None
+
+
+def changed_fields(document):
+    """The document with each field, of each object and list inside, changed or missing."""
+    for path in list(paths_of(document))[1:]:
+        value = document
+        for step in path:
+            value = value[step]
+        yield path, replaced(document, path, other(value))
+    for name in document:
+        yield (name,), {field: value for field, value in document.items() if field != name}
+
+
+@pytest.mark.parametrize("kind", ["store.json", "commits/", "seals/", "blocks/"])
+def test_every_changed_field_of_a_document(store, kind):
+    name = next(name for name in store[1] if name.startswith(kind))
+    document = json.loads(store[1][name])
+    for _, fields in changed_fields(document):
+        check(store, name, json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+
+
+@pytest.mark.parametrize("kind", ["store.json", "commits/", "seals/", "blocks/"])
+def test_every_changed_field_of_a_document_whose_digest_is_made_anew(store, kind):
+    """Another object tells: a commit its seal, a seal and a block's file the commits, the identity its fingerprint."""
+    name = next(name for name in store[1] if name.startswith(kind))
+    document = load_document(store[1][name], name)
+    for path, fields in changed_fields(document):
+        if path[:1] != ("provenance",):
+            with changed(store, name, dump_document(fields)) as root:
+                # A seal and a commit that disagree: the commit is named, for its digest is not the sealed one.
+                found = names_found(root)
+                assert name in found or (path[0] in {"shards", "commits"} and found), path
+
+
+def test_a_manifest_of_another_identity_and_its_own_fingerprint(store):
+    """Then all commits say that they are another store's."""
+    _, objects, _ = store
+    manifest = Manifest.load(objects["store.json"], "store.json")
+    document = load_document(objects["store.json"], "store.json")
+    identity = manifest.identity.to_json()
+    for path in paths_of(identity):
+        for new in (1, "1" * 64, 0.5, "fp16"):
+            data = document | {"identity": replaced(identity, path, new)}
+            with contextlib.suppress(CorruptStoreError):
+                other_manifest = Manifest.load(dump_document(_with_its_fingerprint(data)), "store.json")
+                if other_manifest.identity == manifest.identity:
+                    continue
+                with changed(store, "store.json", other_manifest.dump()) as root:
+                    assert {name for name in objects if name.startswith("commits")} <= names_found(root), path
+
+
+def _with_its_fingerprint(document):
+    try:
+        return Manifest.load(dump_document(document), "x") and document
+    except CorruptStoreError as error:
+        _, _, true = str(error).partition("its identity has ")
+        return document | {"fingerprint": true}
+
+
+def test_a_commit_that_two_stores_could_share_is_told_apart(store):
+    """The part's name, bytes and digests are those of its content: a commit of other content names another part."""
+    _, objects, _ = store
+    commits = [Commit.load(data, name) for name, data in objects.items() if name.startswith("commits")]
+    assert len({commit.part_name for commit in commits}) == len(commits) == 4

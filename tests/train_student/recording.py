@@ -1,0 +1,40 @@
+"""`python -m tests.train_student.recording FILE ARGUMENTS...`: train, and log what each step consumes.
+
+A line of FILE is a step's share of one process: the step, the view and the keys.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import train_student.learner
+from pld.config import run
+from train_student.train import main
+
+LOG = Path(sys.argv[1])
+_step = train_student.learner.Learner.step
+
+
+def recorded(self, batches, steps_done):
+    losses = _step(self, batches, steps_done)
+    with LOG.open("a") as file:
+        for batch in batches:
+            keys = [SOURCE[0].key(row) for row in batch.item.rows.tolist()]
+            file.write(json.dumps([steps_done + 1, batch.item.view_index, keys]) + "\n")
+    return losses
+
+
+SOURCE = []
+_open = train_student.run.open_training_data
+
+
+def opened(config):
+    data = _open(config)
+    SOURCE.append(data.train)
+    return data
+
+
+if __name__ == "__main__":
+    train_student.learner.Learner.step = recorded
+    train_student.run.open_training_data = opened
+    raise SystemExit(run(main, sys.argv[2:]))

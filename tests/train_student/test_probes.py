@@ -1,0 +1,146 @@
+"""Pixel probes: another decoder is told from another crop, by students, by the cache and by verify."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import simplejpeg
+import torch
+
+from cache_teacher.cache import cache
+from cache_teacher.config import CacheConfig
+from pld.cli.main import _main
+from pld.config import run
+from pld.errors import CorruptStoreError, DifferentPixelsError
+from pld.images import open_source
+from pld.pairing import stored_policy
+from pld.probes import compare_probes, make_probes
+from pld.store import Probe, open_store
+from pld.store.convert import convert_store
+from pld.views import Fixed, RandomResizedCrop, apply_view, draw_view
+from tests.making import jpeg, shard_members, student_settings, write_tar
+from train_student.config import TrainConfig
+from train_student.train import train
+
+
+@pytest.fixture
+def store(world):
+    return open_store(str(world / "top5"))
+
+
+@pytest.fixture
+def source(world):
+    return open_source(str(world / "data"))
+
+
+@pytest.fixture
+def other_decoder(monkeypatch):
+    """libjpeg-turbo's fast, less exact transform: what another build or library may do."""
+
+    def decode(data):
+        return torch.from_numpy(simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True)).permute(2, 0, 1)
+
+    monkeypatch.setattr("pld.images.source.decode_image", decode)
+
+
+@pytest.fixture
+def other_images(world, tmp_path):
+    """A dataset with the same keys and labels whose images are others."""
+    shutil.copytree(world / "data", tmp_path / "data")
+    for path in sorted((world / "data").glob("train-*.tar")):
+        first = int(path.stem[-1]) and sum((60, 45, 70, 52, 33)[: int(path.stem[-1])])
+        members = shard_members(first, (60, 45, 70, 52, 33)[int(path.stem[-1])])
+        changed = {n: jpeg(9999, (39, 41)) if n.endswith("jpg") else data for n, data in members.items()}
+        write_tar(tmp_path / "data" / path.name, changed)
+    return tmp_path / "data"
+
+
+def test_the_same_machine_sees_the_same_pixels(store, source):
+    assert [probe.view for probe in store.probes] == [0] * 4
+    assert len({probe.key for probe in store.probes}) == 4
+    assert store.probes[0].pixels.shape == (3, 32, 32)
+    assert compare_probes(store.probes, source, stored_policy(store), "s") is None
+
+
+def test_another_decoder_warns_with_the_difference(store, source, other_decoder):
+    warning = compare_probes(store.probes, source, stored_policy(store), "s")
+    assert "decodes or resizes images a little differently" in warning
+    assert 0 < float(warning.split(": by ")[1].split(" of 255")[0]) < 9
+
+
+@pytest.mark.parametrize(
+    "policy", [RandomResizedCrop(seed=1), RandomResizedCrop(flip=False, scale=(0.3, 1.0)), Fixed()]
+)
+def test_another_crop_is_refused(store, source, policy):
+    with pytest.raises(DifferentPixelsError, match="is not what the teacher saw: it differs by"):
+        compare_probes(store.probes, source, policy, "s")
+
+
+def test_a_student_warns_or_refuses_before_it_trains(world, tmp_path, other_images, other_decoder, capsys):
+    settings = student_settings(world, tmp_path / "run", epochs=1, store=str(world / "top5"), approximate_teacher=True)
+    train(TrainConfig(**settings))
+    assert "warning: " in (told := capsys.readouterr().err)
+    assert "a little differently than the teacher's" in told
+    with pytest.raises(DifferentPixelsError):
+        train(TrainConfig(**settings | {"data": str(other_images), "output": str(tmp_path / "no")}))
+    assert not (tmp_path / "no").exists()
+
+
+def test_caching_goes_on_with_the_same_pixels_or_not_at_all(world, tmp_path, other_images, capsys):
+    shutil.copytree(world / "top5", tmp_path / "s")
+    config = {
+        "teacher": f"local-dir:{world / 'teacher'}",
+        "views": 4,
+        "k": 5,
+        "store": str(tmp_path / "s"),
+        "threads": 1,
+    }
+    with pytest.raises(DifferentPixelsError):
+        cache(CacheConfig(data=str(other_images), **config))
+    assert open_store(str(tmp_path / "s")).num_views == 3
+    cache(CacheConfig(data=str(world / "data"), **config))
+    assert open_store(str(tmp_path / "s")).num_views == 4
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_verify_replays_them(world, other_images, capsys):
+    assert run(_main, ["verify", str(world / "top5"), "--replay", "3", "--data", str(world / "data")]) == 0
+    assert "3 stored views are what this machine draws, pixel by pixel" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        _main(["verify", str(world / "top5"), "--replay", "3", "--data", str(other_images)])
+    assert caught.value.code == 1
+    assert "probes.json: " in capsys.readouterr().out
+
+
+def test_probes_survive_conversion_and_are_checked(world, tmp_path, store):
+    convert_store(store.url, str(tmp_path / "s"), "webdataset", lambda _: None)
+    converted = open_store(str(tmp_path / "s")).probes
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(store.probes, converted, strict=True))
+    data = bytearray((tmp_path / "s/probes.json").read_bytes())
+    data[700] ^= 1
+    (tmp_path / "s/probes.json").write_bytes(data)
+    with pytest.raises(CorruptStoreError, match=r"probes\.json"):
+        _ = open_store(str(tmp_path / "s")).probes
+    with pytest.raises(SystemExit):
+        _main(["verify", str(tmp_path / "s"), "--repair", "delete"])
+    assert open_store(str(tmp_path / "s")).probes == ()
+
+
+def test_samples_that_are_not_there_or_cannot_be_decoded_are_left_out(store, source, tmp_path):
+    few = source.subset(np.arange(len(source)) < 5)
+    assert compare_probes(store.probes, few, stored_policy(store), "s") is None
+    assert compare_probes((), source, RandomResizedCrop(), "s") is None
+    bad = {"a.jpg": b"no image", "a.cls": b"1", **shard_members(0, 3)}
+    probes = make_probes(open_source(str(write_tar(tmp_path / "x.tar", bad))), RandomResizedCrop())
+    assert sorted(probe.key for probe in probes) == ["train-0000", "train-0001", "train-0002"]
+
+
+def test_a_probe_is_compared_at_its_own_size(store, source):
+    row = source.keys.tolist().index(store.probes[0].key.encode())
+    image = source.image(row)
+    view = draw_view(source.key(row), 2, tuple(image.shape[1:]), RandomResizedCrop())
+    small = Probe(key=source.key(row), view=2, pixels=apply_view(image, view, (9, 16)).contiguous().numpy())
+    assert compare_probes([small], source, RandomResizedCrop(), "s") is None
+    with pytest.raises(DifferentPixelsError):
+        compare_probes([dataclasses.replace(small, view=1)], source, RandomResizedCrop(), "s")
