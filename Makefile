@@ -13,7 +13,7 @@ COUNT_GPUS := $(BIN)/python -c 'import torch; print(max(1, torch.cuda.device_cou
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seeds test test-long cache train bench certificate clean format
+.PHONY: help setup demo demo-seeds test test-long cache train recipes bench bench-gpu certificate clean format
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ cache: $(READY)  ## run a teacher once over DATA into STORE: make cache TEACHER=
 
 train: $(READY)  ## train a student: make train ARGS='--config demo --loss pld'
 	$(BIN)/accelerate launch train_student.py $(ARGS)
+
+recipes: $(READY)  ## the paper's experiments as recipes: figures, settings, the store each needs, where each number is from
+	@$(BIN)/python -m train_student.recipes
 
 BENCHMARKS := $(patsubst tests/benchmarks/bench_%.py,bench-%,$(filter-out %_gpu.py,$(wildcard tests/benchmarks/bench_*.py)))
 

@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -62,9 +63,16 @@ def parse_config(
     return kind(**namespace.as_dict())
 
 
+def _file_names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)).removesuffix(".yaml") for path in folder.rglob("*.yaml"))
+
+
 def _names(folder: Path | None) -> str:
-    names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")) if folder else []
-    return f", or one of: {', '.join(names)}" if names else ""
+    """For --help: each name, or a folder's number of names."""
+    if folder is None:
+        return ""
+    groups = Counter(f"{name.partition('/')[0]}/..." if "/" in name else name for name in _file_names(folder))
+    return ", or one of: " + ", ".join(f"{name} ({n})" if "/" in name else name for name, n in groups.items())
 
 
 def _normalized(argv: Sequence[str], switches: set[str], named_files: Path | None) -> list[str]:
@@ -84,8 +92,15 @@ def _normalized(argv: Sequence[str], switches: set[str], named_files: Path | Non
 
 def _named(option: str, value: str, folder: Path | None) -> str:
     """The value of `--config`, if it is the name of a file in the folder, as that file's path; else as it is."""
-    known = folder / f"{value}.yaml" if folder and option == "config" else None
-    return str(known) if known and known.is_file() else value
+    if folder is None or option != "config":
+        return value
+    known = folder / f"{value}.yaml"
+    if not known.is_file() and not Path(value).is_file():
+        near = difflib.get_close_matches(value, _file_names(folder), n=3, cutoff=0.5)
+        raise ConfigError(
+            f"--config {value}: neither a file nor a recipe's name; nearest are {', '.join(near) or 'none'}"
+        )
+    return str(known) if known.is_file() else value
 
 
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:

@@ -55,6 +55,20 @@ def test_files_by_name(tmp_path):
     assert parse("--config", "paper/one", named_files=tmp_path).batch_size == 11
     assert parse("--config=paper/one", named_files=tmp_path).batch_size == 11
     assert parse("--name", "paper/one", named_files=tmp_path).name == "paper/one"
+    (tmp_path / "other.yaml").write_text("batch_size: 12\n")
+    assert parse("--config", str(tmp_path / "other.yaml"), named_files=tmp_path).batch_size == 12
+    for argv in (["--config", "paper/on"], ["--config=paper/on"]):
+        with pytest.raises(ConfigError, match=r"--config paper/on: neither a file nor .*; nearest are paper/one"):
+            parse(*argv, named_files=tmp_path)
+
+
+def test_help_names_the_files_and_counts_those_in_folders(tmp_path, capsys):
+    (tmp_path / "paper").mkdir()
+    for name in ("demo", "paper/one", "paper/two0.5"):
+        (tmp_path / f"{name}.yaml").write_text("")
+    with pytest.raises(SystemExit):
+        parse("--help", named_files=tmp_path)
+    assert "or one of: demo, paper/... (2)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

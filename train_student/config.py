@@ -80,6 +80,7 @@ class TrainConfig:
         resume: auto goes on with the run in the output folder, if there is one; never refuses to touch it
         tracker: tensorboard, another one that accelerate knows, or none
         push_to_hub: a Hugging Face repository to publish the finished model in, such as me/resnet50-pld
+        dry_run: say what the run would do and need, train two steps on made-up data, and write nothing
     """
 
     data: str = ""
@@ -138,10 +139,12 @@ class TrainConfig:
     resume: Literal["auto", "never"] = "never"
     tracker: str = "tensorboard"
     push_to_hub: str | None = None
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         needs_teacher = self.loss_function.required_signal.needs_teacher
-        if not self.data or (needs_teacher and not self.store and not self.online_teacher):
+        complete = self.data and (self.store or self.online_teacher or not needs_teacher)
+        if not complete and not self.dry_run:
             missing = [f"--{name}" for name in ("data", "store") if not getattr(self, name)]
             raise ConfigError(_NOTHING_CONFIGURED.format(missing=" and ".join(missing)))
         if self.online_teacher and not self.teacher:

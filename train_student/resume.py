@@ -14,7 +14,7 @@ from train_student.config import TrainConfig
 # What may change from one start of a run to the next: where and how it runs, not what comes out.
 _MAY_CHANGE = frozenset(
     {"workers", "resume", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker", "push_to_hub"}
-    | {"output", "compile"}
+    | {"output", "compile", "dry_run"}
 )
 
 

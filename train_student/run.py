@@ -37,7 +37,7 @@ class Run:
     def __init__(self, accelerator: Accelerator, config: TrainConfig, folder: RunFolder) -> None:
         self.accelerator, self.config, self.folder = accelerator, config, folder
         self.data = open_training_data(config)
-        self.steps_per_epoch = _steps_per_epoch(config, len(self.data.train), accelerator.num_processes)
+        self.steps_per_epoch = steps_per_epoch(config, len(self.data.train), accelerator.num_processes)
         self.signal = _teacher_signal(config, self.data, str(accelerator.device))
         self.val_teacher = StoredTeacher(self.data.val_store, self.data.val) if self.data.val_store else None
         self.preprocessing = student_preprocessing(config)
@@ -184,7 +184,8 @@ class Run:
         )
 
 
-def _steps_per_epoch(config: TrainConfig, num_samples: int, world: int) -> int:
+def steps_per_epoch(config: TrainConfig, num_samples: int, world: int) -> int:
+    """Global batches in an epoch; raises ConfigError where there is none, or the processes cannot share them."""
     if config.batch_size % (world * config.accumulate):
         raise ConfigError(
             f"--batch_size {config.batch_size}: {world} processes of {config.accumulate} micro-batches do not divide it"

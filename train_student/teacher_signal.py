@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor
 
@@ -16,12 +18,7 @@ from train_student.input import Batch
 
 
 class NoTeacher:
-    """For cross entropy and label smoothing.
-
-    Attributes:
-        preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
-        approximate: whether the loss asks for more than this teacher holds.
-    """
+    """For cross entropy and label smoothing."""
 
     preprocessings: tuple[Preprocessing, ...] = ()
     approximate = False
@@ -58,14 +55,27 @@ class LiveTeacher:
 
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher
-        self.preprocessings = (teacher.preprocessing,)
+        self.preprocessings: tuple[Preprocessing, ...] = (teacher.preprocessing,)
 
     def __call__(self, batch: Batch, device: torch.device) -> Tensor:
         """The teacher's logits [B, C]."""
         return self._teacher.logits(batch.images[-1].to(device, non_blocking=True))
 
 
-TeacherSignal = NoTeacher | StoredTeacher | LiveTeacher
+@runtime_checkable
+class TeacherSignal(Protocol):
+    """What a run asks for its teacher's signal: one of the above, or made up.
+
+    Attributes:
+        preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
+        approximate: whether the loss asks for more than this teacher holds.
+    """
+
+    preprocessings: tuple[Preprocessing, ...]
+    approximate: bool
+
+    def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
+        """The signal of a batch, on the device."""
 
 
 def check_supports(store: Store, required: RequiredSignal, *, approximate: bool) -> bool:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from pld.config import parse_config
 from pld.errors import ConfigError
 from train_student.config import RECIPES, TrainConfig
+from train_student.dry_run import dry_run
 from train_student.guards import Preemption
 from train_student.publish import publish
 from train_student.resume import check_same_settings
@@ -22,7 +23,8 @@ _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 def main(argv: Sequence[str]) -> None:
     """The command."""
     description = (TrainConfig.__doc__ or "").split("\n")[0]
-    train(parse_config(TrainConfig, argv, prog="train_student.py", description=description, named_files=RECIPES))
+    config = parse_config(TrainConfig, argv, prog="train_student.py", description=description, named_files=RECIPES)
+    (dry_run if config.dry_run else train)(config)
 
 
 def train(config: TrainConfig) -> None:
