@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import shutil
 from typing import ClassVar
@@ -12,7 +11,6 @@ import timm
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import pld.images
 import train_student.publish
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
@@ -22,7 +20,7 @@ from pld.images import open_source
 from pld.store import open_store
 from pld.views import Fixed, apply_view, draw_view
 from tests.making import NUM_CLASSES, make_dataset, student_settings
-from tests.processes import torchrun
+from tests.processes import python, torchrun
 from tests.train_student.test_train import as_arguments, metrics
 from train_student.config import TrainConfig
 from train_student.learner import Learner
@@ -197,17 +195,31 @@ def test_a_loss_that_is_not_finite_leaves_its_keys(world, tmp_path, monkeypatch)
     assert not (tmp_path / "run" / "checkpoints" / "step-000000005.safetensors").exists()
 
 
-def test_a_loader_process_that_dies_names_the_sample(world, tmp_path, monkeypatch):
-    read = pld.images.Source.read
+DEADLY = """
+import os, sys
+import pld.images
+from pld.config import run
+from train_student.train import main
 
-    def deadly(source, row):
-        if source.key(row) == "train-0123":
-            os.kill(os.getpid(), 9)
-        return read(source, row)
+read = pld.images.Source.read
 
-    monkeypatch.setattr(pld.images.Source, "read", deadly)
-    with pytest.raises(PLDError, match=r"a loader process died .*train-0123.*Use fewer --workers"):
-        train(TrainConfig(**student_settings(world, tmp_path / "run", workers=2, tracker="none")))
+def deadly(source, row):
+    if source.key(row) == "train-0123":
+        os.kill(os.getpid(), 9)
+    return read(source, row)
+
+pld.images.Source.read = deadly
+sys.exit(run(main, sys.argv[1:]))
+"""
+
+
+def test_a_loader_process_that_dies_names_the_sample(world, tmp_path):
+    """In a process of its own, without the checks of shapes, inside which the signal may arrive and be lost."""
+    settings = student_settings(world, tmp_path / "run", workers=2, tracker="none")
+    done = python("-c", DEADLY, *as_arguments(settings), cwd=tmp_path, check=False)
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"a loader process died .*train-0123.*Use fewer --workers", done.stderr)
+    assert "Traceback" not in done.stderr
 
 
 def test_images_that_the_store_lacks(world, tmp_path, capsys):
