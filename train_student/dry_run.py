@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from pld.errors import DataError, StoreError
+from pld.images import open_source
 from pld.report.table import as_text
 from pld.store import Store, open_store
 from pld.store.grid import class_dtype
@@ -28,6 +30,7 @@ _VIEWS, _SMALL_K, _TEMPERATURES = 50, 50, 5  # what `make cache` does by itself
 # Bytes of a sample's view in a store by k, EfficientNet-Lite2 on ImageNet photos: docs/decisions/0003.
 _MEASURED_K, _MEASURED_BYTES = (10, 50, 1000), (27.7, 93.5, 1390.0)
 _BAR = 40
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class Sizes:
         num_samples: training images.
         num_classes: C.
         store: the run's store, where it is there.
-        assumed: why the sizes are ImageNet's, or the store's alone; empty where data and store were opened.
+        assumed: why the sizes are the data's, the store's or ImageNet's alone; empty where all could be opened.
     """
 
     num_samples: int
@@ -79,29 +82,30 @@ def dry_run(config: TrainConfig) -> None:
 
 def look(config: TrainConfig) -> Sizes:
     """The sizes from data and store, where they are there; raises ConfigError where they contradict the settings."""
-    reasons = []
+    reasons: list[str] = []
+    whole = _there(lambda: open_training_data(config), reasons) if config.data else None
+    if whole:
+        return Sizes(num_samples=len(whole.train), num_classes=whole.num_classes, store=whole.store)
+    source = _there(lambda: open_source(config.data, config.split), reasons) if config.data else None
+    store = _there(lambda: open_store(config.store or ""), reasons) if config.store else None
+    names = source.class_names if source else None
+    known = store.manifest.identity.teacher.num_classes if store else len(names) if names else config.num_classes
+    taken = "the data" if source else "the store" if store else "ImageNet-1k"
+    return Sizes(
+        num_samples=len(source) if source else store.num_samples if store else _IMAGENET_IMAGES,
+        num_classes=known or _IMAGENET_CLASSES,
+        store=store,
+        assumed=(f"{taken}'s number of images, for want of:", *dict.fromkeys(reasons)),
+    )
+
+
+def _there(opened: Callable[[], T], reasons: list[str]) -> T | None:
+    """What can be opened; else None, and why is added to the reasons."""
     try:
-        if config.data:
-            data = open_training_data(config)
-            return Sizes(num_samples=len(data.train), num_classes=data.num_classes, store=data.store)
+        return opened()
     except (DataError, StoreError) as error:
         reasons.append(str(error).splitlines()[0])
-    store = None
-    if config.store:
-        try:
-            store = open_store(config.store)
-        except StoreError as error:
-            reasons.append(str(error).splitlines()[0])
-    identity = store.manifest.identity if store else None
-    return Sizes(
-        num_samples=store.num_samples if store else _IMAGENET_IMAGES,
-        num_classes=identity.teacher.num_classes if identity else config.num_classes or _IMAGENET_CLASSES,
-        store=store,
-        assumed=(
-            f"{'the store' if store else 'ImageNet-1k'}'s number of images, for want of:",
-            *dict.fromkeys(reasons),
-        ),
-    )
+        return None
 
 
 def lr_curve(config: TrainConfig, epoch_steps: int) -> list[tuple[int, float]]:

@@ -89,6 +89,11 @@ def test_data_and_store_that_are_there_give_their_own_figures(world, tmp_path, c
     text = capsys.readouterr().out
     assert line(text, "images") == "260, 12 classes; 4 dropped each epoch"
     assert "the store's number of images, for want of:" in text
+    dry_run(TrainConfig(**{**settings, "store": "nowhere"}))
+    text = capsys.readouterr().out
+    assert line(text, "images") == "260, 12 classes; 4 dropped each epoch"
+    assert "the data's number of images, for want of:" in text
+    assert "nowhere/store.json: there is no store" in text
     assert not (tmp_path / "run").exists()
 
 
