@@ -166,11 +166,12 @@ def loading(dataset: ViewDataset, items: Iterable[WorkItem], *, workers: int) ->
     with contextlib.closing(load(dataset, items, workers=workers)) as batches:
         try:
             yield batches
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # A batch of which the dead worker still held the memory is a connection that is refused or ends.
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
             keys = ", ".join(dataset.source.key(row) for row in dataset.rows_at_work())
             raise DataError(
-                f"{dataset.source.location}: a loader process died ({str(error).strip().splitlines()[0]}); loaders "
+                f"{dataset.source.location}: a loader process died ({' '.join(str(error).split())}); loaders "
                 f"were at the samples {keys}. Out of memory? Use fewer --workers; else look at these images"
             ) from error
