@@ -67,7 +67,7 @@ recipes: $(READY)  ## the paper's experiments as recipes: figures, settings, the
 
 BENCHMARKS := $(patsubst tests/benchmarks/bench_%.py,bench-%,$(filter-out %_gpu.py,$(wildcard tests/benchmarks/bench_*.py)))
 
-bench: $(or $(BENCHMARKS),bench-none-yet)  ## all benchmarks that need no GPU
+bench: $(BENCHMARKS)  ## all benchmarks that need no GPU
 
 bench-gpu: $(READY)  ## where there is a GPU: check every loss on it, then time PLD beside what it replaces
 	$(BIN)/python -m tests.benchmarks.bench_gpu

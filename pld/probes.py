@@ -15,7 +15,7 @@ from pld.views import Policy, apply_view, draw_view
 _NUM_PROBES = 4
 _MAX_TRIES = 64
 _SIDE = 32
-# Of the difference to a probe, relative to the probe's own contrast; docs/decisions/0010 has what was seen.
+# Of the difference to a probe, relative to the probe's own contrast; docs/decisions/0009 has what was seen.
 _MAX_DISTANCE = 0.25
 # Contrast below which an image is too flat to tell crops apart, in steps of 255.
 _MIN_CONTRAST = 8.0

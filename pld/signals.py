@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pld.errors import SignalError
 
-# float32's log-softmax over a million classes is well within this.
-_TOLERANCE = 1e-3
+# How far off log-probabilities may be, nats; float32's log-softmax over a million classes is well within.
+TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class TopK:
             SignalError: names what is wrong, and the first row of it.
         """
         self._check_shapes(num_classes)
-        if fault := self.fault(num_classes, _TOLERANCE + self.logprob_error):
+        if fault := self.fault(num_classes, TOLERANCE + self.logprob_error):
             raise SignalError(f"TopK of {num_classes} classes: found {fault}; build the signal with TopK.from_logits")
 
     def fault(self, num_classes: int, tolerance: float) -> str | None:

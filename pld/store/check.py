@@ -9,15 +9,12 @@ import numpy as np
 from jaxtyping import Int, Integer, Shaped
 
 from pld.errors import DataError, SignalError
-from pld.signals import TopK
+from pld.signals import TOLERANCE, TopK
 from pld.store.identity import CodecIdentity
 from pld.store.manifest import Manifest, Shard
 from pld.store.plan import PartId
 from pld.store.samples import key_array
 from pld.store.schema import MAX_VIEW_BYTES, view_bytes
-
-# How far off a writer's log-probabilities may be, nats; float32's log-softmax over a million classes is well within.
-TOLERANCE = 1e-3
 
 
 def check_part(

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from pld.errors import CorruptStoreError, DataError, NotCachedError
-from pld.signals import TopK
-from pld.store.check import TOLERANCE, check_samples
+from pld.signals import TOLERANCE, TopK
+from pld.store.check import check_samples
 from pld.store.chunks import read_keys, read_labels, read_view
 from pld.store.commit import Commit
 from pld.store.grid import LABEL_AMONG_CLASSES, GridTopK, logprob_error, restore

@@ -16,7 +16,7 @@ from cache_teacher.config import CacheConfig
 from pld.config import run
 from tests.making import NUM_CLASSES, STUDENT, student_settings
 from tests.processes import environment, python, torchrun
-from tests.train_student.test_train import as_arguments, metrics
+from tests.train_student.runs import as_arguments, metrics
 from train_student.config import TrainConfig
 from train_student.learner import Learner
 from train_student.train import main as train_main

@@ -21,7 +21,7 @@ from pld.store import open_store
 from pld.views import Fixed, apply_view, draw_view
 from tests.making import NUM_CLASSES, make_dataset, student_settings
 from tests.processes import python, torchrun
-from tests.train_student.test_train import as_arguments, metrics
+from tests.train_student.runs import as_arguments, metrics
 from train_student.config import TrainConfig
 from train_student.learner import Learner
 from train_student.run import student_preprocessing
@@ -59,6 +59,9 @@ def test_two_processes_with_half_the_batch_each_are_one(world, tmp_path, loss):
     )
     assert json.loads((tmp_path / "two" / "run.json").read_text())["num_processes"] == 2
     assert_same_weights(tmp_path / "one", tmp_path / "two", 1e-5)
+    one, two = (metrics(tmp_path / name)[-1] for name in ("one", "two"))
+    assert two["top1"] == one["top1"]
+    assert two["nll"] == pytest.approx(one["nll"], rel=1e-5)
 
 
 def test_clipping_limits_the_step(world, tmp_path):
