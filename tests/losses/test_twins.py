@@ -84,7 +84,7 @@ def test_imagenet_21k(name, k):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("pld", "plistmle"))])
+@pytest.mark.parametrize("name", CASES)
 def test_imagenet_21k_dense(name):
     compare(*CASES[name], 2, 21841, "dense", torch.float32, rows=[0])
 

@@ -23,6 +23,12 @@ def plackett_luce(student, order, weights):
     return total
 
 
+def others(classes, num):
+    """The classes of 0..num-1 that are not among these."""
+    held = set(classes)
+    return [c for c in range(num) if c not in held]
+
+
 def kept(teacher, label, k):
     """The k most probable classes and the label, in the order of the loss."""
     held = {*sorted(range(len(teacher)), key=lambda c: (-float(teacher[c]), c))[:k], label}
@@ -33,7 +39,7 @@ def pld(student, teacher, label, k, temperature=1.0, tail="drop"):
     q = (teacher.log_softmax(0) / temperature).softmax(0)
     order = kept(teacher, label, k)
     loss = plackett_luce(student, order, [float(q[c]) for c in order])
-    rest = [c for c in range(len(teacher)) if c not in set(order)]
+    rest = others(order, len(teacher))
     if tail == "uniform" and rest:
         loss = loss + float(q[rest].sum()) * (student[rest].logsumexp(0) - student[rest].mean())
     return loss
@@ -63,7 +69,7 @@ def standardize(logits):
 
 def lumped(logits, classes, num):
     """Logits of some classes, and the rest as one class."""
-    rest = [c for c in range(num) if c not in set(classes)]
+    rest = others(classes, num)
     return torch.cat([logits[classes], logits[rest].logsumexp(0)[None]]) if rest else logits[classes]
 
 
@@ -101,8 +107,7 @@ def dist(students, teachers, labels, k, alpha=1.0, beta=2.0, gamma=2.0, temperat
     rows = []
     for teacher, label in zip(teachers, labels.tolist(), strict=True):
         q = (teacher / temperature).softmax(0).clone()
-        held = set(kept(teacher, label, k))
-        rest = [c for c in range(len(teacher)) if c not in held]
+        rest = others(kept(teacher, label, k), len(teacher))
         if rest:
             q[rest] = q[rest].mean()
         rows.append(q)
