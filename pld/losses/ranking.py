@@ -12,7 +12,7 @@ from pld.losses.checks import Backend, Reduction, Tail, check_labels, check_sett
 from pld.losses.core import checked_nll
 from pld.losses.reduction import reduce_loss
 from pld.losses.requirements import require_classes, why_all_classes
-from pld.losses.teacher import as_topk, at_temperature, ranking, tail_logmass
+from pld.losses.teacher import as_topk, log_weights, ranking, tail_logmass
 from pld.signals import TopK
 
 
@@ -55,9 +55,9 @@ def pld_loss(
     check_settings("pld_loss", temperature=temperature, tail=tail, approximate=approximate, backend=backend)
     topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]
     require_classes("pld_loss", topk, num_classes, why_all_classes("pld_loss", temperature), approximate=approximate)
-    index, held, log_prob = ranking(topk)
-    tempered = at_temperature(log_prob, tail_logmass(topk, num_classes, temperature), temperature)
-    weights = torch.softmax(tempered, dim=1)
+    index, held = ranking(topk)
+    log_tail = tail_logmass(topk, num_classes, temperature)
+    weights = torch.softmax(log_weights(topk, held, log_tail, temperature), dim=1)
     rest_weight = weights[:, -1] if tail == "uniform" and topk.k < num_classes else None
     nll = checked_nll(student_logits, index, held, weights[:, :-1], rest_weight, backend)
     return reduce_loss(nll, weight, reduction)
@@ -82,7 +82,7 @@ def listmle_loss(
     check_settings("listmle_loss", approximate=approximate)
     topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]
     require_classes("listmle_loss", topk, num_classes, why_all_classes("listmle_loss"), approximate=approximate)
-    index, held, _ = ranking(topk)
+    index, held = ranking(topk)
     nll = checked_nll(student_logits, index, held, held.double() / num_classes, None)
     return reduce_loss(nll, weight, reduction)
 
@@ -102,7 +102,7 @@ def plistmle_loss(
     Arguments and errors are `pld_loss`'s.
     """
     topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]
-    index, held, _ = ranking(topk)
+    index, held = ranking(topk)
     weights = _halving_weights(num_classes, labels.device)[held.cumsum(dim=1)] * held
     nll = checked_nll(student_logits, index, held, weights, None)
     return reduce_loss(nll, weight, reduction)
