@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,11 +17,13 @@ from pld.progress import progress
 from pld.report.runs import read_run
 from pld.store import open_store
 from study.config import WORK, StudyConfig
-from study.data import prepare_data
+from study.data import StudyData, prepare_data
+from study.evidence import Evidence, best_settings
 from study.launch import code_commit, launch
 from study.measure import record, teacher_facts, top1_by_confidence
-from study.plan import Row, plan, rows, swept
+from study.plan import Row, plan, rows
 from study.recipe import read_recipes, store_command, store_folder, store_views
+from study.report import write_report
 from study.results import FILE, Results
 
 _RECIPES = Path(__file__).parents[1] / "train_student" / "recipes"
@@ -35,7 +36,22 @@ def main(argv: Sequence[str]) -> None:
     config = parse_config(StudyConfig, argv, prog="python -m study", description=description)
     results = Results(Path(config.out) / FILE)
     if not config.report:
-        Study(config, results).run()
+        try:
+            Study(config, results).run()
+        finally:
+            if results.runs:
+                _write_report(results)
+        return
+    if not results.facts:
+        raise DataError(f"{results.path}: no results; make study DATA=FOLDER makes some")
+    _write_report(results)
+
+
+def _write_report(results: Results) -> None:
+    facts = results.facts
+    recipes = read_recipes(_RECIPES, facts["changed"], StudyData(**facts["data"]))
+    for path in write_report(Evidence(facts, results.runs, recipes), results.path.parent):
+        print(f"written: {path}")
 
 
 class Study:
@@ -84,7 +100,7 @@ class Study:
                     bar.update()
 
     def _rows(self) -> Iterator[Row]:
-        best = best_settings(list(self.results.runs.values()))
+        best = best_settings(self.results.runs)
         return rows(plan(self.recipes.data.num_classes, self.config.seeds, best))
 
     def _to_start(self, busy: set[str], number: int) -> list[Row]:
@@ -143,18 +159,6 @@ class Study:
         if _hash_in(kept) != wanted:
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("checkpoints"))
-
-
-def best_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Of each method whose sweep is complete, the settings with the highest top-1; of two level ones the first."""
-    best = {}
-    swept_runs = [run for run in runs if run["name"].startswith("sweep/")]
-    for method in ("kd", "dist"):
-        found = {run["name"].split("/")[1]: run["top1"] for run in swept_runs if run["method"] == method}
-        tried = swept(method)
-        if set(tried) <= set(found):
-            best[method] = tried[max(tried, key=lambda label: found[label])]
-    return best
 
 
 def _finished(folder: Path, epochs: int) -> bool:
