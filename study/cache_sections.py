@@ -89,19 +89,16 @@ def _views(evidence: Evidence) -> Section | None:
 
 def _tail(evidence: Evidence) -> Section | None:
     values = evidence.all_values("tail")
-    said = []
-    for label, seeds in values.items():
-        k, _, tail = label.partition(", ")
-        if tail == "uniform" and f"{k}, drop" in values:
-            found = paired_difference(seeds, values[f"{k}, drop"])
+    said, tables = [], []
+    for dropped in (label for label in values if label.endswith(", drop")):
+        k = dropped.partition(", ")[0]
+        if uniform := values.get(f"{k}, uniform"):
+            found = paired_difference(uniform, values[dropped])
             said.append(difference_sentence(f"At {k} a uniform tail", "a dropped one", found))
+            tables.append(summary_table({dropped: values[dropped], f"{k}, uniform": uniform}, dropped))
     if not said:
         return None
-    return Section(
-        title="What to do with the tail",
-        paragraphs=[f"{EXPLORATORY} " + " ".join(said)],
-        tables=[summary_table(values, next(iter(values)))],
-    )
+    return Section(title="What to do with the tail", paragraphs=[f"{EXPLORATORY} " + " ".join(said)], tables=tables)
 
 
 def _bytes(evidence: Evidence) -> Section | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pld.report.charts import Line, dot_chart, line_chart
-from pld.report.run_sections import difference_cells, interval_text
+from pld.report.run_sections import SPREAD_COLUMNS, comparison_cells, interval_text
 from pld.report.sections import Figure, Section, Table
 from pld.report.statistics import Difference, estimate, paired_difference
 from study.evidence import NAMES, Evidence, Values
 
 _RIVALS = ("dist", "kd", "ls", "ce")
-_COLUMNS = ("method", "seeds", "mean", "deviation", "95 % interval", "PLD less it", "95 % interval", "p")
+_COLUMNS = ("method", "mean", "PLD less it", *SPREAD_COLUMNS)
 
 
 def claim_sections(evidence: Evidence) -> list[Section]:
@@ -19,7 +19,7 @@ def claim_sections(evidence: Evidence) -> list[Section]:
     values = _values(evidence)
     if "pld" not in values:
         return []
-    rows = [comparison_row(method_name(evidence, m), values[m], values["pld"]) for m in values]
+    rows = [_row(method_name(evidence, m), values[m], values["pld"]) for m in values]
     chart = dot_chart({NAMES[m]: list(v.values()) for m, v in values.items()}, "validation top-1, %")
     found = {m: paired_difference(values["pld"], values[m]) if m in values else None for m in _RIVALS}
     main = Section(
@@ -31,12 +31,8 @@ def claim_sections(evidence: Evidence) -> list[Section]:
     return [main, *_examined(evidence, found), *_curves(evidence)]
 
 
-def comparison_row(label: str, own: Values, pld: Values) -> list[str]:
-    """A method's mean and spread, and PLD's difference from it."""
-    found = estimate(list(own.values()))
-    spread = f"{found.deviation:.2f}" if found.num > 1 else "-"
-    cells = [label, str(found.num), f"{found.mean:.2f}", spread, interval_text(found.low, found.high)]
-    return [*cells, *difference_cells(None if own is pld else paired_difference(pld, own))]
+def _row(label: str, own: Values, pld: Values) -> list[str]:
+    return comparison_cells(label, own, None if own is pld else paired_difference(pld, own))
 
 
 def claim_sentence(rival: str, found: Difference | None) -> str:
@@ -136,7 +132,7 @@ def _curves(evidence: Evidence) -> Sequence[Section]:
         if runs:
             epochs = [epoch for epoch, _ in runs[0]["curve"]]
             columns = zip(*([top1 for _, top1 in run["curve"]] for run in runs), strict=True)
-            points = [(epoch, list(column)) for epoch, column in zip(epochs, columns, strict=True)]
+            points = [(float(epoch), list(column)) for epoch, column in zip(epochs, columns, strict=True)]
             lines.append(Line(label=NAMES[method], points=points))
     chart = line_chart(lines, "epoch", "validation top-1, %")
     text = "Means over the seeds that are in; bands reach from the lowest to the highest seed."

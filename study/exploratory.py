@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from pld.report.charts import Line, line_chart
 from pld.report.run_sections import summary_table
@@ -19,16 +19,18 @@ def exploratory_sections(evidence: Evidence) -> list[Section]:
 
 def _sweeps(evidence: Evidence) -> Iterator[Section]:
     values = evidence.all_values("sweep")
-    lines = []
+    lines, tables = [], []
     for method in ("kd", "dist"):
         tried = {label: settings["alpha"] for label, settings in swept(method).items() if label in values}
         points = [(alpha, list(values[label].values())) for label, alpha in tried.items()]
-        lines += [Line(label=NAMES[method], points=points)] if points else []
+        if points:
+            lines.append(Line(label=NAMES[method], points=points))
+            tables.append(summary_table({label: values[label] for label in tried}, next(iter(tried))))
     if lines:
         yield Section(
             title="Sweeps of alpha",
             paragraphs=["One seed, 0, which only chose the alpha of the main comparison."],
-            tables=[summary_table(values, next(iter(values)))],
+            tables=tables,
             figures=[Figure(html=line_chart(lines, "alpha", "validation top-1, %"))],
         )
 
@@ -46,26 +48,25 @@ def _temperature(evidence: Evidence) -> Iterator[Section]:
 
 
 def _others(evidence: Evidence) -> Iterator[Section]:
-    told = {
-        "baselines": ("Other losses", "Each at its authors' settings."),
-        "pair": ("Another pair", "A ConvNeXt of another family than the teacher learns from the same store."),
-        "optimisers": (
-            "Optimisers",
-            "Learning rates in the ratios of the paper's recipes here, none swept; weight decay the recipe's.",
-        ),
-    }
-    for experiment, (title, text) in told.items():
-        values = evidence.all_values(experiment)
-        if experiment == "baselines" and (pld := _same_seeds(evidence)):
-            values = {**values, "pld": pld} if values else {}
-        if len(values) > 1:
-            base = next((label for label in reversed(values) if label.startswith("pld")), next(iter(values)))
-            named = {NAMES.get(label, label): seeds for label, seeds in values.items()}
-            yield Section(
-                title=title,
-                paragraphs=[f"{EXPLORATORY} {text}"],
-                tables=[summary_table(named, NAMES.get(base, base))],
-            )
+    losses = evidence.all_values("baselines")
+    if losses and (pld := _same_seeds(evidence)):
+        text = "Each at its authors' settings."
+        yield _compared("Other losses", text, [{**losses, "pld": pld}])
+    if pair := evidence.all_values("pair"):
+        text = "A ConvNeXt, of another family than the teacher, learns from the same store."
+        yield _compared("Another pair", text, [pair])
+    if values := evidence.all_values("optimisers"):
+        text = "Learning rates in the ratios of the paper's recipes here, none swept; weight decay the recipe's."
+        names = dict.fromkeys(label.partition(", ")[2] for label in values)
+        by_name = [{label: seeds for label, seeds in values.items() if label.endswith(f", {name}")} for name in names]
+        yield _compared("Optimisers", text, by_name)
+
+
+def _compared(title: str, text: str, groups: Sequence[Mapping[str, Values]]) -> Section:
+    """A table for each group, each label beside the group's last one: PLD's where it is in."""
+    named = [{NAMES.get(label, label): seeds for label, seeds in group.items()} for group in groups]
+    tables = [summary_table(group, next(reversed(group))) for group in named]
+    return Section(title=title, paragraphs=[f"{EXPLORATORY} {text}"], tables=tables)
 
 
 def _same_seeds(evidence: Evidence) -> Values:

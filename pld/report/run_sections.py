@@ -15,6 +15,8 @@ from pld.report.statistics import Difference, estimate, paired_difference
 
 _STEPS = 31
 _MAX_LANDSCAPE_CLASSES = 1000
+# What is compared comes first: on a phone the rest is scrolled to.
+SPREAD_COLUMNS = ("its interval", "p", "mean's interval", "deviation", "seeds")
 _SURFACES_OF = ("pld", "dist")
 
 
@@ -43,18 +45,23 @@ def landscape_section(num_classes: int) -> Section:
 
 def summary_table(values: Mapping[str, Mapping[int, float]], base: str) -> Table:
     """For each label: mean, spread and interval over seeds, and the difference from `base`, paired by seed."""
-    columns = ("", "seeds", "mean", "deviation", "95 % interval", f"less {base}", "95 % interval", "p")
+    columns = ("", "mean", f"less {base}", *SPREAD_COLUMNS)
     return Table(columns=columns, rows=[_summary_row(label, values[label], values[base]) for label in values])
 
 
 def _summary_row(label: str, own: Mapping[int, float], base: Mapping[int, float]) -> list[str]:
+    return comparison_cells(label, own, None if own is base else paired_difference(own, base))
+
+
+def comparison_cells(label: str, own: Mapping[int, float], difference: Difference | None) -> list[str]:
+    """A row whose columns end in SPREAD_COLUMNS: a mean, a difference and how sure both are."""
     found = estimate(list(own.values()))
     spread = f"{found.deviation:.2f}" if found.num > 1 else "-"
-    cells = [label, str(found.num), f"{found.mean:.2f}", spread, interval_text(found.low, found.high)]
-    return [*cells, *difference_cells(None if own is base else paired_difference(own, base))]
+    sure = [interval_text(found.low, found.high), spread, str(found.num)]
+    return [label, f"{found.mean:.2f}", *_difference_cells(difference), *sure]
 
 
-def difference_cells(found: Difference | None) -> list[str]:
+def _difference_cells(found: Difference | None) -> list[str]:
     """Difference, interval and p as cells."""
     if found is None:
         return ["-", "-", "-"]
@@ -96,7 +103,7 @@ def curve_points(runs: Sequence[Run]) -> list[tuple[float, list[float]]]:
     """Epoch and each run's validation top-1, of the epochs in which all were validated."""
     curves = [{epoch["epoch"]: epoch["top1"] for epoch in run.epochs if "top1" in epoch} for run in runs]
     common = sorted(set.intersection(*(set(curve) for curve in curves)))
-    return [(epoch, [curve[epoch] for curve in curves]) for epoch in common]
+    return [(float(epoch), [float(curve[epoch]) for curve in curves]) for epoch in common]
 
 
 def _sweeps(groups: Sequence[Group]) -> Iterator[Section]:
