@@ -31,6 +31,8 @@ class TopK:
             -inf where the tail is empty.
         temperatures: the T temperatures that `tail_logmass` holds.
         logprob_error: the largest rounding of any log-probability, in nats; 0 when not rounded.
+        unsettled: bool [B, k], which of `classes` may have another rank in truth; None where all ranks are certain, as
+            a single teacher's are.
     """
 
     classes: Int[Tensor, "B k"]
@@ -40,6 +42,7 @@ class TopK:
     tail_logmass: Float[Tensor, "B T"]
     temperatures: tuple[float, ...]
     logprob_error: float = 0.0
+    unsettled: Bool[Tensor, "B k"] | None = None
 
     @classmethod
     def from_logits(
