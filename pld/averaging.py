@@ -49,7 +49,7 @@ def average(topks: Sequence[TopK], num_classes: int) -> TopK:
     mean, classes, dtype = shares.mean.gather(1, order), shares.classes.gather(1, order), first.logprobs.dtype
     left_out = mean[:, k:].masked_fill(classes[:, k:] == first.labels[:, None], 0.0).sum(1)
     unlisted = torch.stack([topk.tail_at(1.0).double().exp() for topk in topks]).mean(0)
-    temperatures = common_temperatures(topks) if k == num_classes else (1.0,)
+    temperatures = common_temperatures([topk.temperatures for topk in topks]) if k == num_classes else (1.0,)
     averaged = TopK(
         classes=classes[:, :k],
         logprobs=_log(mean[:, :k]).to(dtype),
@@ -63,9 +63,9 @@ def average(topks: Sequence[TopK], num_classes: int) -> TopK:
     return dataclasses.replace(averaged, unsettled=~settled[:, :k])
 
 
-def common_temperatures(topks: Sequence[TopK]) -> tuple[float, ...]:
-    """The temperatures that all hold, in the first one's order."""
-    return tuple(t for t in topks[0].temperatures if all(t in topk.temperatures for topk in topks))
+def common_temperatures(held: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """The temperatures that all teachers hold, in the first one's order."""
+    return tuple(t for t in held[0] if all(t in temperatures for temperatures in held))
 
 
 class _Shares(NamedTuple):
