@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pld.losses.checks import Tail, check_settings
-from pld.losses.teacher import at_temperature, ranking
+from pld.losses.teacher import log_weights, ranking
 from pld.signals import TopK
 
 
@@ -29,9 +29,15 @@ def gradient_error_bound(topk: TopK, temperature: float = 1.0, tail: Tail = "dro
     Raises:
         SignalError: the TopK does not hold the temperature.
         ConfigError: a setting has a value that is not one of its own.
+
+    Example:
+        >>> import torch
+        >>> topk = TopK.from_logits(torch.tensor([[4.0, 2.0, 0.0, 0.0]]), torch.tensor([1]), k=2)
+        >>> print(f"{gradient_error_bound(topk).item():.4f}")  # twice the mass of the last two classes
+        0.0625
     """
     check_settings("gradient_error_bound", temperature=temperature, tail=tail)
-    weights = torch.softmax(at_temperature(ranking(topk).log_prob, topk.tail_at(temperature), temperature), dim=1)
+    weights = torch.softmax(log_weights(topk, ranking(topk).held, topk.tail_at(temperature), temperature), dim=1)
     per_mass = 2 if tail == "drop" else 4
     bound = per_mass * weights[:, -1] + 4 * math.tanh(topk.logprob_error / (2 * temperature))
     return bound if topk.unsettled is None else bound + 2 * (weights[:, 1:-1] * topk.unsettled).sum(dim=1)

@@ -12,7 +12,7 @@ from pld.losses.checks import Backend, Reduction, Tail, check_labels, check_sett
 from pld.losses.core import checked_nll
 from pld.losses.reduction import reduce_loss
 from pld.losses.requirements import require_classes, why_all_classes
-from pld.losses.teacher import as_topk, at_temperature, ranking, tail_logmass
+from pld.losses.teacher import as_topk, log_weights, ranking, tail_logmass
 from pld.signals import TopK
 
 
@@ -51,13 +51,26 @@ def pld_loss(
         SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit is not
             finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own, or the backend cannot serve here.
+
+    Example:
+        >>> import torch
+        >>> from pld.signals import TopK
+        >>> teacher, labels = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]]), torch.tensor([0, 2])
+        >>> student = torch.zeros(2, 3, requires_grad=True)
+        >>> loss = pld_loss(student, teacher, labels)
+        >>> print(f"{loss:.4f}")
+        0.8054
+        >>> loss.backward()
+        >>> topk = TopK.from_logits(teacher, labels, k=2)
+        >>> print(f"{pld_loss(student, topk, labels):.4f}")  # the tail's last rank has nothing left to be wrong about
+        0.8054
     """
     check_settings("pld_loss", temperature=temperature, tail=tail, approximate=approximate, backend=backend)
     topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]
     require_classes("pld_loss", topk, num_classes, why_all_classes("pld_loss", temperature), approximate=approximate)
-    index, held, log_prob = ranking(topk)
-    tempered = at_temperature(log_prob, tail_logmass(topk, num_classes, temperature), temperature)
-    weights = torch.softmax(tempered, dim=1)
+    index, held = ranking(topk)
+    log_tail = tail_logmass(topk, num_classes, temperature)
+    weights = torch.softmax(log_weights(topk, held, log_tail, temperature), dim=1)
     rest_weight = weights[:, -1] if tail == "uniform" and topk.k < num_classes else None
     nll = checked_nll(student_logits, index, held, weights[:, :-1], rest_weight, backend)
     return reduce_loss(nll, weight, reduction)
@@ -82,7 +95,7 @@ def listmle_loss(
     check_settings("listmle_loss", approximate=approximate)
     topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]
     require_classes("listmle_loss", topk, num_classes, why_all_classes("listmle_loss"), approximate=approximate)
-    index, held, _ = ranking(topk)
+    index, held = ranking(topk)
     nll = checked_nll(student_logits, index, held, held.double() / num_classes, None)
     return reduce_loss(nll, weight, reduction)
 
@@ -102,7 +115,7 @@ def plistmle_loss(
     Arguments and errors are `pld_loss`'s.
     """
     topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]
-    index, held, _ = ranking(topk)
+    index, held = ranking(topk)
     weights = _halving_weights(num_classes, labels.device)[held.cumsum(dim=1)] * held
     nll = checked_nll(student_logits, index, held, weights, None)
     return reduce_loss(nll, weight, reduction)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pld.losses.teacher import ranking, tail_logmass
+from pld.losses.teacher import log_weights, ranking, tail_logmass
 from pld.signals import TopK
 
 
@@ -40,15 +40,15 @@ def support(
     if isinstance(teacher, Tensor):
         dense = teacher.detach().to(student.dtype) / temperature
         return Support(_label_first(student, labels, lowest), _label_first(dense, labels, lowest))
-    index, held, log_prob = ranking(teacher)
+    index, held = ranking(teacher)
     listed = student.gather(1, index).masked_fill(~held, lowest)
-    known = log_prob.to(student.dtype).div(temperature).clamp(min=lowest)
-    if teacher.k == student.shape[1]:
-        return Support(listed, known)
     # The lowest finite number, not -inf: an empty tail must have a gradient of zero, not nan.
+    tail = tail_logmass(teacher, student.shape[1], temperature)
+    known = log_weights(teacher, held, tail, temperature).to(student.dtype).clamp(min=lowest)
+    if teacher.k == student.shape[1]:
+        return Support(listed, known[:, :-1])
     rest = student.scatter(1, index, lowest).logsumexp(dim=1, keepdim=True)
-    tail = tail_logmass(teacher, student.shape[1], temperature).to(student.dtype)[:, None].clamp(min=lowest)
-    return Support(torch.cat([listed, rest], dim=1), torch.cat([known, tail], dim=1))
+    return Support(torch.cat([listed, rest], dim=1), known)
 
 
 def _label_first(logits: Float[Tensor, "B C"], labels: Tensor, lowest: float) -> Float[Tensor, "B C_plus_1"]:

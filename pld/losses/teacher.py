@@ -18,12 +18,10 @@ class Ranking(NamedTuple):
     Attributes:
         classes: int64 [B, k + 1], by rank; the label a second time where it is among the top k.
         held: bool [B, k + 1], False for the label's second time.
-        log_prob: [B, k + 1], the teacher's log-probabilities at T = 1; -inf where not held.
     """
 
     classes: Int[Tensor, "B R"]
     held: Bool[Tensor, "B R"]
-    log_prob: Float[Tensor, "B R"]
 
 
 def as_topk(teacher: TopK | Tensor, labels: Tensor) -> TopK:
@@ -47,11 +45,10 @@ def as_topk(teacher: TopK | Tensor, labels: Tensor) -> TopK:
 def ranking(topk: TopK) -> Ranking:
     """The label moved to the front of the teacher's order."""
     label = topk.labels[:, None]
-    index = torch.cat([label, topk.classes], dim=1)
-    again = index == label
-    again[:, 0] = False
-    log_prob = torch.cat([topk.label_logprob[:, None], topk.logprobs], dim=1).masked_fill_(again, -torch.inf)
-    return Ranking(index, ~again, log_prob)
+    classes = torch.cat([label, topk.classes], dim=1)
+    held = classes != label
+    held[:, 0] = True
+    return Ranking(classes, held)
 
 
 def tail_logmass(topk: TopK, num_classes: int, temperature: float) -> Float[Tensor, "B"]:
@@ -65,11 +62,23 @@ def tail_logmass(topk: TopK, num_classes: int, temperature: float) -> Float[Tens
     return topk.tail_at(temperature)
 
 
-def at_temperature(
-    log_prob: Float[Tensor, "B R"], tail: Float[Tensor, "B"], temperature: float
+def log_weights(
+    topk: TopK, held: Bool[Tensor, "B R"], tail: Float[Tensor, "B"], temperature: float
 ) -> Float[Tensor, "B R_plus_1"]:
-    """Unnormalised log-probabilities at a temperature: a column for each rank, then one for the whole tail."""
-    return torch.cat([log_prob if temperature == 1 else log_prob / temperature, tail[:, None]], dim=1)
+    """The teacher's log-probabilities at a temperature, not normalised: a column for each rank, then the whole tail's.
+
+    Args:
+        topk: the teacher's signal.
+        held: its ranking's; where it is False the result is -inf.
+        tail: the tail's log mass at the temperature.
+        temperature: above 0.
+    """
+    columns = (topk.label_logprob[:, None], topk.logprobs)
+    if temperature != 1:
+        columns = (columns[0] / temperature, columns[1] / temperature)
+    weights = torch.cat([*columns, tail[:, None]], dim=1)
+    weights[:, :-1].masked_fill_(~held, -torch.inf)
+    return weights
 
 
 def dense_logprobs(
@@ -89,11 +98,11 @@ def dense_logprobs(
         SignalError: k < C and `approximate` is False, or the TopK does not hold the temperature.
     """
     require_classes("dense_logprobs", topk, num_classes, "a dense vector is asked for", approximate=approximate)
-    index, held, log_prob = ranking(topk)
-    tempered = at_temperature(log_prob, tail_logmass(topk, num_classes, temperature), temperature)
-    log_weights = torch.log_softmax(tempered, dim=1)
+    index, held = ranking(topk)
+    tail = tail_logmass(topk, num_classes, temperature)
+    log_probs = torch.log_softmax(log_weights(topk, held, tail, temperature), dim=1)
     num_tail = (num_classes - held.sum(dim=1, keepdim=True)).clamp(min=1)
-    even = log_weights[:, -1:] - num_tail.to(log_weights.dtype).log()
+    even = log_probs[:, -1:] - num_tail.to(log_probs.dtype).log()
     # The label's second column, where there is one, repeats the first: the same value twice.
-    values = torch.where(held, log_weights[:, :-1], log_weights[:, :1])
+    values = torch.where(held, log_probs[:, :-1], log_probs[:, :1])
     return even.expand(-1, num_classes).scatter(1, index, values)
