@@ -14,6 +14,8 @@ RUN_COLUMNS = ("run", "top-1 %", "top-5 %", "seconds", "loss", "teacher", "model
 
 SEED_COLUMNS = ("configuration", "seeds", "mean top-1 %", "standard deviation", "95 % interval", "lowest to highest")
 
+_COMBINED = {"average": "average of", "pick": "picked from"}
+
 # Bytes of a float16 in a dense store, to compare with.
 _DENSE_BYTES = 2
 
@@ -89,4 +91,7 @@ def _teacher(run: Run) -> str:
         return "none"
     if run.config["online_teacher"]:
         return "live"
-    return "from the store, approximate" if run.facts.get("approximate_teacher") else "from the store"
+    stores, where = run.config.get("store"), "from the store"
+    if isinstance(stores, list) and len(stores) > 1:
+        where = f"{_COMBINED[run.config['combine']]} {len(stores)} stores"
+    return f"{where}, approximate" if run.facts.get("approximate_teacher") else where
