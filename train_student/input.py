@@ -20,6 +20,9 @@ from pld.images import Source, epoch_order, global_batches
 from pld.images.preprocessing import Preprocessing
 from pld.views import Policy, apply_view, draw_view
 
+# Items that each worker has in hand.
+_AHEAD = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class WorkItem:
@@ -124,10 +127,18 @@ def epoch_items(
 
 
 def evaluation_items(num_samples: int, *, batch_size: int, rank: int, world: int) -> Iterator[WorkItem]:
-    """One process's share of a pass over everything, each sample exactly once whatever divides what."""
-    mine = np.arange(rank, num_samples, world)
+    """One process's share of a pass over everything, each sample exactly once whatever divides what.
+
+    A run of neighbours, so that processes touch shards of their own.
+    """
+    mine = np.arange(num_samples * rank // world, num_samples * (rank + 1) // world)
     for first in range(0, len(mine), batch_size):
         yield WorkItem(0, mine[first : first + batch_size])
+
+
+def in_flight(workers: int) -> int:
+    """When `load` asks for item n, it has given the batches of all up to n - in_flight."""
+    return max(1, workers * _AHEAD)
 
 
 def load(
@@ -138,7 +149,7 @@ def load(
     Raises:
         PLDError: whatever a worker could not load, as it stands.
     """
-    settings: dict[str, Any] = {"multiprocessing_context": context, "prefetch_factor": 4} if workers else {}
+    settings: dict[str, Any] = {"multiprocessing_context": context, "prefetch_factor": _AHEAD} if workers else {}
     if workers:
         dataset.watch(workers)
     loader = DataLoader(
