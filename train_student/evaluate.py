@@ -20,6 +20,7 @@ from train_student.input import ViewDataset, evaluation_items, in_flight, loadin
 from train_student.teacher_signal import StoredTeacher
 
 _CALIBRATION_BINS = 15
+_BATCH_SIZE = 128
 # Of the disk for remote images: training holds what it has fetched ahead while this goes on.
 VAL_SHARE = 0.125
 
@@ -32,7 +33,6 @@ def evaluate(
     preprocessing: Preprocessing,
     *,
     teacher: StoredTeacher | None,
-    batch_size: int,
     workers: int,
 ) -> dict[str, float]:
     """The figures of a model on a validation set, over all processes.
@@ -43,7 +43,6 @@ def evaluate(
         source: the validation images; each is cropped in its centre by `preprocessing.crop_fraction`.
         preprocessing: the model's.
         teacher: the cached teacher of the same images, or None.
-        batch_size: images in a process's batch.
         workers: loader processes.
 
     Returns:
@@ -55,7 +54,7 @@ def evaluate(
     mine = functools.partial(
         evaluation_items,
         len(source),
-        batch_size=batch_size,
+        batch_size=_BATCH_SIZE,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )

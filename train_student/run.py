@@ -122,7 +122,6 @@ class Run:
                 self.data.val,
                 self.preprocessing,
                 teacher=self.val_teacher,
-                batch_size=max(1, config.batch_size // accelerator.num_processes // config.accumulate),
                 workers=config.workers,
             )
         accelerator.log(figures, step=self.epoch)
