@@ -126,13 +126,14 @@ def test_resumed_on_another_number_of_processes_the_batches_are_the_same(world, 
     logs = [tmp_path / f"log-{number}" for number in range(kills + 1)]
     for number, log in enumerate(logs[:-1]):
         processes = 1 + number % 2
-        kill_after(started(processes, log, settings), log, processes * rng.randint(4, 7))
+        kill_after(started(processes, log, settings), log, processes * rng.randint(1 if number else 5, 6))
     if kills % 2:
         torchrun(2, command(logs[-1], settings), cwd=tmp_path)
     else:
         python(*command(logs[-1], settings), cwd=tmp_path)
-    assert consumed(*[log for log in logs if log.exists()]) == steps
-    assert min(consumed(logs[-1])) > 1
+    written = [log for log in logs if log.exists()]
+    assert consumed(*written) == steps
+    assert sum(min(consumed(log), default=0) > 1 for log in written) >= kills / 2  # these went on from a checkpoint
     assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1, 2, 3]
 
 
