@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import itertools
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import shtab
 from jsonargparse import ArgumentParser
 
 from pld.errors import ConfigError, PLDError
@@ -56,11 +58,24 @@ def parse_config(
     """
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of options" + _names(named_files))
+    add_completion(parser)
     parser.add_class_arguments(kind, as_group=False)
     switches = {field.name for field in dataclasses.fields(kind) if field.type in ("bool", bool)}  # type: ignore[arg-type]
     namespace = parser.parse_args(list(_normalized(argv, switches, named_files)))
     del namespace["config"]
     return kind(**namespace.as_dict())
+
+
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """Give a parser `--print_completion SHELL`."""
+    parser.add_argument(
+        "--print_completion",
+        action=shtab.completion_action(parser),
+        choices=shtab.SUPPORTED_SHELLS,
+        default=argparse.SUPPRESS,
+        metavar="SHELL",
+        help=f'print a completion script and exit; in ~/.bashrc: eval "$({parser.prog} --print_completion bash)"',
+    )
 
 
 def _file_names(folder: Path) -> list[str]:

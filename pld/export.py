@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from pld.errors import DataError, OutputError
+from pld.errors import OutputError
 from pld.images import Source
+from pld.images.tar_members import add_member, check_keys, image_extension
 from pld.pairing import paired, stored_policy
 from pld.signals import TopK
 from pld.store import Store
@@ -24,8 +25,6 @@ from pld.views import View, draw_view
 from pld.writing import writing
 
 ABOUT_FILE = "export.json"
-# How each format that decode_image knows begins.
-_MAGIC = {b"\xff\xd8": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"BM": "bmp", b"P": "ppm"}
 
 
 def export_with_images(store: Store, source: Source, out: Path, view: int, on_images: Callable[[int], object]) -> None:
@@ -49,7 +48,7 @@ def export_with_images(store: Store, source: Source, out: Path, view: int, on_im
         NotCachedError: the store does not hold the view.
     """
     source, policy = paired(store, source), stored_policy(store)
-    _check_keys(source)
+    check_keys(source)
     table = store.load_view(view)
     rows = table.rows(source.keys)
     _write_about(out, _about(store, view, table[rows[:1]].logprob_error))
@@ -67,7 +66,7 @@ def export_with_images(store: Store, source: Source, out: Path, view: int, on_im
                 image = source.image(row)  # decoded for its size, and so that no broken one is exported
                 box = draw_view(source.key(row), view, (image.shape[1], image.shape[2]), policy)
                 for extension, content in _members(source.read(row), box, topk, index).items():
-                    _add(tar, f"{source.key(row)}.{extension}", content)
+                    add_member(tar, f"{source.key(row)}.{extension}", content)
                 on_images(1)
         staged.replace(path)
 
@@ -75,9 +74,8 @@ def export_with_images(store: Store, source: Source, out: Path, view: int, on_im
 def _members(data: bytes, box: View, topk: TopK, row: int) -> Mapping[str, bytes]:
     entries = np.stack([topk.classes[row].numpy(), topk.logprobs[row].numpy()]).astype(np.float32)
     rest = np.concatenate([topk.label_logprob[row, None].numpy(), topk.tail_logmass[row].numpy()]).astype(np.float32)
-    extension = next((name for start, name in _MAGIC.items() if data.startswith(start)), "jpg")
     return {
-        extension: data,
+        image_extension(data): data,
         "cls": str(int(topk.labels[row])).encode(),
         "view.json": json.dumps(dataclasses.asdict(box)).encode(),
         "topk.npy": _npy(entries),
@@ -89,12 +87,6 @@ def _npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    tar.addfile(member, io.BytesIO(data))
 
 
 def _about(store: Store, view: int, logprob_error: float) -> dict[str, Any]:
@@ -117,12 +109,3 @@ def _write_about(out: Path, about: Mapping[str, Any]) -> None:
         if path.exists() and path.read_text() != text:
             raise OutputError(f"{out}: holds the export of another store or view; name another folder")
         path.write_text(text)
-
-
-def _check_keys(source: Source) -> None:
-    dotted = [key for key in source.keys.tolist() if b"." in key.rpartition(b"/")[2]]
-    if dotted:
-        raise DataError(
-            f"{source.location}: {len(dotted)} keys have a dot, the first {dotted[0].decode()}; webdataset takes all "
-            "behind the first dot for the extension; rename the images, e.g. with a _ for the dot, and cache again"
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import tarfile
@@ -16,6 +15,7 @@ import simplejpeg
 from pld.caches import cache_folder
 from pld.errors import DataError
 from pld.images.glyph_rendering import CHARACTERS, Glyph, load_glyphs, render_glyph
+from pld.images.tar_members import add_member
 from pld.progress import progress
 from pld.randomness import permutation
 
@@ -117,15 +117,8 @@ def _write_shard(folder: Path, shard: _Shard, glyphs: Mapping[str, Sequence[Glyp
             identity = f"glyphs/{VERSION}/{seed}/{shard.split}/{index}"
             image = render_glyph(glyphs[CHARACTERS[label]], identity, size)
             jpeg = simplejpeg.encode_jpeg(image, quality=_JPEG_QUALITY, colorsubsampling="444")
-            _add(tar, f"{shard.split}-{index:06d}.jpg", jpeg)
-            _add(tar, f"{shard.split}-{index:06d}.cls", str(label).encode())
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    # TarInfo's own defaults are time 0 and owner 0, so that nothing of this machine or moment is in the bytes.
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    tar.addfile(member, io.BytesIO(content))
+            add_member(tar, f"{shard.split}-{index:06d}.jpg", jpeg)
+            add_member(tar, f"{shard.split}-{index:06d}.cls", str(label).encode())
 
 
 def _publish(staging: Path, folder: Path) -> None:

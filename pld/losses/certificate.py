@@ -28,6 +28,12 @@ def gradient_error_bound(topk: TopK, temperature: float = 1.0, tail: Tail = "dro
     Raises:
         SignalError: the TopK does not hold the temperature.
         ConfigError: a setting has a value that is not one of its own.
+
+    Example:
+        >>> import torch
+        >>> topk = TopK.from_logits(torch.tensor([[4.0, 2.0, 0.0, 0.0]]), torch.tensor([1]), k=2)
+        >>> print(f"{gradient_error_bound(topk).item():.4f}")  # twice the mass of the last two classes
+        0.0625
     """
     check_settings("gradient_error_bound", temperature=temperature, tail=tail)
     weights = torch.softmax(log_weights(topk, ranking(topk).held, topk.tail_at(temperature), temperature), dim=1)

@@ -174,7 +174,7 @@ def test_a_failed_generation_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pld.images.glyphs._add", fail)
+    monkeypatch.setattr("pld.images.glyphs.add_member", fail)
     with pytest.raises(DataError, match="No space left on device"):
         write_glyphs(tmp_path / "glyphs", **SMALL)
     assert list(tmp_path.iterdir()) == []
