@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import signal
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -159,12 +160,18 @@ def load(
         batch_size=None,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_sigterm_alone,
         **settings,
     )
     for batch in loader:
         if isinstance(batch, PLDError):
             raise batch
         yield batch
+
+
+def _leave_sigterm_alone(worker: int) -> None:
+    """Schedulers send it to all processes of a job; the main process saves first, and ends its workers itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

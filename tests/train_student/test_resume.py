@@ -141,11 +141,12 @@ def test_sigterm_saves_and_exits(world, undisturbed, tmp_path):
     run_folder, steps = undisturbed
     settings = {**student_settings(world, tmp_path / "run", resume="auto", **SETTINGS), "checkpoint_steps": None}
     argv = [sys.executable, *command(tmp_path / "log", settings)]
-    process = subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)  # fmt: skip
     deadline = time.monotonic() + 60
     while not (tmp_path / "log").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # loader workers get it too, as from SLURM
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "stopped by SIGTERM after step" in out
