@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import signal
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from pld.errors import DataError, PLDError
 from pld.images import Source, epoch_order, global_batches
 from pld.images.preprocessing import Preprocessing
 from pld.views import Policy, apply_view, draw_view
+
+# Items that each worker has in hand.
+_AHEAD = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +128,19 @@ def epoch_items(
 
 
 def evaluation_items(num_samples: int, *, batch_size: int, rank: int, world: int) -> Iterator[WorkItem]:
-    """One process's share of a pass over everything, each sample exactly once whatever divides what."""
-    mine = np.arange(rank, num_samples, world)
-    for first in range(0, len(mine), batch_size):
-        yield WorkItem(0, mine[first : first + batch_size])
+    """One process's share of a pass over everything, each sample exactly once whatever divides what.
+
+    The batches are the same on any number of processes, which kernels' rounding depends on; a process has neighbouring
+    ones, and so shards of its own.
+    """
+    starts = range(0, num_samples, batch_size)
+    for first in starts[len(starts) * rank // world : len(starts) * (rank + 1) // world]:
+        yield WorkItem(0, np.arange(first, min(first + batch_size, num_samples)))
+
+
+def in_flight(workers: int) -> int:
+    """When `load` asks for item n, it has given the batches of all up to n - in_flight."""
+    return max(1, workers * _AHEAD)
 
 
 def load(
@@ -138,7 +151,7 @@ def load(
     Raises:
         PLDError: whatever a worker could not load, as it stands.
     """
-    settings: dict[str, Any] = {"multiprocessing_context": context, "prefetch_factor": 4} if workers else {}
+    settings: dict[str, Any] = {"multiprocessing_context": context, "prefetch_factor": _AHEAD} if workers else {}
     if workers:
         dataset.watch(workers)
     loader = DataLoader(
@@ -147,12 +160,18 @@ def load(
         batch_size=None,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_sigterm_alone,
         **settings,
     )
     for batch in loader:
         if isinstance(batch, PLDError):
             raise batch
         yield batch
+
+
+def _leave_sigterm_alone(worker: int) -> None:
+    """Schedulers send it to all processes of a job; the main process saves first, and ends its workers itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
