@@ -13,7 +13,7 @@ COUNT_GPUS := $(BIN)/python -c 'import torch; print(max(1, torch.cuda.device_cou
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seeds test test-long cache train recipes bench bench-gpu certificate api clean format
+.PHONY: help setup demo demo-seeds study study-page test test-long cache train recipes bench bench-gpu certificate api clean format
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,14 @@ demo-seeds: $(READY)  ## after `make demo`: two more seeds of each student, and 
 	    --output $(DEMO)/$$loss-$$seed || exit; done; done
 	$(BIN)/pld report $(DEMO)/teacher $(foreach loss,ce kd pld,$(DEMO)/$(loss) $(DEMO)/$(loss)-1 $(DEMO)/$(loss)-2) \
 	  | tee docs/results/demo.txt
+
+study: DATA = data/tiny-imagenet
+
+study: $(READY)  ## what PLD from a cache gives on photos: make study DATA=FOLDER [ARGS=], some 3 hours on 2 idle cores; goes on
+	$(BIN)/python -m study --data '$(DATA)' $(ARGS)
+
+study-page: $(READY)  ## the study's tables and page anew from docs/results/study.json, finished or not
+	$(BIN)/python -m study --report
 
 test: $(READY)  ## format, lint, types, layers and tests: what CI runs
 	$(BIN)/ruff format --check .
