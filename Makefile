@@ -45,10 +45,10 @@ demo-seeds: $(READY)  ## after `make demo`: two more seeds of each student, and 
 study: DATA = data/tiny-imagenet
 
 study: $(READY)  ## what PLD from a cache gives on photos: make study DATA=FOLDER [ARGS=], some 3 hours on 2 idle cores; goes on
-	$(BIN)/python -m study --data '$(DATA)' $(ARGS)
+	$(BIN)/python -m pld.study --data '$(DATA)' $(ARGS)
 
 study-page: $(READY)  ## the study's tables and page anew from docs/results/study.json, finished or not
-	$(BIN)/python -m study --report
+	$(BIN)/python -m pld.study --report
 
 test: $(READY)  ## format, lint, types, layers and tests: what CI runs
 	$(BIN)/ruff format --check .

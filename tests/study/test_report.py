@@ -5,8 +5,8 @@ import re
 import pytest
 
 from pld.report.statistics import paired_difference
-from study.claims import claim_sentence, difference_sentence
-from study.drive import main
+from pld.study.claims import claim_sentence, difference_sentence
+from pld.study.drive import main
 from tests.browser import look
 from tests.study.made_up import recipes, write_study
 
