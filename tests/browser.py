@@ -1,6 +1,7 @@
 """A page looked at in a real browser, headless: how wide it is, what it says on the console, and a picture of it."""
 
 import dataclasses
+import html
 import json
 import re
 import shutil
@@ -10,11 +11,17 @@ from pathlib import Path
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# Browsers have no windows as narrow as a phone: the page stands in a frame that is.
+_FRAME = (
+    '<!doctype html><body style="margin:0"><iframe style="border:0;width:{width}px;height:{height}px" srcdoc="{page}">'
+)
+_HEIGHT = 2400
 # Asks the page itself, once everything in it is laid out.
 _PROBE = """<script>addEventListener("load", () => {
   const wide = [...document.querySelectorAll("body *")].filter(e => !e.closest(".wide, svg")
     && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80));
-  document.title = "probe" + JSON.stringify({inner: innerWidth, scroll: document.documentElement.scrollWidth, wide});
+  const scroll = document.documentElement.scrollWidth;
+  parent.document.title = "probe" + JSON.stringify({inner: innerWidth, scroll, wide});
 });</script>"""
 
 
@@ -45,10 +52,11 @@ def browser() -> str:
 
 def look(page: Path, *, width: int, screenshot: Path) -> Look:
     """Open the page in a window so wide."""
-    probed = screenshot.with_suffix(".html")
-    probed.write_text(page.read_text() + _PROBE)
-    dom = _run("--dump-dom", probed, width)
-    _run(f"--screenshot={screenshot}", page, width)
+    framed = screenshot.with_suffix(".html")
+    inside = html.escape(page.read_text() + _PROBE)
+    framed.write_text(_FRAME.format(width=width, height=_HEIGHT, page=inside))
+    dom = _run("--dump-dom", framed, width)
+    _run(f"--screenshot={screenshot}", framed, width)
     title = re.search(r"<title>probe(\{.*?\})</title>", dom.stdout)
     assert title, f"the page never finished loading: {dom.stderr[-1000:]}"
     found = json.loads(title[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
@@ -57,7 +65,7 @@ def look(page: Path, *, width: int, screenshot: Path) -> Look:
 
 def _run(option: str, page: Path, width: int) -> subprocess.CompletedProcess[str]:
     settings = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr")
-    command = [browser(), *settings, f"--user-data-dir={page.parent / 'browser'}", f"--window-size={width},2400"]
+    command = [browser(), *settings, f"--user-data-dir={page.parent / 'browser'}", f"--window-size={width},{_HEIGHT}"]
     return subprocess.run(
         [*command, option, page.resolve().as_uri()], capture_output=True, text=True, timeout=300, check=True
     )

@@ -14,6 +14,8 @@ from pld.report.statistics import estimate
 
 # As wide as a phone, so that letters keep their size on it.
 _WIDTH_INCHES = 5.0
+# More of them, named each, would write over each other.
+_MAX_TICKS = 7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,9 @@ def line_chart(lines: Sequence[Line], xlabel: str, ylabel: str, *, logarithmic: 
         if logarithmic:
             axes.set_xscale("log")
             ticks = sorted({x for line in lines for x, _ in line.points})
-            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            axes.minorticks_off()
+            if len(ticks) <= _MAX_TICKS:
+                axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+                axes.minorticks_off()
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         if len(lines) > 1:
@@ -64,6 +67,6 @@ def dot_chart(values: Mapping[str, Sequence[float]], xlabel: str) -> str:
             axes.plot(seeds, [place] * len(seeds), "o", color="#4c78a8", markersize=4, alpha=0.7)
             axes.plot(found.mean, place, "|", color="black", markersize=14, markeredgewidth=2)
         axes.set_yticks(range(len(values)), list(values))
-        axes.invert_yaxis()
+        axes.set_ylim(len(values) - 0.4, -0.6)
         axes.set_xlabel(xlabel)
         return svg(figure)

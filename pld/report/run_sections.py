@@ -133,8 +133,8 @@ def _provenance(runs: Sequence[Run]) -> Section:
     def row(run: Run) -> list[str]:
         source = run.facts["provenance"]
         commit = source["git_commit"] or "unknown"
-        cells = [run.name, f"{run.final['top1']:.2f}", source["command"], commit, source["machine"], source["date"]]
+        cells = [str(run.path), f"{run.final['top1']:.2f}", source["command"], commit, source["machine"], source["date"]]
         return [*cells, source["versions"]["torch"]]
 
-    columns = ("run", "top-1 %", "command", "commit", "machine", "date", "torch")
+    columns = ("folder", "top-1 %", "command", "commit", "machine", "date", "torch")
     return Section(title="Where this comes from", tables=[Table(columns=columns, rows=[row(run) for run in runs])])

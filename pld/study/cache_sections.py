@@ -38,7 +38,7 @@ def _claims(evidence: Evidence) -> Section | None:
     chart = dot_chart({label: list(seeds.values()) for label, seeds in values.items()}, "validation top-1, %")
     return Section(
         title="View replay against a fixed crop, and k = 50 against all classes",
-        paragraphs=[" ".join(said)],
+        paragraphs=said,
         tables=[summary_table(values, _REPLAY)],
         figures=[Figure(html=chart)],
     )

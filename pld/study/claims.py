@@ -24,7 +24,7 @@ def claim_sections(evidence: Evidence) -> list[Section]:
     found = {m: paired_difference(values["pld"], values[m]) if m in values else None for m in _RIVALS}
     main = Section(
         title="Does PLD > DIST, KD, LS, CE hold?",
-        paragraphs=[_tuning(evidence), " ".join(claim_sentence(NAMES[m], d) for m, d in found.items())],
+        paragraphs=[*(claim_sentence(NAMES[m], d) for m, d in found.items()), _tuning(evidence)],
         tables=[Table(columns=_COLUMNS, rows=rows)],
         figures=[Figure(html=chart)],
     )

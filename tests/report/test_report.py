@@ -9,6 +9,7 @@ import yaml
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.cli.main import main
+from tests.browser import Look, look
 from tests.making import make_dataset, make_teacher
 
 
@@ -54,8 +55,10 @@ def test_the_table_and_the_spread(runs, monkeypatch, capsys):
 def test_the_page_holds_everything_itself(runs, monkeypatch):
     assert pld(monkeypatch, "report", "a", "c", "--store", "store", "--out", "page/index.html") == 0
     page = (runs / "page" / "index.html").read_text()
-    assert not re.search(r"""(src|href)=["'](?!data:)(?!#)""", re.sub(r"<svg.*</svg>", "", page, flags=re.DOTALL))
-    assert page.count("data:image/png;base64,") == 18
+    assert not re.search(r"""(src|href)=["'](?!data:)(?!#)""", re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL))
+    assert page.count("data:image/png;base64,") == 18 + 1  # the sheet, and the loss surfaces
+    for section in ("Summary", "Learning curves", "Loss surfaces", "Sizes", "Where this comes from"):
+        assert f"<h2>{section}</h2>" in page
     assert "train &lt;a&gt;" in page  # what a run says of itself is text, not markup
     assert "60.00" in page
     assert "One seed each" in page
@@ -85,3 +88,15 @@ def test_a_run_without_a_validation_yet(runs, monkeypatch, capsys):
     (runs / "a" / "metrics.jsonl").write_text("")
     assert pld(monkeypatch, "report", "a") == 2
     assert "no validation in it yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser(runs, monkeypatch, width):
+    (runs / "c" / "config.yaml").write_text((runs / "c" / "config.yaml").read_text() + "alpha: 0.5\n")
+    write_run(runs / "d", "ce", 0, 52.0)
+    (runs / "d" / "config.yaml").write_text((runs / "d" / "config.yaml").read_text() + "alpha: 0.9\n")
+    assert pld(monkeypatch, "report", "a", "b", "c", "d", "--store", "store", "--out", "page/index.html") == 0
+    page = runs / "page" / "index.html"
+    assert "<h2>Sweep of alpha</h2>" in page.read_text()
+    found = look(page, width=width, screenshot=runs / "page.png")
+    assert found == Look(inner=width, scroll=width, wide=[], console=[])
