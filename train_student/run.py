@@ -22,8 +22,9 @@ from train_student.datasets import TrainingData, open_training_data
 from train_student.describe import facts, flat, notes
 from train_student.evaluate import evaluate
 from train_student.guards import PREEMPTED, LossGuard, Preemption
-from train_student.input import ViewDataset, WorkItem, epoch_items, loading
+from train_student.input import ViewDataset, WorkItem, epoch_items
 from train_student.learner import Learner
+from train_student.loading import loading
 from train_student.meter import Meter, advice
 from train_student.resume import Position
 from train_student.run_folder import RunFolder
@@ -79,7 +80,7 @@ class Run:
         total = config.epochs * self.steps_per_epoch * config.batch_size
         bar = progress(total, config.output, show=accelerator.is_main_process)
         bar.update((self.epoch * self.steps_per_epoch + self.step) * config.batch_size)
-        with loading(dataset, self._items(), workers=config.workers) as batches, bar:
+        with loading(dataset, self._items(), workers=config.workers, held=config.accumulate) as batches, bar:
             while self.epoch < config.epochs:
                 while self.step < self.steps_per_epoch:
                     done = self.epoch * self.steps_per_epoch + self.step

@@ -13,7 +13,8 @@ from pld.losses import gradient_error_bound, pld_loss
 from pld.store import open_store
 from pld.teachers import build_teacher
 from tests.making import SIDE, make_teacher
-from train_student.input import ViewDataset, epoch_items, load
+from train_student.input import ViewDataset, epoch_items
+from train_student.loading import load
 from train_student.teacher_signal import LiveTeacher, StoredTeacher
 
 NUM_CLASSES = 40  # more than the dataset's labels use, so that a top-10 leaves a tail

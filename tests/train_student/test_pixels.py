@@ -7,7 +7,8 @@ import torch
 from cache_teacher.forward import cut_views
 from pld.images import open_source
 from pld.images.preprocessing import Preprocessing
-from train_student.input import ViewDataset, WorkItem, load
+from train_student.input import ViewDataset, WorkItem
+from train_student.loading import load
 
 PREPROCESSING = Preprocessing(input_size=(32, 32))
 
