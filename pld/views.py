@@ -160,10 +160,10 @@ def apply_view(
     Fastest when `image` is a permuted [H, W, 3] array, as decoders give it. The result is written to `out` if given.
     """
     size = (output_size, output_size) if isinstance(output_size, int) else output_size
-    box = image.narrow(1, view.top, view.height).narrow(2, view.left, view.width)[None]
+    box = image.narrow(1, view.top, view.height).narrow(2, view.left, view.width).unsqueeze(0)
     # Left to itself, interpolate takes a box cut out of channels last for channels first, and turns it round twice.
     box = box.contiguous(memory_format=torch.channels_last)
-    resized = torch.nn.functional.interpolate(box, size=size, mode=interpolation, antialias=True)[0]
+    resized = torch.nn.functional.interpolate(box, size=size, mode=interpolation, antialias=True).squeeze(0)
     pixels = resized.flip(2) if view.flip else resized
     return pixels if out is None else out.copy_(pixels)
 

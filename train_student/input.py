@@ -72,11 +72,11 @@ class ViewDataset:
             UndecodableImageError: an image is none; names the sample.
             DataError: it cannot be read.
         """
-        for position, row in enumerate(item.rows.tolist()):
+        for row, *places in zip(item.rows.tolist(), *outputs, strict=True):
             on_row(row)
             image, (view,) = self.source.views(row, [item.view_index], self.policy)
-            for images, preprocessing in zip(outputs, self.preprocessings, strict=True):
-                apply_view(image, view, preprocessing.input_size, preprocessing.interpolation, out=images[position])
+            for out, preprocessing in zip(places, self.preprocessings, strict=True):
+                apply_view(image, view, preprocessing.input_size, preprocessing.interpolation, out=out)
 
 
 def epoch_items(

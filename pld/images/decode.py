@@ -47,19 +47,22 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None if colour_space in ("CMYK", "YCCK") or height * width > MAX_PIXELS else (height, width)
 
 
-def decode_image(data: bytes, num_rows: int | None = None) -> UInt8[Tensor, "3 H W"]:
+def decode_image(
+    data: bytes, num_rows: int | None = None, size: tuple[int, int] | None = None
+) -> UInt8[Tensor, "3 H W"]:
     """Decode to RGB: a [3, H, W] view of an interleaved [H, W, 3] array, which is what `apply_view` likes best.
 
     Args:
         data: the encoded image.
         num_rows: how many rows are wanted, from the top; where leaving out the others saves time, H is less than the
             image's height. The pixels of those decoded are the same. All where None.
+        size: what `jpeg_size` said, where it was asked.
 
     Raises:
         UndecodableImageError: the bytes are no image in one of the formats, are cut short or damaged, or declare more
             than MAX_PIXELS. The caller knows the sample and names it.
     """
-    size = jpeg_size(data)
+    size = size or jpeg_size(data)
     pixels = _decode_plain_jpeg(data, size, num_rows) if size else None
     return _decode_with_pillow(data) if pixels is None else torch.from_numpy(pixels).permute(2, 0, 1)
 

@@ -101,13 +101,15 @@ class Source:
         data, key = self.read(row), self.key(row)
         if size := jpeg_size(data):
             views = [draw_view(key, index, size, policy) for index in view_indexes]
-            return self._decode(row, data, max(view.top + view.height for view in views)), views
+            return self._decode(row, data, max(view.top + view.height for view in views), size), views
         image = self._decode(row, data)
         return image, [draw_view(key, index, (image.shape[1], image.shape[2]), policy) for index in view_indexes]
 
-    def _decode(self, row: int, data: bytes, num_rows: int | None = None) -> UInt8[Tensor, "3 H W"]:
+    def _decode(
+        self, row: int, data: bytes, num_rows: int | None = None, size: tuple[int, int] | None = None
+    ) -> UInt8[Tensor, "3 H W"]:
         try:
-            return decode_image(data, num_rows)
+            return decode_image(data, num_rows, size)
         except UndecodableImageError as error:
             path = self.files[self.file_index[row]]
             raise UndecodableImageError(f"{path}: sample {self.key(row)}: {error}") from error
