@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ import numpy as np
 import torch
 
 from cache_teacher.config import CacheConfig, choose_policy
-from cache_teacher.forward import PartRunner
+from cache_teacher.forward import PartRows, PartRunner, PartSignals
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
+from pld.ordered import in_order
 from pld.probes import compare_probes, make_probes
 from pld.progress import progress
 from pld.provenance import provenance
@@ -23,6 +25,7 @@ from pld.store import (
     CodecIdentity,
     DatasetIdentity,
     Identity,
+    PartId,
     Shard,
     Store,
     StoreWriter,
@@ -74,6 +77,7 @@ def cache(config: CacheConfig) -> None:
             skip_bad_images=config.on_bad_image == "skip",
             device=device,
             pool=pool,
+            threads=config.threads,
         )
         _run_missing(runner, writer, config, rank, world)
     sealed = writer.seal()
@@ -122,14 +126,23 @@ def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, r
     if world > 1:
         print(f"process {rank} of {world}: {len(mine)} parts to cache", flush=True)
     total = sum(source.shards[place[part.shard]].num_samples * part.block.num_views for part in mine)
-    with progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar:
-        for part in mine:
-            rows = range(starts[place[part.shard]], starts[place[part.shard] + 1])
-            signals = runner.run(rows, part.views, bar.update)
+    wanted = [PartRows(range(starts[place[part.shard]], starts[place[part.shard] + 1]), part.views) for part in mine]
+    with (
+        progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar,
+        ThreadPoolExecutor(1, "writer") as pool,
+        contextlib.closing(runner.run(wanted, bar.update)) as results,
+    ):
+
+        def write(result: tuple[PartId, PartSignals]) -> None:
+            part, signals = result
             if not signals.rows:
                 raise DataError(f"{source.location}: shard {part.shard}: none of its images can be decoded")
             labels = source.labels[signals.rows]
             writer.write_part(part, source.keys[signals.rows], labels, signals.views, skipped=signals.skipped)
+
+        # A part is written while the next one is computed.
+        for _ in in_order(pool, write, zip(mine, results, strict=True), ahead=1):
+            pass
 
 
 def _print_summary(store: Store, wanted_views: int) -> None:
