@@ -33,7 +33,7 @@ from pld.teachers import Teacher, build_teacher
 from tests.benchmarks.photos import write_copies
 from tests.benchmarks.timing import Spread, machine, ratio
 
-ROUNDS, IMAGES, VIEWS, BATCH, THREADS = 5, 256, 4, 64, 2
+ROUNDS, IMAGES, VIEWS, BATCH, THREADS = 5, 64, 4, 64, 2
 TEACHER = "tf_efficientnet_lite0"
 
 
