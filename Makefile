@@ -13,7 +13,7 @@ COUNT_GPUS := $(BIN)/python -c 'import torch; print(max(1, torch.cuda.device_cou
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seeds test test-long cache train recipes bench bench-gpu certificate clean format
+.PHONY: help setup demo demo-seeds study study-page test test-long cache train recipes bench bench-gpu certificate api clean format
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,14 @@ demo-seeds: $(READY)  ## after `make demo`: two more seeds of each student, and 
 	    --output $(DEMO)/$$loss-$$seed || exit; done; done
 	$(BIN)/pld report $(DEMO)/teacher $(foreach loss,ce kd pld,$(DEMO)/$(loss) $(DEMO)/$(loss)-1 $(DEMO)/$(loss)-2) \
 	  | tee docs/results/demo.txt
+
+study: DATA = data/tiny-imagenet
+
+study: $(READY)  ## what PLD from a cache gives on photos: make study DATA=FOLDER [ARGS=], some 3 hours on 2 idle cores; goes on
+	$(BIN)/python -m pld.study --data '$(DATA)' $(ARGS)
+
+study-page: $(READY)  ## the study's tables and page anew from docs/results/study.json, finished or not
+	$(BIN)/python -m pld.study --report
 
 test: $(READY)  ## format, lint, types, layers and tests: what CI runs
 	$(BIN)/ruff format --check .
@@ -90,10 +98,13 @@ certificate: $(READY)  ## the table in docs/gradient_error_bound.md, from photos
 	  --student-weights $(WEIGHTS_OF)/tf_efficientnet_lite0.safetensors \
 	  --teacher-weights $(WEIGHTS_OF)/tf_efficientnet_lite2.safetensors
 
+api: $(READY)  ## the API reference as pages, site/index.html
+	$(BIN)/python -m pdoc --docformat google -o site pld.losses pld.signals pld.views pld.images pld.store pld.errors
+
 format: $(READY)  ## format and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove runs, stores, caches and .venv
-	rm -rf .venv runs stores dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv runs stores dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -10,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 
 from cache_teacher.config import CacheConfig, choose_policy
-from cache_teacher.forward import PartRows, PartRunner, PartSignals
+from cache_teacher.forward import PARTS_IN_FLIGHT, PartRows, PartRunner, PartSignals
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
-from pld.images import Source, open_source
+from pld.images import Source, fetched_ahead, open_source
 from pld.ordered import in_order
 from pld.probes import compare_probes, make_probes
 from pld.progress import progress
@@ -122,16 +125,22 @@ def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, r
     starts = np.concatenate([[0], np.cumsum(source.shard_sizes)])
     # By the shard's place in the dataset: the processes' lists of what is missing may differ, taken at other times.
     place = {shard.name: i for i, shard in enumerate(source.shards)}
+
+    def rows_of(part: PartId) -> Int64[np.ndarray, "n"]:
+        return np.arange(starts[place[part.shard]], starts[place[part.shard] + 1])
+
     mine = [part for part in writer.missing_parts(config.views) if place[part.shard] % world == rank]
     if world > 1:
         print(f"process {rank} of {world}: {len(mine)} parts to cache", flush=True)
     total = sum(source.shards[place[part.shard]].num_samples * part.block.num_views for part in mine)
-    wanted = [PartRows(range(starts[place[part.shard]], starts[place[part.shard] + 1]), part.views) for part in mine]
+    blocks = [functools.partial(iter, list(parts)) for _, parts in itertools.groupby(mine, lambda part: part.block)]
+    ahead = fetched_ahead(source, blocks, rows_of, in_flight=PARTS_IN_FLIGHT)
     with (
+        contextlib.closing(ahead) as parts,
         progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar,
         ThreadPoolExecutor(1, "writer") as pool,
-        contextlib.closing(runner.run(wanted, bar.update)) as results,
     ):
+        wanted = (PartRows(rows_of(part).tolist(), part.views) for part in parts)
 
         def write(result: tuple[PartId, PartSignals]) -> None:
             part, signals = result
@@ -141,8 +150,9 @@ def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, r
             writer.write_part(part, source.keys[signals.rows], labels, signals.views, skipped=signals.skipped)
 
         # A part is written while the next one is computed.
-        for _ in in_order(pool, write, zip(mine, results, strict=True), ahead=1):
-            pass
+        with contextlib.closing(runner.run(wanted, bar.update)) as results:
+            for _ in in_order(pool, write, zip(mine, results, strict=True), ahead=1):
+                pass
 
 
 def _print_summary(store: Store, wanted_views: int) -> None:

@@ -24,6 +24,9 @@ from pld.views import Policy, apply_view
 # Chunks decoded ahead of a teacher on a device of its own: one ready, one in the making.
 _CHUNKS_AHEAD = 2
 
+# When a part is asked for, all up to so many before it have been decoded: a chunk is of one part.
+PARTS_IN_FLIGHT = _CHUNKS_AHEAD + 1
+
 
 @dataclasses.dataclass(frozen=True)
 class PartRows:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import itertools
+import json
 import os
 import re
 import sys
@@ -13,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import shtab
 from jsonargparse import ArgumentParser
 
 from pld.errors import ConfigError, PLDError
@@ -43,6 +46,7 @@ def parse_config(
 
     `--config FILE` reads YAML; later arguments override it; `--print_config` prints the outcome and exits. Dashes
     and underscores in an option's name are the same, and a true-or-false option may stand alone: `--online-teacher`.
+    An option that takes a list may be given once for each value.
 
     Args:
         kind: a frozen dataclass; its docstring's Attributes describe the options.
@@ -56,11 +60,26 @@ def parse_config(
     """
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of options" + _names(named_files))
+    add_completion(parser)
     parser.add_class_arguments(kind, as_group=False)
-    switches = {field.name for field in dataclasses.fields(kind) if field.type in ("bool", bool)}  # type: ignore[arg-type]
-    namespace = parser.parse_args(list(_normalized(argv, switches, named_files)))
+    types = {field.name: str(field.type) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    switches = {name for name, type in types.items() if type in ("bool", str(bool))}
+    lists = {name for name, type in types.items() if "list[" in type}
+    namespace = parser.parse_args(_gathered(_normalized(argv, switches, named_files), lists))
     del namespace["config"]
     return kind(**namespace.as_dict())
+
+
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """Give a parser `--print_completion SHELL`."""
+    parser.add_argument(
+        "--print_completion",
+        action=shtab.completion_action(parser),
+        choices=shtab.SUPPORTED_SHELLS,
+        default=argparse.SUPPRESS,
+        metavar="SHELL",
+        help=f'print a completion script and exit; in ~/.bashrc: eval "$({parser.prog} --print_completion bash)"',
+    )
 
 
 def _file_names(folder: Path) -> list[str]:
@@ -88,6 +107,18 @@ def _normalized(argv: Sequence[str], switches: set[str], named_files: Path | Non
         else:
             result.append(_named(result[-1].removeprefix("--") if result else "", argument, named_files))
     return result
+
+
+def _gathered(argv: list[str], lists: set[str]) -> list[str]:
+    """Options of several values that are given more than once, as one list in the last one's place."""
+    for name in lists:
+        places = [index for index, word in enumerate(argv[:-1]) if word == f"--{name}"]
+        if len(places) > 1:
+            argv[places[-1] + 1] = json.dumps([argv[place + 1] for place in places])
+            argv = [
+                word for index, word in enumerate(argv) if index not in {p + i for p in places[:-1] for i in (0, 1)}
+            ]
+    return argv
 
 
 def _named(option: str, value: str, folder: Path | None) -> str:

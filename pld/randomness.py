@@ -45,3 +45,8 @@ def _key(identity: str) -> ndarray:
 def permutation(n: int, identity: str) -> Int64[ndarray, "n"]:
     """A permutation of 0..n-1 that depends on `identity` alone."""
     return np.argsort(philox(identity).random_raw(n), kind="stable")
+
+
+def choice(n: int, identity: str) -> int:
+    """One of 0..n-1 that depends on `identity` alone; a generator of its own would cost ten times as much."""
+    return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=16).digest(), "little") % n

@@ -31,6 +31,8 @@ class TopK:
             -inf where the tail is empty.
         temperatures: the T temperatures that `tail_logmass` holds.
         logprob_error: the largest rounding of any log-probability, in nats; 0 when not rounded.
+        unsettled: bool [B, k], which of `classes` may have another rank in truth; None where all ranks are certain, as
+            a single teacher's are.
     """
 
     classes: Int[Tensor, "B k"]
@@ -40,6 +42,7 @@ class TopK:
     tail_logmass: Float[Tensor, "B T"]
     temperatures: tuple[float, ...]
     logprob_error: float = 0.0
+    unsettled: Bool[Tensor, "B k"] | None = None
 
     @classmethod
     def from_logits(
@@ -59,6 +62,14 @@ class TopK:
 
         Raises:
             SignalError: k is not in 1..C, a label is not in 0..C-1, or a logit is not finite.
+
+        Example:
+            >>> logits, labels = torch.tensor([[4.0, 2.0, 0.0, 0.0]]), torch.tensor([3])
+            >>> topk = TopK.from_logits(logits, labels, k=2, temperatures=(1.0, 2.0))
+            >>> topk.classes.tolist(), topk.labels.tolist()
+            ([[0, 1]], [3])
+            >>> topk.tail_at(1.0).exp()  # what class 2 has: the label is no part of the tail
+            tensor([0.0156])
         """
         num_classes = logits.shape[1]
         if not 1 <= k <= num_classes:

@@ -128,6 +128,10 @@ def draw_view(key: str, view_index: int, image_size: tuple[int, int], policy: Po
         view_index: 0, 1, ...; epoch e trains on view e mod V.
         image_size: (height, width) of the original image, pixels.
         policy: how views are drawn, with its seed.
+
+    Example:
+        >>> draw_view("n01440764_10026", 3, (375, 500), RandomResizedCrop(seed=0))
+        View(top=104, left=136, height=253, width=335, flip=False)
     """
     height, width = image_size
     if isinstance(policy, Fixed):
@@ -158,6 +162,12 @@ def apply_view(
     """Cut the view out of its image and resize it, antialiased, to `output_size` (side, or (height, width)).
 
     Fastest when `image` is a permuted [H, W, 3] array, as decoders give it. The result is written to `out` if given.
+
+    Example:
+        >>> image = torch.zeros(3, 375, 500, dtype=torch.uint8)
+        >>> view = draw_view("n01440764_10026", 3, (375, 500), RandomResizedCrop(seed=0))
+        >>> apply_view(image, view, 224).shape
+        torch.Size([3, 224, 224])
     """
     size = (output_size, output_size) if isinstance(output_size, int) else output_size
     box = image.narrow(1, view.top, view.height).narrow(2, view.left, view.width).unsqueeze(0)

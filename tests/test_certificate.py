@@ -12,7 +12,7 @@ def made_up(num=40, classes=60):
     student = teacher + torch.randn(num, classes, generator=generator) * 2
     labels = torch.randint(classes, (num,), generator=generator)
     labels[::2] = teacher[::2].argmax(1)  # half of them inside the top k
-    return student, teacher, labels
+    return student, [teacher], labels
 
 
 def test_every_error_is_within_its_bound():
@@ -27,6 +27,14 @@ def test_every_error_is_within_its_bound():
     for row in found[:8]:
         assert float((row.measured / row.bound).max()) > 0.3  # the bound is near what happens
     assert bool((rounded[5, "drop"].bound > exact[5, "drop"].measured).all())
+
+
+def test_errors_of_an_average_are_within_its_bound():
+    student, teachers, labels = made_up()
+    found = certificate.compare(student, [*teachers, teachers[0].flip(0)], labels, ks=(5, 60))
+    exact, rounded = ([row for row in found if row.k == 60 and row.rounded is held] for held in (False, True))
+    assert float(exact[0].measured.max()) < 1e-6
+    assert float((rounded[0].measured / rounded[0].bound).max()) > 0.1
 
 
 def test_an_error_above_the_bound_is_not_passed_over(monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pld.errors import ConfigError
 from pld.losses import NamedLoss, build_loss
+from pld.store import Combine
 from pld.teachers import Precision
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -28,11 +29,12 @@ class TrainConfig:
     """Train a student from images and a store of cached logits; the defaults are the paper's ImageNet recipe.
 
     Attributes:
-        data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder
+        data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL
         split: which part of a folder is trained on
         val_data: where the validation images are, if not in data
         val_split: which part of a folder is validated on
-        store: the folder or URL of the teacher's logits, made by cache-teacher
+        store: the folder or URL of the teacher's logits, made by cache-teacher; given again, another teacher's
+        combine: of several stores average the probabilities, or pick one for each image and view
         online_teacher: run the teacher in training in place of a store, for comparison
         teacher: the live teacher, as cache-teacher's --teacher
         weights: the live teacher's weights, as cache-teacher's --weights
@@ -87,7 +89,8 @@ class TrainConfig:
     split: str = "train"
     val_data: str | None = None
     val_split: str = "val"
-    store: str | None = None
+    store: list[str] | str | None = None
+    combine: Combine = "average"
     online_teacher: bool = False
     teacher: str | None = None
     weights: str | None = None
@@ -157,6 +160,11 @@ class TrainConfig:
         for name in ("clip_grad", "checkpoint_minutes"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(f"--{name} {getattr(self, name)}: wanted a number above 0")
+
+    @property
+    def stores(self) -> list[str]:
+        """The stores' places, none where there is no store."""
+        return [self.store] if isinstance(self.store, str) else self.store or []
 
     @property
     def loss_function(self) -> NamedLoss:

@@ -8,7 +8,7 @@ from pld.errors import ConfigError, DataError, NotCachedError
 from pld.images import Source, open_source
 from pld.pairing import check_class_names, paired, stored_policy
 from pld.probes import compare_probes
-from pld.store import Store, open_store
+from pld.store import Store, StoreGroup, open_store, open_stores
 from pld.views import Policy
 from train_student.config import TrainConfig
 
@@ -20,7 +20,7 @@ class TrainingData:
     Attributes:
         train: the images to train on, those that the store had to skip left out.
         val: the validation images.
-        store: of the teacher's logits, if one is used.
+        store: of the teachers' logits, one or several read together, if they are used.
         policy: how views are drawn: the store's, else the dataset's.
         num_views: how many views to cycle through; None draws a new one each epoch.
         num_classes: C.
@@ -31,7 +31,7 @@ class TrainingData:
 
     train: Source
     val: Source
-    store: Store | None
+    store: StoreGroup | None
     policy: Policy
     num_views: int | None
     num_classes: int
@@ -42,12 +42,12 @@ class TrainingData:
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The label space, where the store or the dataset states it."""
-        return (self.store and self.store.manifest.identity.dataset.class_names) or self.train.class_names
+        return (self.store and self.store.class_names) or self.train.class_names
 
     @property
     def fingerprint(self) -> str | None:
         """The store's, if one is used."""
-        return self.store.manifest.identity.fingerprint if self.store else None
+        return self.store.fingerprint if self.store else None
 
     def view_of_epoch(self, epoch: int) -> int:
         """The view that an epoch trains on."""
@@ -64,12 +64,13 @@ def open_training_data(config: TrainConfig) -> TrainingData:
     """
     train = open_source(config.data, config.split)
     val = open_source(config.val_data or config.data, config.val_split)
-    store = open_store(config.store) if config.store else None
+    store = open_stores(config.stores, config.combine, config.seed) if config.stores else None
+    members = store.members if store else ()
     num_all = len(train)
-    policy = stored_policy(store) if store else dataclasses.replace(train.policy, seed=config.seed)
-    if store:
-        train = paired(store, train, skip_missing=config.missing == "skip")
-    pixels = compare_probes(store.probes, train, policy, store.url) if store else None
+    policy = stored_policy(members[0]) if members else dataclasses.replace(train.policy, seed=config.seed)
+    for member in members:
+        train = paired(member, train, skip_missing=config.missing == "skip")
+    pixels = [compare_probes(member.probes, train, policy, member.url) for member in members]
     check_class_names(train.class_names, f"{train.location}, {config.split},", val)
     num_classes = _num_classes(config, train, store)
     for source in (train, val):
@@ -84,7 +85,7 @@ def open_training_data(config: TrainConfig) -> TrainingData:
         num_classes=num_classes,
         num_skipped=num_all - len(train),
         val_store=_open_val_store(config.val_store, val) if config.val_store else None,
-        pixel_warning=pixels,
+        pixel_warning="; ".join(filter(None, pixels)) or None,
     )
 
 
@@ -95,7 +96,7 @@ def _open_val_store(url: str, val: Source) -> Store:
     return store
 
 
-def _num_views(config: TrainConfig, store: Store | None) -> int | None:
+def _num_views(config: TrainConfig, store: StoreGroup | None) -> int | None:
     if store is None:
         return config.views
     if config.views and config.views > store.num_views:
@@ -106,9 +107,9 @@ def _num_views(config: TrainConfig, store: Store | None) -> int | None:
     return config.views or store.num_views
 
 
-def _num_classes(config: TrainConfig, source: Source, store: Store | None) -> int:
+def _num_classes(config: TrainConfig, source: Source, store: StoreGroup | None) -> int:
     known = {
-        "the store's teacher": store.manifest.identity.teacher.num_classes if store else None,
+        "the store's teacher": store.num_classes if store else None,
         "the dataset's class names": len(source.class_names) if source.class_names else None,
         "--num_classes": config.num_classes,
     }

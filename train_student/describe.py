@@ -38,7 +38,8 @@ def notes(config: TrainConfig, data: TrainingData, signal: TeacherSignal, world:
     if signal.approximate:
         told.append("the teacher is truncated and only approximates what the loss asks for")
     if data.num_skipped:
-        told.append(f"images left out, as {Path(str(config.store)).name} has no logits for them: {data.num_skipped}")
+        lacking = " or ".join(Path(url).name for url in config.stores)
+        told.append(f"images left out, as {lacking} has no logits for them: {data.num_skipped}")
     if dropped := len(data.train) % config.batch_size:
         told.append(f"{dropped} images of a last partial batch dropped each epoch")
     return f"{config.output}: {config.model}, {config.loss}: {'; '.join(told)}"

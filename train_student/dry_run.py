@@ -16,7 +16,7 @@ from torch import nn
 from pld.errors import DataError, StoreError
 from pld.images import open_source
 from pld.report.table import as_text
-from pld.store import Store, open_store
+from pld.store import CodecIdentity, StoreGroup, open_stores
 from pld.store.grid import class_dtype
 from train_student.config import TrainConfig
 from train_student.datasets import open_training_data
@@ -26,7 +26,7 @@ from train_student.teacher_signal import check_supports
 from train_student.trial import Trial, try_steps
 
 _IMAGENET_IMAGES, _IMAGENET_CLASSES = 1_281_167, 1000
-_VIEWS, _SMALL_K, _TEMPERATURES = 50, 50, 5  # what `make cache` does by itself
+_VIEWS, _SMALL_K = 50, 50  # what `make cache` does by itself
 # Bytes of a sample's view in a store by k, EfficientNet-Lite2 on ImageNet photos: docs/decisions/0003.
 _MEASURED_K, _MEASURED_BYTES = (10, 50, 1000), (27.7, 93.5, 1390.0)
 _BAR = 40
@@ -46,7 +46,7 @@ class Sizes:
 
     num_samples: int
     num_classes: int
-    store: Store | None
+    store: StoreGroup | None
     assumed: tuple[str, ...] = ()
 
 
@@ -72,7 +72,7 @@ def dry_run(config: TrainConfig) -> None:
         print(as_text(("steps", f"{steps * config.epochs:,}"), list(_step_rows(config, sizes, world))))
         print("\n" + as_text(("epoch", "step", "learning rate", ""), list(_lr_rows(config, steps))))
         print("\n" + as_text(("memory", "of each process"), list(_memory_rows(config, trial, world))))
-        print("\n" + as_text(("store", config.store or "none"), list(_store_rows(config, sizes, world))))
+        print("\n" + as_text(("store", " + ".join(config.stores) or "none"), list(_store_rows(config, sizes, world))))
         print(
             "\n"
             + as_text(("two steps", "on made-up images"), list(_trial_rows(config, trial, world, accelerator.device)))
@@ -83,13 +83,17 @@ def dry_run(config: TrainConfig) -> None:
 def look(config: TrainConfig) -> Sizes:
     """The sizes from data and store, where they are there; raises ConfigError where they contradict the settings."""
     reasons: list[str] = []
-    whole = _there(lambda: open_training_data(config), reasons) if config.data else None
+    looked_at = bool(config.data)
+    if "://" in config.data:
+        looked_at = False
+        reasons.append(f"{config.data}: images behind URLs are fetched to be counted, which a dry run does not do")
+    whole = _there(lambda: open_training_data(config), reasons) if looked_at else None
     if whole:
         return Sizes(num_samples=len(whole.train), num_classes=whole.num_classes, store=whole.store)
-    source = _there(lambda: open_source(config.data, config.split), reasons) if config.data else None
-    store = _there(lambda: open_store(config.store or ""), reasons) if config.store else None
+    source = _there(lambda: open_source(config.data, config.split), reasons) if looked_at else None
+    store = _there(lambda: open_stores(config.stores, config.combine, config.seed), reasons) if config.stores else None
     names = source.class_names if source else None
-    known = store.manifest.identity.teacher.num_classes if store else len(names) if names else config.num_classes
+    known = store.num_classes if store else len(names) if names else config.num_classes
     taken = "the data" if source else "the store" if store else "ImageNet-1k"
     return Sizes(
         num_samples=len(source) if source else store.num_samples if store else _IMAGENET_IMAGES,
@@ -134,7 +138,7 @@ def table_bytes(num_samples: int, num_classes: int, k: int, num_temperatures: in
 
 def _wanted_k(config: TrainConfig, sizes: Sizes) -> int:
     if sizes.store:
-        return sizes.store.manifest.identity.codec.k
+        return sizes.store.k
     all_classes = config.loss_function.required_signal.all_classes and not config.approximate_teacher
     return sizes.num_classes if all_classes else min(_SMALL_K, sizes.num_classes)
 
@@ -184,8 +188,8 @@ def _store_rows(config: TrainConfig, sizes: Sizes, world: int) -> Iterator[tuple
         views, each = config.views or _VIEWS, bytes_per_view(k)
         total = shown(views * sizes.num_samples * each)
         yield "size", f"about {total}: {views} views x {sizes.num_samples:,} images x {each:,.4g} bytes (k = {k})"
-    num_temperatures = len(sizes.store.manifest.identity.codec.temperatures) if sizes.store else _TEMPERATURES
-    table = table_bytes(sizes.num_samples, sizes.num_classes, k, num_temperatures)
+    held = [member.manifest.identity.codec for member in sizes.store.members] if sizes.store else [CodecIdentity(k=k)]
+    table = sum(table_bytes(sizes.num_samples, sizes.num_classes, codec.k, len(codec.temperatures)) for codec in held)
     yield (
         "in memory",
         f"{shown(table)} in each process, one view at a time; {shown(world * table)} in {_processes(world)}",

@@ -113,7 +113,11 @@ def epoch_items(
 
 
 def evaluation_items(num_samples: int, *, batch_size: int, rank: int, world: int) -> Iterator[WorkItem]:
-    """One process's share of a pass over everything, each sample exactly once whatever divides what."""
-    mine = np.arange(rank, num_samples, world)
-    for first in range(0, len(mine), batch_size):
-        yield WorkItem(0, mine[first : first + batch_size])
+    """One process's share of a pass over everything, each sample exactly once whatever divides what.
+
+    The batches are the same on any number of processes, which kernels' rounding depends on; a process has neighbouring
+    ones, and so shards of its own.
+    """
+    starts = range(0, num_samples, batch_size)
+    for first in starts[len(starts) * rank // world : len(starts) * (rank + 1) // world]:
+        yield WorkItem(0, np.arange(first, min(first + batch_size, num_samples)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,11 @@ class _Maker(Dataset[tuple[Tensor, ...] | PLDError | None]):
         except PLDError as error:
             return error
         return None
+
+
+def in_flight(workers: int) -> int:
+    """When `load` asks for item n, it has given the batches of all up to n - in_flight."""
+    return max(1, workers * _PREFETCH)
 
 
 def load(
@@ -128,6 +134,7 @@ def _in_processes(
         num_workers=workers,
         prefetch_factor=_PREFETCH,
         multiprocessing_context=context,
+        worker_init_fn=_leave_sigterm_alone,
     )
     for made in loader:
         item, block = orders.popleft()
@@ -136,6 +143,11 @@ def _in_processes(
         yield _batch(
             dataset, item, tuple(made) if block is None else dataset.images(blocks.lend(block), len(item.rows))
         )
+
+
+def _leave_sigterm_alone(worker: int) -> None:
+    """Schedulers send it to all processes of a job; the main process saves first, and ends its workers itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def at_work_of(workers: int) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import itertools
+import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from pld.errors import ConfigError
+from pld.images import fetched_ahead
 from pld.progress import progress
 from pld.teachers import build_teacher
 from train_student.checkpoint import Checkpoints
 from train_student.config import TrainConfig
 from train_student.datasets import TrainingData, open_training_data
 from train_student.describe import facts, flat, notes
-from train_student.evaluate import evaluate
+from train_student.evaluate import VAL_SHARE, evaluate
 from train_student.guards import PREEMPTED, LossGuard, Preemption
 from train_student.input import ViewDataset, WorkItem, epoch_items
 from train_student.learner import Learner
-from train_student.loading import loading
+from train_student.loading import in_flight, loading
 from train_student.meter import Meter, advice
 from train_student.resume import Position
 from train_student.run_folder import RunFolder
@@ -81,7 +83,11 @@ class Run:
         total = config.epochs * self.steps_per_epoch * config.batch_size
         bar = progress(total, config.output, show=accelerator.is_main_process)
         bar.update((self.epoch * self.steps_per_epoch + self.step) * config.batch_size)
-        with loading(dataset, self._items(), workers=config.workers, held=config.accumulate) as batches, bar:
+        with (
+            contextlib.closing(self._items()) as items,
+            loading(dataset, items, workers=config.workers, held=config.accumulate) as batches,
+            bar,
+        ):
             while self.epoch < config.epochs:
                 while self.step < self.steps_per_epoch:
                     done = self.epoch * self.steps_per_epoch + self.step
@@ -127,7 +133,6 @@ class Run:
                 self.data.val,
                 self.preprocessing,
                 teacher=self.val_teacher,
-                batch_size=max(1, config.batch_size // accelerator.num_processes // config.accumulate),
                 workers=config.workers,
             )
         accelerator.log(figures, step=self.epoch)
@@ -174,10 +179,11 @@ class Run:
         except (RuntimeError, ValueError, KeyError) as error:
             raise ConfigError(f"{path}: is of another model or optimizer: {error}") from error
 
-    def _items(self) -> Iterator[WorkItem]:
+    def _items(self) -> Generator[WorkItem, None, None]:
         """One stream over all epochs to come, so that workers never stand idle between two of them."""
-        return itertools.chain.from_iterable(
-            epoch_items(
+        passes = [
+            functools.partial(
+                epoch_items,
                 self.data.train,
                 seed=self.config.seed,
                 epoch=epoch,
@@ -187,12 +193,12 @@ class Run:
                 rank=self.accelerator.process_index,
                 world=self.accelerator.num_processes,
                 micro_batches=self.config.accumulate,
-                first_batch=first,
+                first_batch=self.step if epoch == self.epoch else 0,
             )
-            for epoch, first in zip(
-                range(self.epoch, self.config.epochs), itertools.chain([self.step], itertools.repeat(0)), strict=False
-            )
-        )
+            for epoch in range(self.epoch, self.config.epochs)
+        ]
+        ahead = in_flight(self.config.workers)
+        return fetched_ahead(self.data.train, passes, lambda item: item.rows, in_flight=ahead, share=1 - VAL_SHARE)
 
 
 def steps_per_epoch(config: TrainConfig, num_samples: int, world: int) -> int:

@@ -12,7 +12,7 @@ from pld.images import Source
 from pld.images.preprocessing import Preprocessing
 from pld.losses import RequiredSignal
 from pld.signals import TopK
-from pld.store import Store
+from pld.store import Store, StoreGroup
 from pld.teachers import Teacher
 from train_student.input import Batch
 from train_student.view_tables import ViewTables
@@ -34,7 +34,7 @@ class StoredTeacher:
     preprocessings: tuple[Preprocessing, ...] = ()
 
     def __init__(
-        self, store: Store, source: Source, *, approximate: bool = False, tables: ViewTables | None = None
+        self, store: Store | StoreGroup, source: Source, *, approximate: bool = False, tables: ViewTables | None = None
     ) -> None:
         self.approximate = approximate
         self._rows = store.rows(source.keys)
@@ -51,7 +51,7 @@ class StoredTeacher:
     def __call__(self, batch: Batch, device: torch.device) -> TopK:
         """The batch's top-k; waits for the view where it is another than the last batch's and was not prepared."""
         table = self._tables[batch.item.view_index]
-        return table[self._rows[batch.item.rows]].to(device, non_blocking=True)
+        return table[self._rows[..., batch.item.rows]].to(device, non_blocking=True)
 
 
 class LiveTeacher:
@@ -84,22 +84,22 @@ class TeacherSignal(Protocol):
         """The signal of a batch, on the device."""
 
 
-def check_supports(store: Store, required: RequiredSignal, *, approximate: bool) -> bool:
+def check_supports(store: StoreGroup, required: RequiredSignal, *, approximate: bool) -> bool:
     """Whether a store's truncated teacher only approximates what a loss asks for.
 
     Raises:
         ConfigError: it does and `approximate` is false, or it lacks a temperature that the loss needs.
     """
-    codec, num_classes = store.manifest.identity.codec, store.manifest.identity.teacher.num_classes
-    if codec.k == num_classes:
+    k, num_classes = store.k, store.num_classes
+    if k == num_classes:
         return False
     if required.all_classes and not approximate:
         raise ConfigError(
-            f"{store.url}: holds the top {codec.k} of {num_classes} classes; this loss needs all: "
+            f"{store.url}: holds the top {k} of {num_classes} classes; this loss needs all: "
             f"{required.all_classes}. Use a store made with K={num_classes} or --online-teacher, or accept the error "
             "with --approximate-teacher"
         )
-    missing = [t for t in required.temperatures if t not in codec.temperatures]
+    missing = [t for t in required.temperatures if t not in store.temperatures]
     if missing:
-        raise ConfigError(f"{store.url}: does not hold temperature {missing[0]:g}, only {list(codec.temperatures)}")
+        raise ConfigError(f"{store.url}: does not hold temperature {missing[0]:g}, only {list(store.temperatures)}")
     return required.all_classes is not None

@@ -23,7 +23,7 @@ _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 def main(argv: Sequence[str]) -> None:
     """The command."""
     description = (TrainConfig.__doc__ or "").split("\n")[0]
-    config = parse_config(TrainConfig, argv, prog="train_student.py", description=description, named_files=RECIPES)
+    config = parse_config(TrainConfig, argv, prog="train-student", description=description, named_files=RECIPES)
     (dry_run if config.dry_run else train)(config)
 
 

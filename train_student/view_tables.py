@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from pld.errors import StoreError
-from pld.store import LogitTable, Store
+from pld.store import GroupTable, LogitTable, Store, StoreGroup
 from pld.store.grid import GridTopK
 from pld.writing import writing
 
@@ -33,7 +33,7 @@ class ViewTables:
     files, all map them, so that they are in memory once.
     """
 
-    def __init__(self, store: Store, folder: Path | None = None, *, writes: bool = True) -> None:
+    def __init__(self, store: Store | StoreGroup, folder: Path | None = None, *, writes: bool = True) -> None:
         """Read from `store`.
 
         Args:
@@ -45,10 +45,10 @@ class ViewTables:
         self._folder = folder
         self._writes = writes
         self._written: list[Path] = []
-        self._table: LogitTable | None = None
-        self._next: tuple[int, Future[LogitTable]] | None = None
+        self._table: LogitTable | GroupTable | None = None
+        self._next: tuple[int, Future[LogitTable | GroupTable]] | None = None
 
-    def __getitem__(self, view: int) -> LogitTable:
+    def __getitem__(self, view: int) -> LogitTable | GroupTable:
         """The view's table, loaded now if it was not prepared; raises what `Store.load_view` raises."""
         if self._table is None or self._table.view != view:
             if self._next is None or self._next[0] != view:
@@ -70,26 +70,23 @@ class ViewTables:
         if self._next is not None:
             concurrent.futures.wait([self._next[1]])
 
-    def _load(self, view: int) -> LogitTable:
+    def _load(self, view: int) -> LogitTable | GroupTable:
         if self._folder is None:
             return self._store.load_view(view)
         place = self._folder / str(view)
         if self._writes:
             if not place.exists():
-                _write(self._store.load_view(view).grid, place)
+                _write(_members(self._store.load_view(view)), place)
             # The one before is in use. Whoever has an older one mapped keeps it.
             for old in {*self._written[:-1]} - {place, *self._written[-1:]}:
                 shutil.rmtree(old, ignore_errors=True)
             self._written = [*self._written[-1:], place]
         else:
             _wait_for(place)
-        return LogitTable(
-            view=view,
-            codec=self._store.manifest.identity.codec,
-            grid=_mapped(place),
-            labels=self._store.labels,
-            find_rows=self._store.rows,
-        )
+        if isinstance(self._store, Store):
+            return _mapped(self._store, view, place / "0")
+        tables = [_mapped(store, view, place / str(number)) for number, store in enumerate(self._store.members)]
+        return GroupTable(view=view, group=self._store, tables=tuple(tables))
 
 
 def shared_folder(accelerator: Accelerator) -> Path | None:
@@ -107,13 +104,19 @@ def shared_folder(accelerator: Accelerator) -> Path | None:
     return folder
 
 
-def _write(grid: GridTopK, place: Path) -> None:
-    """All arrays of a view; the folder appears when they are complete."""
+def _members(table: LogitTable | GroupTable) -> tuple[LogitTable, ...]:
+    return table.tables if isinstance(table, GroupTable) else (table,)
+
+
+def _write(tables: tuple[LogitTable, ...], place: Path) -> None:
+    """All arrays of a view, of each store; the folder appears when they are complete."""
     with writing(place):
         staging = place.with_suffix(".part")
-        staging.mkdir(parents=True, exist_ok=True)
-        for field in dataclasses.fields(grid):
-            np.save(staging / f"{field.name}.npy", getattr(grid, field.name), allow_pickle=False)
+        for number, table in enumerate(tables):
+            (staging / str(number)).mkdir(parents=True, exist_ok=True)
+            for field in dataclasses.fields(table.grid):
+                path = staging / str(number) / f"{field.name}.npy"
+                np.save(path, getattr(table.grid, field.name), allow_pickle=False)
         staging.replace(place)
 
 
@@ -126,9 +129,10 @@ def _wait_for(place: Path) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _mapped(place: Path) -> GridTopK:
+def _mapped(store: Store, view: int, place: Path) -> LogitTable:
     arrays = {
         field.name: np.load(place / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)
         for field in dataclasses.fields(GridTopK)
     }
-    return GridTopK(**arrays)
+    codec = store.manifest.identity.codec
+    return LogitTable(view=view, codec=codec, grid=GridTopK(**arrays), labels=store.labels, find_rows=store.rows)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from pld.images import Source, open_source
 from pld.images.sharding import write_shards
 from pld.progress import progress
@@ -39,6 +41,8 @@ def execute(arguments: argparse.Namespace) -> None:
 def _describe(source: Source, location: str, split: str) -> None:
     classes = f"{len(source.class_names)} named classes" if source.class_names else "classes without names"
     print(f"{location}, {split}: {len(source):,} images in {len(source.shards):,} shards, {classes}")
-    print(f"  labels {source.labels.min()} to {source.labels.max()}")
+    first = source.labels[: source.shard_sizes[0]]
+    mixed = f"{len(np.unique(first)):,} of them among the first shard's {len(first):,} images"
+    print(f"  labels {source.labels.min()} to {source.labels.max()}, {mixed}")
     print(f"  views  {policy_to_json(source.policy)}")
     print(f"  first  {source.key(0)} in {source.files[0]}")

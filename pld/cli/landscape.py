@@ -6,10 +6,8 @@ import argparse
 from pathlib import Path
 
 from pld.errors import ConfigError
-from pld.report.landscape import LOSSES, REACH, grid, random_plane, surface
+from pld.report.landscape import LOSSES, TITLE, caption, grid, random_plane, surface
 from pld.writing import writing
-
-_TITLE = "Loss of a student s = t + a d1 + b d2 around its teacher t"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,15 +35,5 @@ def execute(arguments: argparse.Namespace) -> None:
         print(f"{name:12s} {least:.4f} to {most:.4f}, lowest at a = {points[i]:.2f}, b = {points[j]:.2f}")
     with writing(arguments.out):
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        write_surfaces(arguments.out, surfaces, points, title=_TITLE, caption=_caption(arguments))
+        write_surfaces(arguments.out, surfaces, points, title=TITLE, caption=caption(arguments.classes, arguments.seed))
     print(f"picture: {arguments.out}")
-
-
-def _caption(arguments: argparse.Namespace) -> str:
-    return (
-        f"{arguments.classes} classes; t random with norm 1, d1 and d2 random and orthonormal (seed {arguments.seed}); "
-        f"a and b from -{REACH:g} to {REACH:g}; the label is the teacher's most probable class. Heights are above each "
-        "surface's minimum; the PLD surfaces share one scale, DIST has its own. DIST is cross entropy + 2 (1 - "
-        "correlation over the classes): its other term, over a batch's samples, is not defined for one sample and is "
-        "left out."
-    )

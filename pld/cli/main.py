@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from pld.cli import card, convert, data, export, inspect, landscape, pull, push, report, verify
-from pld.config import run
+from pld.config import add_completion, run
 
 _COMMANDS = {
     "card": card,
@@ -29,6 +29,7 @@ def main() -> int:
 
 def _main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="pld", description="Look at datasets, stores and runs.")
+    add_completion(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module in _COMMANDS.items():
         summary = (module.__doc__ or "").strip().splitlines()[0]

@@ -28,6 +28,11 @@ def epoch_order(
         shard_sizes: samples in each shard; shard i's rows follow shard i-1's.
         streams: a multiple of the number of processes makes each process read its own streams only.
         window: shards in a window, at least 1; as many as there are shards permutes a stream wholly.
+
+    Example:
+        >>> order = np.concatenate(list(epoch_order(0, 0, shard_sizes=(4, 4, 4, 4), streams=2, window=2)))
+        >>> order.tolist()
+        [8, 7, 3, 5, 9, 4, 2, 12, 0, 13, 11, 15, 10, 6, 1, 14]
     """
     starts = np.concatenate([[0], np.cumsum(shard_sizes, dtype=np.int64)])
     live = [

@@ -17,8 +17,9 @@ def gradient_error_bound(topk: TopK, temperature: float = 1.0, tail: Tail = "dro
     """An upper bound of the L1 distance between PLD's gradient from this TopK and from its dense teacher, per sample.
 
     The gradient is that of one sample's loss with respect to the student's logits, for any student. With q the
-    teacher's mass outside S (the top-k and the label) at the temperature and d the logprob_error, the bound is
-    2 q + 4 tanh(d / 2T), or 4 q + 4 tanh(d / 2T) for tail="uniform". docs/gradient_error_bound.md proves it.
+    teacher's mass outside S (the top-k and the label) at the temperature, d the logprob_error and u the mass whose rank
+    is not certain (0 for a single teacher), the bound is 2 q + 4 tanh(d / 2T) + 2 u, with 4 q for tail="uniform".
+    docs/gradient_error_bound.md proves it.
 
     Args:
         topk: the teacher's signal.
@@ -28,8 +29,15 @@ def gradient_error_bound(topk: TopK, temperature: float = 1.0, tail: Tail = "dro
     Raises:
         SignalError: the TopK does not hold the temperature.
         ConfigError: a setting has a value that is not one of its own.
+
+    Example:
+        >>> import torch
+        >>> topk = TopK.from_logits(torch.tensor([[4.0, 2.0, 0.0, 0.0]]), torch.tensor([1]), k=2)
+        >>> print(f"{gradient_error_bound(topk).item():.4f}")  # twice the mass of the last two classes
+        0.0625
     """
     check_settings("gradient_error_bound", temperature=temperature, tail=tail)
     weights = torch.softmax(log_weights(topk, ranking(topk).held, topk.tail_at(temperature), temperature), dim=1)
     per_mass = 2 if tail == "drop" else 4
-    return per_mass * weights[:, -1] + 4 * math.tanh(topk.logprob_error / (2 * temperature))
+    bound = per_mass * weights[:, -1] + 4 * math.tanh(topk.logprob_error / (2 * temperature))
+    return bound if topk.unsettled is None else bound + 2 * (weights[:, 1:-1] * topk.unsettled).sum(dim=1)

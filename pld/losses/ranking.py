@@ -51,6 +51,19 @@ def pld_loss(
         SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit is not
             finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own, or the backend cannot serve here.
+
+    Example:
+        >>> import torch
+        >>> from pld.signals import TopK
+        >>> teacher, labels = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]]), torch.tensor([0, 2])
+        >>> student = torch.zeros(2, 3, requires_grad=True)
+        >>> loss = pld_loss(student, teacher, labels)
+        >>> print(f"{loss:.4f}")
+        0.8054
+        >>> loss.backward()
+        >>> topk = TopK.from_logits(teacher, labels, k=2)
+        >>> print(f"{pld_loss(student, topk, labels):.4f}")  # the tail's last rank has nothing left to be wrong about
+        0.8054
     """
     check_settings("pld_loss", temperature=temperature, tail=tail, approximate=approximate, backend=backend)
     topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]

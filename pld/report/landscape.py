@@ -18,6 +18,8 @@ from torch import Tensor
 from pld.errors import ConfigError
 from pld.losses import dist_loss, pld_loss
 
+TITLE = "Loss of a student s = t + a d1 + b d2 around its teacher t"
+
 # Half the plane's side, in norms of the teacher.
 REACH = 5.0
 
@@ -90,3 +92,14 @@ def surface(plane: Plane, loss: Callable[..., Tensor], points: Float[Tensor, "st
     # A row at a time: a whole grid of students would not fit in memory with many classes.
     rows = [loss(plane.students(a.expand(num), points), teachers, labels) for a in points]
     return torch.stack(rows)
+
+
+def caption(num_classes: int, seed: int) -> str:
+    """What a picture of the surfaces shows, and what was chosen for it."""
+    return (
+        f"{num_classes} classes; t random with norm 1, d1 and d2 random and orthonormal (seed {seed}); "
+        f"a and b from -{REACH:g} to {REACH:g}; the label is the teacher's most probable class. Heights are above each "
+        "surface's minimum; the PLD surfaces share one scale, DIST has its own. DIST is cross entropy + 2 (1 - "
+        "correlation over the classes): its other term, over a batch's samples, is not defined for one sample and is "
+        "left out."
+    )

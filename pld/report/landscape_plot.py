@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,13 +36,32 @@ def write_surfaces(
     title: str,
     caption: str,
 ) -> None:
+    """Write `draw_surfaces` to a file whose suffix is one of SUFFIXES."""
+    figure = draw_surfaces(surfaces, points, title=title, caption=caption)
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(out, dpi=110, metadata=_UNDATED.get(out.suffix))
+
+
+def surfaces_image(
+    surfaces: Mapping[str, Float[Tensor, "steps steps"]], points: Float[Tensor, "steps"], *, title: str, caption: str
+) -> str:
+    """`draw_surfaces` as an <img> that holds its bytes."""
+    figure, buffer = draw_surfaces(surfaces, points, title=title, caption=caption), io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(buffer, format="png", dpi=75)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
+
+
+def draw_surfaces(
+    surfaces: Mapping[str, Float[Tensor, "steps steps"]], points: Float[Tensor, "steps"], *, title: str, caption: str
+) -> Figure:
     """One column for each loss: above a surface, below its contours.
 
     Heights are above the surface's own minimum, which its title names. Losses whose name begins with the same word
     share one scale of height and colour.
 
     Args:
-        out: a file whose suffix is one of SUFFIXES.
         surfaces: by name, [a, b].
         points: the values of a and b.
         title: above everything.
@@ -56,7 +78,7 @@ def write_surfaces(
             lowest = float(surfaces[name].min())
             _draw_surface(figure, column, len(surfaces), at, height, top, f"{name}\nminimum {lowest:.4g}")
             _draw_contours(figure, column, len(surfaces), at, height, top)
-        figure.savefig(out, dpi=110, metadata=_UNDATED.get(out.suffix))
+    return figure
 
 
 def _family(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.colors
@@ -13,7 +12,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from pld.report.agreement import Agreement
-from pld.report.runs import Run
 from pld.store import PartId, PartStats
 from pld.store.stats import BINS_PER_OCTAVE
 from pld.store.survey import Survey
@@ -21,7 +19,7 @@ from pld.store.survey import Survey
 _BLUE = "#4c78a8"
 
 # Text stays text, and ids do not change from one run to the next.
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pld",
     "font.family": "sans-serif",
@@ -33,25 +31,9 @@ _STYLE: Any = {
 }
 
 
-def learning_curves(runs: Sequence[Run]) -> str:
-    """Validation top-1 against epoch, one line per run, named where it ends."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.subplots()
-        for run in runs:
-            points = [(epoch["epoch"], epoch["top1"]) for epoch in run.epochs if "top1" in epoch]
-            axes.plot(
-                *zip(*points, strict=True), marker="o", markersize=3, label=f"{run.name}  {run.final['top1']:.1f}"
-            )
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("validation top-1, %")
-        axes.legend(frameon=False, loc="lower right")
-        return _svg(figure)
-
-
 def tail_mass_histogram(stats: PartStats) -> str:
     """Share of the sample-views whose mass outside the top-k and the label lies in each quarter of an octave."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")
         axes = figure.subplots()
         edges = [2.0 ** (index / BINS_PER_OCTAVE) for index in stats.tail_bins]
@@ -67,12 +49,12 @@ def tail_mass_histogram(stats: PartStats) -> str:
         axes.set_xlabel("probability outside the top k and the label")
         axes.set_ylabel("sample-views, %")
         axes.legend(frameon=False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def agreement_curves(agreement: Agreement) -> str:
     """How alike two views' rankings are, against how many ranks are looked at."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")
         axes = figure.subplots()
         ranks = np.arange(1, len(agreement.same) + 1)
@@ -83,7 +65,7 @@ def agreement_curves(agreement: Agreement) -> str:
         axes.set_xlabel("r most probable classes of two views of one image")
         axes.set_ylabel("%")
         axes.legend(frameon=False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def coverage_map(found: Survey) -> str:
@@ -99,7 +81,7 @@ def coverage_map(found: Survey) -> str:
             for block in found.blocks
         ]
     )
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(6.4, 1.3 + 0.25 * len(found.blocks)), layout="constrained")
         axes = figure.subplots()
         palette = matplotlib.colors.ListedColormap(colours)
@@ -111,10 +93,11 @@ def coverage_map(found: Survey) -> str:
         axes.set_ylabel("views")
         used = [Patch(color=colours[state], label=names[state]) for state in np.unique(states)]
         figure.legend(handles=used, loc="outside upper left", ncols=4, frameon=False, fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as an <svg>, without the XML before it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()

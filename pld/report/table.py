@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import statistics
 from collections.abc import Sequence
 
+from pld.report.groups import group_runs
 from pld.report.runs import Run
+from pld.report.statistics import estimate
 from pld.store import Store
 
 # What is compared first: on a phone the rest is scrolled to.
 RUN_COLUMNS = ("run", "top-1 %", "top-5 %", "seconds", "loss", "teacher", "model", "parameters")
 
-SEED_COLUMNS = ("loss", "seeds", "mean top-1 %", "standard deviation", "lowest to highest")
+SEED_COLUMNS = ("configuration", "seeds", "mean top-1 %", "standard deviation", "95 % interval", "lowest to highest")
+
+_COMBINED = {"average": "average of", "pick": "picked from"}
 
 # Bytes of a float16 in a dense store, to compare with.
 _DENSE_BYTES = 2
@@ -37,17 +39,12 @@ def run_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
 
 def seed_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """One row of SEED_COLUMNS for each configuration that ran under several seeds."""
-    groups: dict[str, list[Run]] = {}
-    for run in {run.path.resolve(): run for run in runs}.values():
-        settings = {name: value for name, value in run.config.items() if name not in ("seed", "output")}
-        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(run)
     rows: list[tuple[str, ...]] = []
-    for group in groups.values():
-        if len(group) > 1:
-            top1 = [run.final["top1"] for run in group]
-            mean, deviation = statistics.mean(top1), statistics.stdev(top1)
-            spread = f"{min(top1):.2f} to {max(top1):.2f}"
-            rows.append((str(group[0].config["loss"]), str(len(group)), f"{mean:.2f}", f"{deviation:.2f}", spread))
+    for group in group_runs(runs):
+        if len(top1 := list(group.values().values())) > 1:
+            found = estimate(top1)
+            spread, interval = f"{min(top1):.2f} to {max(top1):.2f}", f"{found.low:.2f} to {found.high:.2f}"
+            rows.append((group.label, str(found.num), f"{found.mean:.2f}", f"{found.deviation:.2f}", interval, spread))
     return rows
 
 
@@ -94,4 +91,7 @@ def _teacher(run: Run) -> str:
         return "none"
     if run.config["online_teacher"]:
         return "live"
-    return "from the store, approximate" if run.facts.get("approximate_teacher") else "from the store"
+    stores, where = run.config.get("store"), "from the store"
+    if isinstance(stores, list) and len(stores) > 1:
+        where = f"{_COMBINED[run.config['combine']]} {len(stores)} stores"
+    return f"{where}, approximate" if run.facts.get("approximate_teacher") else where

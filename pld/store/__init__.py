@@ -2,6 +2,7 @@
 
 from pld.store.commit import Commit
 from pld.store.formats import FormatName
+from pld.store.group import Combine, GroupTable, StoreGroup, open_stores
 from pld.store.identity import (
     CodecIdentity,
     DatasetIdentity,
@@ -22,9 +23,11 @@ from pld.store.writer import StoreWriter
 __all__ = [
     "Block",
     "CodecIdentity",
+    "Combine",
     "Commit",
     "DatasetIdentity",
     "FormatName",
+    "GroupTable",
     "Identity",
     "LogitTable",
     "Manifest",
@@ -33,11 +36,13 @@ __all__ = [
     "Probe",
     "Shard",
     "Store",
+    "StoreGroup",
     "StoreWriter",
     "TeacherIdentity",
     "ViewIdentity",
     "dataset_digest",
     "key_array",
     "open_store",
+    "open_stores",
     "plan_parts",
 ]

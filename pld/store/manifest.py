@@ -108,9 +108,9 @@ class Manifest:
         Raises:
             FingerprintMismatchError: shows every field that differs, both values.
         """
-        differences = list(_differences(self._settings(), wanted._settings(), ""))
-        if differences:
-            lines = [f"  {name}: the store has {_short(a)}, this run wants {_short(b)}" for name, a, b in differences]
+        found = list(differences(self._settings(), wanted._settings()))
+        if found:
+            lines = [f"  {name}: the store has {short(a)}, this run wants {short(b)}" for name, a, b in found]
             shown = "\n".join(
                 lines[:_MAX_SHOWN] + [f"  and {len(lines) - _MAX_SHOWN} more"] * (len(lines) > _MAX_SHOWN)
             )
@@ -151,18 +151,19 @@ def _shard(fields: Fields) -> Shard:
     return shard
 
 
-def _differences(held: Any, ours: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
-    """Leaves of two JSON values that differ, with their dotted names."""
+def differences(held: Any, ours: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Leaves of two JSON values that differ: dotted name, held, ours."""
     if isinstance(held, Mapping) and isinstance(ours, Mapping):
         for key in sorted({**held, **ours}):
-            yield from _differences(held.get(key), ours.get(key), f"{name}.{key}".removeprefix(".identity."))
+            yield from differences(held.get(key), ours.get(key), f"{name}.{key}".removeprefix(".identity."))
     elif isinstance(held, list | tuple) and isinstance(ours, list | tuple) and len(held) == len(ours):
         for index, (a, b) in enumerate(zip(held, ours, strict=True)):
-            yield from _differences(a, b, f"{name}[{index}]")
+            yield from differences(a, b, f"{name}[{index}]")
     elif held != ours:
         yield name.removeprefix("."), held, ours
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A JSON value for a message."""
     text = f"{len(value)} entries" if isinstance(value, list | tuple) and len(value) > 8 else repr(value)
     return text if len(text) <= 100 else text[:97] + "..."

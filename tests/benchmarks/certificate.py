@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pld.averaging import average
 from pld.images import Source, open_source
 from pld.losses import gradient_error_bound, pld_loss
 from pld.provenance import provenance
@@ -40,24 +41,27 @@ class Comparison:
     measured: Tensor
 
 
-def compare(student: Tensor, teacher: Tensor, labels: Tensor, ks: Sequence[int] = KS) -> list[Comparison]:
+def compare(student: Tensor, teachers: Sequence[Tensor], labels: Tensor, ks: Sequence[int] = KS) -> list[Comparison]:
     """PLD's gradient at T = 1 from each truncation against that from the dense teacher, in float64.
 
     Args:
         student: logits [N, C].
-        teacher: logits [N, C].
+        teachers: one teacher's logits [N, C], or several teachers', which are averaged.
         labels: int64 [N].
         ks: classes to keep.
 
     Raises:
         AssertionError: a sample's error is above its bound.
     """
-    student, teacher = student.double(), teacher.double()
-    exact = _gradient(student, teacher, labels, "drop")
+    student, num_classes = student.double(), student.shape[1]
+    dense = torch.stack([logits.double().softmax(dim=1) for logits in teachers]).mean(dim=0).log()
+    exact = _gradient(student, dense, labels, "drop")
     found = []
     for k in ks:
-        plain = TopK.from_logits(teacher, labels, k)
-        for rounded, topk in ((False, plain), (True, _as_a_store_holds_it(plain, teacher.shape[1]))):
+        plain = [TopK.from_logits(logits.double(), labels, k) for logits in teachers]
+        for rounded in (False, True):
+            topks = [_as_a_store_holds_it(topk, num_classes) for topk in plain] if rounded else plain
+            topk = topks[0] if len(topks) == 1 else average(topks, num_classes)
             for tail in TAILS:
                 measured = (_gradient(student, topk, labels, tail) - exact).abs().sum(dim=1)
                 bound = gradient_error_bound(topk, tail=tail).double()
@@ -131,7 +135,10 @@ def report(source: Source, student: Teacher, teacher: Teacher) -> str:
         preprocessing = dataclasses.replace(teacher.preprocessing, input_size=size)
         resized = dataclasses.replace(teacher, preprocessing=preprocessing)
         logits = photo_logits(source, resized)
-        text += f"\nTeacher {_described(resized, logits, labels)}:\n\n{as_markdown(compare(seen, logits, labels))}"
+        text += f"\nTeacher {_described(resized, logits, labels)}:\n\n{as_markdown(compare(seen, [logits], labels))}"
+        if size == student.preprocessing.input_size:
+            both = as_markdown(compare(seen, [logits, seen], labels))
+            text += f"\nThe average of this teacher and of the student's own model:\n\n{both}"
     return text
 
 

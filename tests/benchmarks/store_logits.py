@@ -7,9 +7,12 @@ import os
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from pld.images import open_source
-from pld.teachers import build_teacher
+from pld.caches import cache_folder
+from pld.images import Source, open_source
+from pld.store import dataset_digest
+from pld.teachers import Teacher, build_teacher
 from pld.views import apply_view, draw_view
 
 NUM_CLASSES, NUM_SAMPLES, NUM_VIEWS = 1000, 1250, 8
@@ -36,11 +39,25 @@ def logits() -> Logits:
 def of_photos(photos: str, name: str, weights: str | None) -> Logits:
     """One sample stands for one photo in 8 of its random views; a photo with more views is several samples."""
     source, teacher = open_source(photos), build_teacher(name, weights)
-    size, interpolation = teacher.preprocessing.input_size, teacher.preprocessing.interpolation
     rows = np.random.default_rng(0).permutation(len(source))[:NUM_SAMPLES]
     views_each = -(-NUM_SAMPLES * NUM_VIEWS // len(rows))
+    labels = torch.from_numpy(source.labels[rows]).repeat(views_each)[:NUM_SAMPLES]
+    origin = f"{teacher.architecture}'s logits, {views_each} views of each of {len(rows)} images"
+    # The teacher takes minutes and says the same each time.
+    identity = f"{teacher.weights_sha256[:16]}-{dataset_digest(source.keys, source.labels)[:16]}-{views_each}"
+    kept = cache_folder() / "benchmarks" / f"{identity}.npy"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        values = _run(teacher, source, rows, views_each)
+        np.save(kept.with_suffix(".tmp.npy"), values.numpy())
+        kept.with_suffix(".tmp.npy").replace(kept)
+    return Logits(torch.from_numpy(np.load(kept)), labels, origin)
+
+
+def _run(teacher: Teacher, source: Source, rows: np.ndarray, views_each: int) -> torch.Tensor:
+    size, interpolation = teacher.preprocessing.input_size, teacher.preprocessing.interpolation
     found = []
-    for row in rows.tolist():
+    for row in tqdm(rows.tolist(), desc="the teacher", unit="image"):
         image = source.image(row)
         views = [
             draw_view(source.key(row), view, (image.shape[1], image.shape[2]), source.policy)
@@ -49,9 +66,7 @@ def of_photos(photos: str, name: str, weights: str | None) -> Logits:
         crops = torch.stack([apply_view(image, view, size, interpolation) for view in views])
         found.append(torch.cat([teacher.logits(batch) for batch in crops.split(16)]))
     flat = torch.stack(found, dim=1).flatten(0, 1)[: NUM_SAMPLES * NUM_VIEWS]
-    labels = torch.from_numpy(source.labels[rows]).repeat(views_each)[:NUM_SAMPLES]
-    origin = f"{teacher.architecture}'s logits, {views_each} views of each of {len(rows)} images"
-    return Logits(flat.reshape(NUM_VIEWS, NUM_SAMPLES, -1), labels, origin)
+    return flat.reshape(NUM_VIEWS, NUM_SAMPLES, -1)
 
 
 def made_up() -> Logits:

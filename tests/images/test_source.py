@@ -195,7 +195,6 @@ def test_links_are_refused(tmp_path):
         ("nowhere", "nowhere: no such file"),
         ("no/{000..003}.tar", "no/000.tar: no such file .4 of 4 shards are missing."),
         ("{a,b", "unbalanced"),
-        ("s3://bucket/a.tar", "local disks"),
     ],
 )
 def test_missing_data(location, message):

@@ -45,7 +45,7 @@ def test_the_table_and_the_spread(runs, monkeypatch, capsys):
     assert pld(monkeypatch, "report", "a", "b", "c") == 0
     printed = capsys.readouterr().out
     assert re.search(r"^a +60\.00 +80\.00 +6 +pld +from the store +resnet18 +1,234$", printed, re.MULTILINE)
-    assert re.search(r"^pld +2 +61\.00 +1\.41 +60\.00 to 62\.00$", printed, re.MULTILINE)
+    assert re.search(r"^pld +2 +61\.00 +1\.41 +48\.29 to 73\.71 +60\.00 to 62\.00$", printed, re.MULTILINE)
     assert "a machine, commit abc" in printed
     assert pld(monkeypatch, "report", "a", "c") == 0
     assert "lowest to highest" not in capsys.readouterr().out

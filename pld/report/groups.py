@@ -1,0 +1,73 @@
+"""Runs that differ in nothing but their seed, as one configuration. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pld.report.runs import Run
+
+# Not what a run computes, but where, how often it looked, and from which random numbers.
+_NOT_SETTINGS = frozenset({"seed", "output", "workers", "tracker", "resume", "keep_checkpoints"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """One configuration.
+
+    Attributes:
+        label: its loss, and what else tells it from the other groups.
+        settings: all its settings but the seed and the folder.
+        runs: by seed.
+    """
+
+    label: str
+    settings: Mapping[str, Any]
+    runs: Mapping[int, Run]
+
+    def values(self, name: str = "top1") -> dict[int, float]:
+        """A figure of the last validation, by seed."""
+        return {seed: float(run.final[name]) for seed, run in self.runs.items()}
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """The configurations in the order of their first run; a folder named twice counts once."""
+    members: dict[str, dict[int, Run]] = {}
+    for run in {run.path.resolve(): run for run in runs}.values():
+        settings = {name: value for name, value in run.config.items() if name not in _NOT_SETTINGS}
+        members.setdefault(json.dumps(settings, sort_keys=True), {})[run.config["seed"]] = run
+    found = [json.loads(key) for key in members]
+    return [
+        Group(label=_label(settings, found), settings=settings, runs=dict(sorted(group.items())))
+        for settings, group in zip(found, members.values(), strict=True)
+    ]
+
+
+def varied(groups: Sequence[Group]) -> dict[str, list[list[Group]]]:
+    """By numeric setting: families of groups, two or more each, that differ in this setting alone."""
+    names = sorted({name for group in groups for name, value in group.settings.items() if _is_number(value)})
+    result = {}
+    for name in names:
+        families: dict[str, list[Group]] = {}
+        for group in groups:
+            if _is_number(group.settings.get(name)):
+                rest = {other: value for other, value in group.settings.items() if other != name}
+                families.setdefault(json.dumps(rest, sort_keys=True), []).append(group)
+        if swept := [sorted(f, key=lambda g: float(g.settings[name])) for f in families.values() if len(f) > 1]:
+            result[name] = swept
+    return result
+
+
+def _label(settings: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    different = [
+        f"{name} {value}"
+        for name, value in settings.items()
+        if name != "loss" and any(other.get(name) != value for other in others) and value not in (None, {}, False)
+    ]
+    return ", ".join([str(settings["loss"]), *different])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,40 @@
+"""The commands of README and docs as programs, and a folder to run them in."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.processes import ROOT, environment
+
+
+def bash_blocks(document: Path) -> list[str]:
+    return re.findall(r"^```bash\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def repository(folder: Path) -> Path:
+    """A folder like a clone after `make setup`: this repository's files and this interpreter's environment."""
+    for name in ("Makefile", "train_student.py", "pld", "cache_teacher", "train_student", "docs", "tests"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    # Older than any .venv, so that make has nothing to install.
+    (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    os.utime(folder / "pyproject.toml", (0, 0))
+    return folder
+
+
+def run_bash(program: str, folder: Path, timeout: float = 600) -> str:
+    """What the program printed; fails with it where a command of it does."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", program],
+        cwd=folder,
+        env=environment(PLD_CACHE=str(folder / "cache"), MAKEFLAGS=""),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
