@@ -80,6 +80,10 @@ bench: $(BENCHMARKS)  ## all benchmarks that need no GPU
 bench-gpu: $(READY)  ## where there is a GPU: check every loss on it, then time PLD beside what it replaces
 	$(BIN)/python -m tests.benchmarks.bench_gpu
 
+bench-input: $(READY)  ## the path from bytes to batches beside ImageFolder, webdataset and DALI, which it installs
+	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmarks]'
+	$(BIN)/python -m tests.benchmarks.bench_input
+
 bench-%: $(READY)  ## one benchmark, its last line JSON: make bench-losses
 	$(BIN)/python -m tests.benchmarks.bench_$*
 

@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Int64
 
 from cache_teacher.config import CacheConfig, choose_policy
-from cache_teacher.forward import PartRunner
+from cache_teacher.forward import PARTS_IN_FLIGHT, PartRows, PartRunner, PartSignals
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
 from pld.images import Source, fetched_ahead, open_source
+from pld.ordered import in_order
 from pld.probes import compare_probes, make_probes
 from pld.progress import progress
 from pld.provenance import provenance
@@ -79,6 +80,7 @@ def cache(config: CacheConfig) -> None:
             skip_bad_images=config.on_bad_image == "skip",
             device=device,
             pool=pool,
+            threads=config.threads,
         )
         _run_missing(runner, writer, config, rank, world)
     sealed = writer.seal()
@@ -132,17 +134,25 @@ def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, r
         print(f"process {rank} of {world}: {len(mine)} parts to cache", flush=True)
     total = sum(source.shards[place[part.shard]].num_samples * part.block.num_views for part in mine)
     blocks = [functools.partial(iter, list(parts)) for _, parts in itertools.groupby(mine, lambda part: part.block)]
-    ahead = fetched_ahead(source, blocks, rows_of, in_flight=1)
+    ahead = fetched_ahead(source, blocks, rows_of, in_flight=PARTS_IN_FLIGHT)
     with (
         contextlib.closing(ahead) as parts,
         progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar,
+        ThreadPoolExecutor(1, "writer") as pool,
     ):
-        for part in parts:
-            signals = runner.run(rows_of(part).tolist(), part.views, bar.update)
+        wanted = (PartRows(rows_of(part).tolist(), part.views) for part in parts)
+
+        def write(result: tuple[PartId, PartSignals]) -> None:
+            part, signals = result
             if not signals.rows:
                 raise DataError(f"{source.location}: shard {part.shard}: none of its images can be decoded")
             labels = source.labels[signals.rows]
             writer.write_part(part, source.keys[signals.rows], labels, signals.views, skipped=signals.skipped)
+
+        # A part is written while the next one is computed.
+        with contextlib.closing(runner.run(wanted, bar.update)) as results:
+            for _ in in_order(pool, write, zip(mine, results, strict=True), ahead=1):
+                pass
 
 
 def _print_summary(store: Store, wanted_views: int) -> None:

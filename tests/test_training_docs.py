@@ -13,7 +13,7 @@ from pld.images.ahead import most_bytes, plan_uses
 from tests.processes import ROOT
 from train_student.config import RECIPES, TrainConfig
 from train_student.evaluate import VAL_SHARE
-from train_student.input import in_flight
+from train_student.loading import in_flight
 
 COMMANDS = re.findall(r"^    (?:accelerate launch )?(train_student\.py|cache-teacher) (.+)$",
                       (ROOT / "docs" / "training.md").read_text(), re.MULTILINE)  # fmt: skip

@@ -24,13 +24,15 @@ from train_student.datasets import TrainingData, open_training_data
 from train_student.describe import facts, flat, notes
 from train_student.evaluate import VAL_SHARE, evaluate
 from train_student.guards import PREEMPTED, LossGuard, Preemption
-from train_student.input import ViewDataset, WorkItem, epoch_items, in_flight, loading
+from train_student.input import ViewDataset, WorkItem, epoch_items
 from train_student.learner import Learner
+from train_student.loading import in_flight, loading
 from train_student.meter import Meter, advice
 from train_student.resume import Position
 from train_student.run_folder import RunFolder
 from train_student.student import build_student, export, share_buffers, student_preprocessing
 from train_student.teacher_signal import LiveTeacher, NoTeacher, StoredTeacher, TeacherSignal, check_supports
+from train_student.view_tables import ViewTables, shared_folder
 
 
 class Run:
@@ -40,7 +42,7 @@ class Run:
         self.accelerator, self.config, self.folder = accelerator, config, folder
         self.data = open_training_data(config)
         self.steps_per_epoch = steps_per_epoch(config, len(self.data.train), accelerator.num_processes)
-        self.signal = _teacher_signal(config, self.data, str(accelerator.device))
+        self.signal = _teacher_signal(config, self.data, accelerator)
         self.val_teacher = StoredTeacher(self.data.val_store, self.data.val) if self.data.val_store else None
         self.preprocessing = student_preprocessing(config)
         set_seed(config.seed)
@@ -83,7 +85,7 @@ class Run:
         bar.update((self.epoch * self.steps_per_epoch + self.step) * config.batch_size)
         with (
             contextlib.closing(self._items()) as items,
-            loading(dataset, items, workers=config.workers) as batches,
+            loading(dataset, items, workers=config.workers, held=config.accumulate) as batches,
             bar,
         ):
             while self.epoch < config.epochs:
@@ -91,6 +93,7 @@ class Run:
                     done = self.epoch * self.steps_per_epoch + self.step
                     micro = [self.meter.wait_for(batches) for _ in range(config.accumulate)]
                     losses = self.learner.step(micro, done)
+                    self._prepare_next_view()  # after the loaders were started
                     for batch, loss in zip(micro, losses, strict=True):
                         self.guard.add(done + 1, batch.item, loss)
                     self.meter.add(sum(losses[1:], losses[0]) / len(losses))
@@ -108,6 +111,12 @@ class Run:
                         raise SystemExit(PREEMPTED)
                 self._end_epoch()
 
+    def _prepare_next_view(self) -> None:
+        """Load the next epoch's logits while this one trains."""
+        this, following = (self.data.view_of_epoch(epoch) for epoch in (self.epoch, self.epoch + 1))
+        if isinstance(self.signal, StoredTeacher) and self.epoch + 1 < self.config.epochs and following != this:
+            self.signal.prepare(following)
+
     def _end_epoch(self) -> None:
         config, accelerator = self.config, self.accelerator
         self.guard.look()
@@ -115,6 +124,8 @@ class Run:
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter(accelerator.device)
         share_buffers(self.learner.kept, accelerator.num_processes)
         last = self.epoch == config.epochs
+        if isinstance(self.signal, StoredTeacher):
+            self.signal.settle()  # before loaders are started
         if last or self.epoch % config.eval_every == 0:
             figures |= evaluate(
                 accelerator,
@@ -203,16 +214,19 @@ def steps_per_epoch(config: TrainConfig, num_samples: int, world: int) -> int:
     return num_samples // config.batch_size
 
 
-def _teacher_signal(config: TrainConfig, data: TrainingData, device: str) -> TeacherSignal:
+def _teacher_signal(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> TeacherSignal:
     required = config.loss_function.required_signal
     if not required.needs_teacher:
         return NoTeacher()
     if config.online_teacher:
         assert config.teacher is not None  # TrainConfig checks
-        teacher = build_teacher(config.teacher, config.weights, precision=config.precision, device=device)
+        teacher = build_teacher(
+            config.teacher, config.weights, precision=config.precision, device=str(accelerator.device)
+        )
         if teacher.num_classes != data.num_classes:
             raise ConfigError(f"--teacher {config.teacher}: {teacher.num_classes} classes, wanted {data.num_classes}")
         return LiveTeacher(teacher)
     assert data.store is not None  # likewise
     approximate = check_supports(data.store, required, approximate=config.approximate_teacher)
-    return StoredTeacher(data.store, data.train, approximate=approximate)
+    tables = ViewTables(data.store, shared_folder(accelerator), writes=accelerator.is_local_main_process)
+    return StoredTeacher(data.store, data.train, approximate=approximate, tables=tables)

@@ -13,9 +13,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from pld.errors import DataError, UndecodableImageError
-from pld.images.decode import decode_image
+from pld.images.decode import decode_image, jpeg_size
 from pld.images.remote_shards import RemotePlace, RemoteShard
-from pld.views import Policy, RandomResizedCrop
+from pld.views import Policy, RandomResizedCrop, View, draw_view
 
 # As a size: read to the file's end. A folder of a million files is listed without asking for each one's size.
 WHOLE_FILE = -1
@@ -105,9 +105,27 @@ class Source:
             UndecodableImageError: it is no image; names the sample.
             DataError: it cannot be read.
         """
-        data = self.read(row)
+        return self._decode(row, self.read(row))
+
+    def views(self, row: int, view_indexes: Sequence[int], policy: Policy) -> tuple[UInt8[Tensor, "3 H W"], list[View]]:
+        """Some views of one image, and as many of its rows, from the top, as they need.
+
+        Raises:
+            UndecodableImageError: it is no image; names the sample. Damage below the views may pass unnoticed.
+            DataError: it cannot be read.
+        """
+        data, key = self.read(row), self.key(row)
+        if size := jpeg_size(data):
+            views = [draw_view(key, index, size, policy) for index in view_indexes]
+            return self._decode(row, data, max(view.top + view.height for view in views), size), views
+        image = self._decode(row, data)
+        return image, [draw_view(key, index, (image.shape[1], image.shape[2]), policy) for index in view_indexes]
+
+    def _decode(
+        self, row: int, data: bytes, num_rows: int | None = None, size: tuple[int, int] | None = None
+    ) -> UInt8[Tensor, "3 H W"]:
         try:
-            return decode_image(data)
+            return decode_image(data, num_rows, size)
         except UndecodableImageError as error:
             path = self.files[self.file_index[row]]
             raise UndecodableImageError(f"{path}: sample {self.key(row)}: {error}") from error
