@@ -45,10 +45,10 @@ demo-seeds: $(READY)  ## after `make demo`: two more seeds of each student, and 
 study: DATA = data/tiny-imagenet
 
 study: $(READY)  ## what PLD from a cache gives on photos: make study DATA=FOLDER [ARGS=], some 3 hours on 2 idle cores; goes on
-	$(BIN)/python -m study --data '$(DATA)' $(ARGS)
+	$(BIN)/python -m pld.study --data '$(DATA)' $(ARGS)
 
 study-page: $(READY)  ## the study's tables and page anew from docs/results/study.json, finished or not
-	$(BIN)/python -m study --report
+	$(BIN)/python -m pld.study --report
 
 test: $(READY)  ## format, lint, types, layers and tests: what CI runs
 	$(BIN)/ruff format --check .
@@ -79,6 +79,10 @@ bench: $(BENCHMARKS)  ## all benchmarks that need no GPU
 
 bench-gpu: $(READY)  ## where there is a GPU: check every loss on it, then time PLD beside what it replaces
 	$(BIN)/python -m tests.benchmarks.bench_gpu
+
+bench-input: $(READY)  ## the path from bytes to batches beside ImageFolder, webdataset and DALI, which it installs
+	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmarks]'
+	$(BIN)/python -m tests.benchmarks.bench_input
 
 bench-%: $(READY)  ## one benchmark, its last line JSON: make bench-losses
 	$(BIN)/python -m tests.benchmarks.bench_$*

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -9,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 
 from cache_teacher.config import CacheConfig, choose_policy
-from cache_teacher.forward import PartRunner
+from cache_teacher.forward import PARTS_IN_FLIGHT, PartRows, PartRunner, PartSignals
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
-from pld.images import Source, open_source
+from pld.images import Source, fetched_ahead, open_source
+from pld.ordered import in_order
 from pld.probes import compare_probes, make_probes
 from pld.progress import progress
 from pld.provenance import provenance
@@ -23,6 +28,7 @@ from pld.store import (
     CodecIdentity,
     DatasetIdentity,
     Identity,
+    PartId,
     Shard,
     Store,
     StoreWriter,
@@ -74,6 +80,7 @@ def cache(config: CacheConfig) -> None:
             skip_bad_images=config.on_bad_image == "skip",
             device=device,
             pool=pool,
+            threads=config.threads,
         )
         _run_missing(runner, writer, config, rank, world)
     sealed = writer.seal()
@@ -118,18 +125,34 @@ def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, r
     starts = np.concatenate([[0], np.cumsum(source.shard_sizes)])
     # By the shard's place in the dataset: the processes' lists of what is missing may differ, taken at other times.
     place = {shard.name: i for i, shard in enumerate(source.shards)}
+
+    def rows_of(part: PartId) -> Int64[np.ndarray, "n"]:
+        return np.arange(starts[place[part.shard]], starts[place[part.shard] + 1])
+
     mine = [part for part in writer.missing_parts(config.views) if place[part.shard] % world == rank]
     if world > 1:
         print(f"process {rank} of {world}: {len(mine)} parts to cache", flush=True)
     total = sum(source.shards[place[part.shard]].num_samples * part.block.num_views for part in mine)
-    with progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar:
-        for part in mine:
-            rows = range(starts[place[part.shard]], starts[place[part.shard] + 1])
-            signals = runner.run(rows, part.views, bar.update)
+    blocks = [functools.partial(iter, list(parts)) for _, parts in itertools.groupby(mine, lambda part: part.block)]
+    ahead = fetched_ahead(source, blocks, rows_of, in_flight=PARTS_IN_FLIGHT)
+    with (
+        contextlib.closing(ahead) as parts,
+        progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar,
+        ThreadPoolExecutor(1, "writer") as pool,
+    ):
+        wanted = (PartRows(rows_of(part).tolist(), part.views) for part in parts)
+
+        def write(result: tuple[PartId, PartSignals]) -> None:
+            part, signals = result
             if not signals.rows:
                 raise DataError(f"{source.location}: shard {part.shard}: none of its images can be decoded")
             labels = source.labels[signals.rows]
             writer.write_part(part, source.keys[signals.rows], labels, signals.views, skipped=signals.skipped)
+
+        # A part is written while the next one is computed.
+        with contextlib.closing(runner.run(wanted, bar.update)) as results:
+            for _ in in_order(pool, write, zip(mine, results, strict=True), ahead=1):
+                pass
 
 
 def _print_summary(store: Store, wanted_views: int) -> None:

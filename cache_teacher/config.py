@@ -23,7 +23,7 @@ class CacheConfig:
         teacher: an alias (vit_large, vit_base, resnet152, mnv4_conv_large, mnv4_hybrid_medium, mnv4_hybrid_large), a
             timm name with or without tag, local-dir:FOLDER or hf-hub:REPO
         weights: a file to load in place of published weights (.safetensors, or .pth of tensors alone)
-        data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder
+        data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL
         split: which part of a folder; also names the store
         store: the folder or URL (s3://BUCKET/STORE) to write; stores/DATA-TEACHER-SPLIT if not given
         views: how many views of each image the store shall hold

@@ -7,7 +7,7 @@ from s3fs import S3FileSystem
 
 from tests.object_store import ObjectStore
 
-install_import_hook(["pld", "cache_teacher", "train_student", "study"], "beartype.beartype").__enter__()
+install_import_hook(["pld", "cache_teacher", "train_student"], "beartype.beartype").__enter__()
 
 # Two shared cores: a slow example says nothing.
 settings.register_profile("pld", deadline=None)

@@ -60,10 +60,15 @@ class FaultyProxy:
 
     A failed request is answered with 500 or dropped, before or after it was carried out; a cut one, if it carries a
     body, reaches nobody, else half of the answer's body comes back.
+
+    Attributes:
+        faults: how many requests met which.
+        sent: bytes of bodies that came back from GETs of each path.
     """
 
     def __init__(self, upstream: int, *, failing: float, cutting: float, seed: int = 0) -> None:
         self.faults: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
         self._rng = random.Random(seed)
         proxy = self
 
@@ -126,6 +131,8 @@ class FaultyProxy:
         if fault == "cut" and content:
             content, client.close_connection = content[: len(content) // 2], True
         client.wfile.write(content)
+        if client.command == "GET":
+            self.sent[client.path.partition("?")[0]] += len(content)
 
     def _draw(self, failing: float, cutting: float) -> str:
         where = self._rng.random()

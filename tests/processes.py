@@ -36,9 +36,11 @@ def python(
     )
 
 
-def torchrun(processes: int, argv: Sequence[str | Path], cwd: Path) -> subprocess.CompletedProcess[str]:
+def torchrun(
+    processes: int, argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return python(*launcher, *argv, cwd=cwd)
+    return python(*launcher, *argv, cwd=cwd, env=env)
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:

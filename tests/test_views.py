@@ -1,5 +1,6 @@
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pld.errors import ConfigError
+from pld.randomness import philox, raw_bits
 from pld.views import Fixed, RandomResizedCrop, View, apply_view, draw_view, policy_from_json, policy_to_json
 
 GOLDEN = Path(__file__).parent / "golden" / "views.json"
@@ -122,3 +124,24 @@ def golden_image() -> torch.Tensor:
     y, x = np.mgrid[0:70, 0:60]
     pixels = np.stack([(x * 4) % 256, (y * 3 + x) % 256, ((x // 7 + y // 5) % 2) * 255], axis=2).astype(np.uint8)
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def test_raw_bits_are_philoxs_stream():
+    """The fast path, one generator for all keys, beside a generator for each; in threads too."""
+
+    def bits(identity: str) -> list[int]:
+        return raw_bits(identity, 0, 5) + raw_bits(identity, 5, 8)
+
+    names = [f"{number}/0/n0{number}" for number in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        for name, found in zip(names, pool.map(bits, names), strict=True):
+            assert found == philox(name).random_raw(13).tolist()
+
+
+def test_a_view_is_written_where_it_is_wanted():
+    image, batch = golden_image(), torch.zeros((3, 16, 16, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    for view in (View(1, 2, 50, 40, flip=True), View(0, 0, 70, 60, flip=False)):
+        apply_view(image, view, 16, out=batch[1])
+        assert torch.equal(batch[1], apply_view(image, view, 16))
+        assert not batch[0].any()
+        assert not batch[2].any()

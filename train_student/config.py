@@ -29,7 +29,7 @@ class TrainConfig:
     """Train a student from images and a store of cached logits; the defaults are the paper's ImageNet recipe.
 
     Attributes:
-        data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder
+        data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL
         split: which part of a folder is trained on
         val_data: where the validation images are, if not in data
         val_split: which part of a folder is validated on

@@ -83,10 +83,14 @@ def dry_run(config: TrainConfig) -> None:
 def look(config: TrainConfig) -> Sizes:
     """The sizes from data and store, where they are there; raises ConfigError where they contradict the settings."""
     reasons: list[str] = []
-    whole = _there(lambda: open_training_data(config), reasons) if config.data else None
+    looked_at = bool(config.data)
+    if "://" in config.data:
+        looked_at = False
+        reasons.append(f"{config.data}: images behind URLs are fetched to be counted, which a dry run does not do")
+    whole = _there(lambda: open_training_data(config), reasons) if looked_at else None
     if whole:
         return Sizes(num_samples=len(whole.train), num_classes=whole.num_classes, store=whole.store)
-    source = _there(lambda: open_source(config.data, config.split), reasons) if config.data else None
+    source = _there(lambda: open_source(config.data, config.split), reasons) if looked_at else None
     store = _there(lambda: open_stores(config.stores, config.combine, config.seed), reasons) if config.stores else None
     names = source.class_names if source else None
     known = store.num_classes if store else len(names) if names else config.num_classes

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pld.images import Source
+from pld.images import Source, fetched_ahead
 from pld.images.preprocessing import Preprocessing
 from pld.losses import kd_loss
 from pld.signals import TopK
 from pld.views import Fixed
-from train_student.input import ViewDataset, evaluation_items, loading
+from train_student.input import ViewDataset, evaluation_items
+from train_student.loading import in_flight, loading
 from train_student.teacher_signal import StoredTeacher
 
 _CALIBRATION_BINS = 15
+_BATCH_SIZE = 128
+# Of the disk for remote images: training holds what it has fetched ahead while this goes on.
+VAL_SHARE = 0.125
 
 
 @torch.no_grad()
@@ -27,7 +34,6 @@ def evaluate(
     preprocessing: Preprocessing,
     *,
     teacher: StoredTeacher | None,
-    batch_size: int,
     workers: int,
 ) -> dict[str, float]:
     """The figures of a model on a validation set, over all processes.
@@ -38,7 +44,6 @@ def evaluate(
         source: the validation images; each is cropped in its centre by `preprocessing.crop_fraction`.
         preprocessing: the model's.
         teacher: the cached teacher of the same images, or None.
-        batch_size: images in a process's batch.
         workers: loader processes.
 
     Returns:
@@ -47,15 +52,21 @@ def evaluate(
         nats; from a truncated teacher its tail is one class, a lower bound).
     """
     policy = Fixed(crop_fraction=preprocessing.crop_fraction)
-    items = evaluation_items(
-        len(source), batch_size=batch_size, rank=accelerator.process_index, world=accelerator.num_processes
+    mine = functools.partial(
+        evaluation_items,
+        len(source),
+        batch_size=_BATCH_SIZE,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
     )
+    ahead = fetched_ahead(source, [mine], lambda item: item.rows, in_flight=in_flight(workers), share=VAL_SHARE)
     device = accelerator.device
     sums = torch.zeros(5, dtype=torch.float64, device=device)
     bins = torch.zeros(2, _CALIBRATION_BINS, dtype=torch.float64, device=device)
     was_training = model.training
     model.eval()
-    with loading(ViewDataset(source, policy, [preprocessing]), items, workers=workers) as batches:
+    dataset = ViewDataset(source, policy, [preprocessing])
+    with contextlib.closing(ahead) as items, loading(dataset, items, workers=workers) as batches:
         for batch in batches:
             labels = batch.labels.to(device, non_blocking=True)
             images = preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
@@ -77,8 +88,8 @@ def evaluate(
 def _sums(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, "3"]:
     """How often the label is first and among the first five, and the sum of its negative log-probability."""
     hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-    nll = F.cross_entropy(logits, labels, reduction="sum")
-    return torch.stack([hits[:, 0].sum(), hits.any(1).sum(), nll]).double()
+    nll = F.cross_entropy(logits, labels, reduction="none").double().sum()
+    return torch.stack([hits[:, 0].sum().double(), hits.any(1).sum().double(), nll])
 
 
 def _calibration(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, "2 bins"]:
@@ -92,5 +103,5 @@ def _calibration(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Floa
 def _teacher_sums(logits: Float[Tensor, "B C"], teacher: TopK) -> Float[Tensor, "2"]:
     """How often student and teacher choose alike, and the sum of the teacher's KL to the student."""
     alike = (logits.argmax(1) == teacher.classes[:, 0]).sum()
-    kl = kd_loss(logits, teacher, teacher.labels, alpha=0.0, temperature=1.0, reduction="none").sum()
-    return torch.stack([alike.double(), kl.double()])
+    kl = kd_loss(logits, teacher, teacher.labels, alpha=0.0, temperature=1.0, reduction="none").double().sum()
+    return torch.stack([alike.double(), kl])

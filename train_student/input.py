@@ -1,24 +1,20 @@
-"""From rows to batches of uint8 views: what each loader worker does, and in which order."""
+"""From rows to batches of uint8 views: what a loader makes, and in which order."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from pld.errors import DataError, PLDError
 from pld.images import Source, epoch_order, global_batches
 from pld.images.preprocessing import Preprocessing
-from pld.views import Policy, apply_view, draw_view
+from pld.views import Policy, apply_view
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,51 +39,44 @@ class Batch:
     labels: Tensor
     images: tuple[Tensor, ...]
 
-    def pin_memory(self) -> Batch:
-        """The same in pinned memory; called by DataLoader."""
+    def pinned(self) -> Batch:
+        """A copy in page-locked memory, from which a GPU fetches by itself."""
         return Batch(self.item, self.labels.pin_memory(), tuple(images.pin_memory() for images in self.images))
 
 
-class ViewDataset(Dataset[Batch | PLDError]):
-    """Maps a WorkItem to its Batch; student and live teacher may want different sizes of the same crop.
-
-    An error that the user can mend is returned, not raised: DataLoader would wrap it in its worker's traceback.
-    """
+class ViewDataset:
+    """Makes the views of work items; student and live teacher may want different sizes of the same crop."""
 
     def __init__(self, source: Source, policy: Policy, preprocessings: Sequence[Preprocessing]) -> None:
         self.source = source
         self.policy = policy
         self.preprocessings = tuple(preprocessings)
-        self._at_work: Tensor | None = None
 
-    def watch(self, workers: int) -> None:
-        """Let the main process see which row each worker is at."""
-        self._at_work = torch.full((workers,), -1, dtype=torch.int64)
-        self._at_work.share_memory_()  # type: ignore[no-untyped-call]
+    def num_bytes(self, num: int) -> int:
+        """Bytes of all images of `num` rows."""
+        return sum(3 * num * math.prod(preprocessing.input_size) for preprocessing in self.preprocessings)
 
-    def rows_at_work(self) -> list[int]:
-        """The rows that workers are at; empty without workers."""
-        return [] if self._at_work is None else [row for row in self._at_work.tolist() if row >= 0]
+    def images(self, memory: UInt8[Tensor, "bytes"], num: int) -> tuple[Tensor, ...]:
+        """Room in memory of at least `num_bytes` for images of `num` rows, channels last, for each preprocessing."""
+        images, used = [], 0
+        for preprocessing in self.preprocessings:
+            shape = (num, *preprocessing.input_size, 3)
+            images.append(memory[used : used + math.prod(shape)].view(shape).permute(0, 3, 1, 2))
+            used += math.prod(shape)
+        return tuple(images)
 
-    def __getitem__(self, item: WorkItem) -> Batch | PLDError:
-        worker = get_worker_info()
-        outputs = [_empty_images(len(item.rows), preprocessing.input_size) for preprocessing in self.preprocessings]
-        try:
-            for position, row in enumerate(item.rows.tolist()):
-                if self._at_work is not None and worker is not None:
-                    self._at_work[worker.id] = row
-                image = self.source.image(row)
-                size = (image.shape[1], image.shape[2])
-                view = draw_view(self.source.key(row), item.view_index, size, self.policy)
-                for images, preprocessing in zip(outputs, self.preprocessings, strict=True):
-                    images[position] = apply_view(image, view, preprocessing.input_size, preprocessing.interpolation)
-        except PLDError as error:
-            return error
-        return Batch(item, torch.from_numpy(self.source.labels[item.rows]), tuple(outputs))
+    def fill(self, item: WorkItem, outputs: Sequence[Tensor], on_row: Callable[[int], object]) -> None:
+        """Write an item's views to `outputs`; `on_row` is told which row comes next.
 
-
-def _empty_images(num: int, size: tuple[int, int]) -> UInt8[Tensor, "B 3 h w"]:
-    return torch.empty((num, 3, *size), dtype=torch.uint8, memory_format=torch.channels_last)
+        Raises:
+            UndecodableImageError: an image is none; names the sample.
+            DataError: it cannot be read.
+        """
+        for row, *places in zip(item.rows.tolist(), *outputs, strict=True):
+            on_row(row)
+            image, (view,) = self.source.views(row, [item.view_index], self.policy)
+            for out, preprocessing in zip(places, self.preprocessings, strict=True):
+                apply_view(image, view, preprocessing.input_size, preprocessing.interpolation, out=out)
 
 
 def epoch_items(
@@ -124,54 +113,11 @@ def epoch_items(
 
 
 def evaluation_items(num_samples: int, *, batch_size: int, rank: int, world: int) -> Iterator[WorkItem]:
-    """One process's share of a pass over everything, each sample exactly once whatever divides what."""
-    mine = np.arange(rank, num_samples, world)
-    for first in range(0, len(mine), batch_size):
-        yield WorkItem(0, mine[first : first + batch_size])
+    """One process's share of a pass over everything, each sample exactly once whatever divides what.
 
-
-def load(
-    dataset: ViewDataset, items: Iterable[WorkItem], *, workers: int, context: str | None = None
-) -> Generator[Batch, None, None]:
-    """Batches for `items`, in their order, made by `workers` processes (0: in this one).
-
-    Raises:
-        PLDError: whatever a worker could not load, as it stands.
+    The batches are the same on any number of processes, which kernels' rounding depends on; a process has neighbouring
+    ones, and so shards of its own.
     """
-    settings: dict[str, Any] = {"multiprocessing_context": context, "prefetch_factor": 4} if workers else {}
-    if workers:
-        dataset.watch(workers)
-    loader = DataLoader(
-        dataset,
-        sampler=items,
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        **settings,
-    )
-    for batch in loader:
-        if isinstance(batch, PLDError):
-            raise batch
-        yield batch
-
-
-@contextlib.contextmanager
-def loading(dataset: ViewDataset, items: Iterable[WorkItem], *, workers: int) -> Iterator[Iterator[Batch]]:
-    """`load` for as long as the context lasts.
-
-    Raises:
-        DataError: a worker died, which PyTorch notices wherever the main process happens to be; names the samples that
-            the workers were at.
-    """
-    with contextlib.closing(load(dataset, items, workers=workers)) as batches:
-        try:
-            yield batches
-        except (RuntimeError, ConnectionError, EOFError) as error:
-            # A batch of which the dead worker still held the memory is a connection that is refused or ends.
-            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-                raise
-            keys = ", ".join(dataset.source.key(row) for row in dataset.rows_at_work())
-            raise DataError(
-                f"{dataset.source.location}: a loader process died ({' '.join(str(error).split())}); loaders "
-                f"were at the samples {keys}. Out of memory? Use fewer --workers; else look at these images"
-            ) from error
+    starts = range(0, num_samples, batch_size)
+    for first in starts[len(starts) * rank // world : len(starts) * (rank + 1) // world]:
+        yield WorkItem(0, np.arange(first, min(first + batch_size, num_samples)))

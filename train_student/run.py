@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import itertools
+import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,24 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from pld.errors import ConfigError
+from pld.images import fetched_ahead
 from pld.progress import progress
 from pld.teachers import build_teacher
 from train_student.checkpoint import Checkpoints
 from train_student.config import TrainConfig
 from train_student.datasets import TrainingData, open_training_data
 from train_student.describe import facts, flat, notes
-from train_student.evaluate import evaluate
+from train_student.evaluate import VAL_SHARE, evaluate
 from train_student.guards import PREEMPTED, LossGuard, Preemption
-from train_student.input import ViewDataset, WorkItem, epoch_items, loading
+from train_student.input import ViewDataset, WorkItem, epoch_items
 from train_student.learner import Learner
+from train_student.loading import in_flight, loading
 from train_student.meter import Meter, advice
 from train_student.resume import Position
 from train_student.run_folder import RunFolder
 from train_student.student import build_student, export, share_buffers, student_preprocessing
 from train_student.teacher_signal import LiveTeacher, NoTeacher, StoredTeacher, TeacherSignal, check_supports
+from train_student.view_tables import ViewTables, shared_folder
 
 
 class Run:
@@ -38,7 +42,7 @@ class Run:
         self.accelerator, self.config, self.folder = accelerator, config, folder
         self.data = open_training_data(config)
         self.steps_per_epoch = steps_per_epoch(config, len(self.data.train), accelerator.num_processes)
-        self.signal = _teacher_signal(config, self.data, str(accelerator.device))
+        self.signal = _teacher_signal(config, self.data, accelerator)
         self.val_teacher = StoredTeacher(self.data.val_store, self.data.val) if self.data.val_store else None
         self.preprocessing = student_preprocessing(config)
         set_seed(config.seed)
@@ -79,12 +83,17 @@ class Run:
         total = config.epochs * self.steps_per_epoch * config.batch_size
         bar = progress(total, config.output, show=accelerator.is_main_process)
         bar.update((self.epoch * self.steps_per_epoch + self.step) * config.batch_size)
-        with loading(dataset, self._items(), workers=config.workers) as batches, bar:
+        with (
+            contextlib.closing(self._items()) as items,
+            loading(dataset, items, workers=config.workers, held=config.accumulate) as batches,
+            bar,
+        ):
             while self.epoch < config.epochs:
                 while self.step < self.steps_per_epoch:
                     done = self.epoch * self.steps_per_epoch + self.step
                     micro = [self.meter.wait_for(batches) for _ in range(config.accumulate)]
                     losses = self.learner.step(micro, done)
+                    self._prepare_next_view()  # after the loaders were started
                     for batch, loss in zip(micro, losses, strict=True):
                         self.guard.add(done + 1, batch.item, loss)
                     self.meter.add(sum(losses[1:], losses[0]) / len(losses))
@@ -102,6 +111,12 @@ class Run:
                         raise SystemExit(PREEMPTED)
                 self._end_epoch()
 
+    def _prepare_next_view(self) -> None:
+        """Load the next epoch's logits while this one trains."""
+        this, following = (self.data.view_of_epoch(epoch) for epoch in (self.epoch, self.epoch + 1))
+        if isinstance(self.signal, StoredTeacher) and self.epoch + 1 < self.config.epochs and following != this:
+            self.signal.prepare(following)
+
     def _end_epoch(self) -> None:
         config, accelerator = self.config, self.accelerator
         self.guard.look()
@@ -109,6 +124,8 @@ class Run:
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter(accelerator.device)
         share_buffers(self.learner.kept, accelerator.num_processes)
         last = self.epoch == config.epochs
+        if isinstance(self.signal, StoredTeacher):
+            self.signal.settle()  # before loaders are started
         if last or self.epoch % config.eval_every == 0:
             figures |= evaluate(
                 accelerator,
@@ -116,7 +133,6 @@ class Run:
                 self.data.val,
                 self.preprocessing,
                 teacher=self.val_teacher,
-                batch_size=max(1, config.batch_size // accelerator.num_processes // config.accumulate),
                 workers=config.workers,
             )
         accelerator.log(figures, step=self.epoch)
@@ -163,10 +179,11 @@ class Run:
         except (RuntimeError, ValueError, KeyError) as error:
             raise ConfigError(f"{path}: is of another model or optimizer: {error}") from error
 
-    def _items(self) -> Iterator[WorkItem]:
+    def _items(self) -> Generator[WorkItem, None, None]:
         """One stream over all epochs to come, so that workers never stand idle between two of them."""
-        return itertools.chain.from_iterable(
-            epoch_items(
+        passes = [
+            functools.partial(
+                epoch_items,
                 self.data.train,
                 seed=self.config.seed,
                 epoch=epoch,
@@ -176,12 +193,12 @@ class Run:
                 rank=self.accelerator.process_index,
                 world=self.accelerator.num_processes,
                 micro_batches=self.config.accumulate,
-                first_batch=first,
+                first_batch=self.step if epoch == self.epoch else 0,
             )
-            for epoch, first in zip(
-                range(self.epoch, self.config.epochs), itertools.chain([self.step], itertools.repeat(0)), strict=False
-            )
-        )
+            for epoch in range(self.epoch, self.config.epochs)
+        ]
+        ahead = in_flight(self.config.workers)
+        return fetched_ahead(self.data.train, passes, lambda item: item.rows, in_flight=ahead, share=1 - VAL_SHARE)
 
 
 def steps_per_epoch(config: TrainConfig, num_samples: int, world: int) -> int:
@@ -197,16 +214,19 @@ def steps_per_epoch(config: TrainConfig, num_samples: int, world: int) -> int:
     return num_samples // config.batch_size
 
 
-def _teacher_signal(config: TrainConfig, data: TrainingData, device: str) -> TeacherSignal:
+def _teacher_signal(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> TeacherSignal:
     required = config.loss_function.required_signal
     if not required.needs_teacher:
         return NoTeacher()
     if config.online_teacher:
         assert config.teacher is not None  # TrainConfig checks
-        teacher = build_teacher(config.teacher, config.weights, precision=config.precision, device=device)
+        teacher = build_teacher(
+            config.teacher, config.weights, precision=config.precision, device=str(accelerator.device)
+        )
         if teacher.num_classes != data.num_classes:
             raise ConfigError(f"--teacher {config.teacher}: {teacher.num_classes} classes, wanted {data.num_classes}")
         return LiveTeacher(teacher)
     assert data.store is not None  # likewise
     approximate = check_supports(data.store, required, approximate=config.approximate_teacher)
-    return StoredTeacher(data.store, data.train, approximate=approximate)
+    tables = ViewTables(data.store, shared_folder(accelerator), writes=accelerator.is_local_main_process)
+    return StoredTeacher(data.store, data.train, approximate=approximate, tables=tables)

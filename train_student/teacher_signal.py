@@ -12,9 +12,10 @@ from pld.images import Source
 from pld.images.preprocessing import Preprocessing
 from pld.losses import RequiredSignal
 from pld.signals import TopK
-from pld.store import GroupTable, LogitTable, Store, StoreGroup
+from pld.store import Store, StoreGroup
 from pld.teachers import Teacher
 from train_student.input import Batch
+from train_student.view_tables import ViewTables
 
 
 class NoTeacher:
@@ -28,24 +29,29 @@ class NoTeacher:
 
 
 class StoredTeacher:
-    """Looks a batch up in its view's table; holds one view at a time."""
+    """Looks a batch up in its view's table; holds one view at a time, and the next one where it is told of it."""
 
     preprocessings: tuple[Preprocessing, ...] = ()
 
-    def __init__(self, store: Store | StoreGroup, source: Source, *, approximate: bool = False) -> None:
+    def __init__(
+        self, store: Store | StoreGroup, source: Source, *, approximate: bool = False, tables: ViewTables | None = None
+    ) -> None:
         self.approximate = approximate
-        self._store = store
         self._rows = store.rows(source.keys)
-        self._view_index = -1
-        self._table: LogitTable | GroupTable | None = None
+        self._tables = tables or ViewTables(store)
+
+    def prepare(self, view_index: int) -> None:
+        """Begin to load the view that comes next."""
+        self._tables.prepare(view_index)
+
+    def settle(self) -> None:
+        """Wait for it."""
+        self._tables.settle()
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK:
-        """The batch's top-k; reads the view first where it is another than the last batch's."""
-        if self._table is None or batch.item.view_index != self._view_index:
-            self._table = None  # two views at once would double the memory
-            self._table = self._store.load_view(batch.item.view_index)
-            self._view_index = batch.item.view_index
-        return self._table[self._rows[..., batch.item.rows]].to(device, non_blocking=True)
+        """The batch's top-k; waits for the view where it is another than the last batch's and was not prepared."""
+        table = self._tables[batch.item.view_index]
+        return table[self._rows[..., batch.item.rows]].to(device, non_blocking=True)
 
 
 class LiveTeacher:

@@ -6,14 +6,17 @@ import dataclasses
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
 from pld.errors import DataError
 from pld.images.folders import folder_source
 from pld.images.glyphs import glyphs_folder
+from pld.images.remote_shards import RemotePlace
 from pld.images.source import Source, forget_open_files
-from pld.images.tars import tar_source
+from pld.images.tars import remote_tar_source, tar_source
+from pld.remote import without_password
 from pld.views import policy_from_json
 
 # Beside the shards, or one folder up for a folder of splits; optional: {"class_names": [...], "view_policy": {...}}.
@@ -26,14 +29,17 @@ def open_source(location: str, split: str = "train") -> Source:
     Args:
         location: `glyphs`; a path or brace pattern of tar shards (quoted: shells expand braces); a folder of
             shards `SPLIT-*.tar`; a folder in ImageFolder's layout, either of one split or with one folder a split.
+            Tar shards, and folders of them, may be behind a URL such as s3://BUCKET/train-{0000..0009}.tar.
         split: which part of a folder; a pattern that names its files is taken as it stands.
 
     Raises:
         DataError: nothing is there, or what is there cannot be used; see `tar_source` and `folder_source`.
+        OutputError, ConfigError: see `remote_tar_source`.
     """
     forget_open_files()
+    location = location.removeprefix("file://")
     if "://" in location:
-        raise DataError(f"{location}: images are read from local disks; copy the shards and name the copy")
+        return _open_remote(location, split)
     folder = glyphs_folder() if location == "glyphs" else Path(location).expanduser()
     if not folder.is_dir():
         return _from_pattern(location)
@@ -54,11 +60,46 @@ def _open_folder(location: str, folder: Path) -> Source:
     return _described(tar_source(location, shards) if shards else folder_source(location, folder), folder)
 
 
-def _from_pattern(location: str) -> Source:
+def _open_remote(location: str, split: str) -> Source:
+    urls = _expanded(location)
+    place = RemotePlace(urls[0])
+    folder = urls[0].rpartition("/")[0]
+    if len(urls) == 1 and not urlsplit(location).path.endswith(".tar"):
+        folder = location.rstrip("/")
+        tars = [name for name in place.names(folder) if name.endswith(".tar")]
+        urls = [f"{folder}/{name}" for name in tars if name.startswith(f"{split}-")] or _of_one_split(tars, folder)
+        if not urls:
+            others = ", ".join(sorted({name.rpartition("-")[0] for name in tars})) or "no tars at all"
+            raise DataError(
+                f"{without_password(folder)}: no {split}-*.tar; found {others}. Behind URLs --data wants tar shards; a "
+                "folder of images is to be packed into such first, or copied to a local disk"
+            )
+    source = remote_tar_source(without_password(location), place, place.shards(urls))
+    found = ((without_password(url), place.text(url)) for url in _descriptions(folder))
+    return next((_described_by(source, text, where) for where, text in found if text is not None), source)
+
+
+def _of_one_split(tars: list[str], folder: str) -> list[str]:
+    """All tars of a folder where their names tell no splits."""
+    return [] if any("-" in name for name in tars) else [f"{folder}/{name}" for name in tars]
+
+
+def _descriptions(folder: str) -> list[str]:
+    """Where a dataset's description may be: beside the shards, or one folder up unless that is the bucket's list."""
+    parent = folder.rpartition("/")[0]
+    folders = [folder] if parent.endswith((":/", ":")) else [folder, parent]
+    return [f"{found}/{DATASET_FILE}" for found in folders]
+
+
+def _expanded(location: str) -> list[str]:
     try:
-        paths = [Path(name).expanduser() for name in braceexpand(location)]
+        return list(braceexpand(location))
     except UnbalancedBracesError as error:
         raise DataError(f"{location}: unbalanced braces; wanted e.g. 'train-{{0000..0009}}.tar'") from error
+
+
+def _from_pattern(location: str) -> Source:
+    paths = [Path(name).expanduser() for name in _expanded(location)]
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise DataError(
@@ -75,15 +116,22 @@ def _described(source: Source, folder: Path) -> Source:
     if path is None:
         return source
     try:
-        described: Any = json.loads(path.read_text())
+        return _described_by(source, path.read_text(), str(path))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable as JSON: {error}") from error
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _described_by(source: Source, text: str, where: str) -> Source:
+    try:
+        described: Any = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{where}: not readable as JSON: {error}") from error
     names = described.get("class_names") if isinstance(described, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f'{path}: wanted {{"class_names": [a name for each class], ...}}')
+        raise DataError(f'{where}: wanted {{"class_names": [a name for each class], ...}}')
     source = dataclasses.replace(source, class_names=tuple(names))
     if "view_policy" in described:
         source = dataclasses.replace(source, policy=policy_from_json(described["view_policy"]))
     if len(source) and int(source.labels.max()) >= len(names):
-        raise DataError(f"{source.location}: label {source.labels.max()}, but {path} names {len(names)} classes")
+        raise DataError(f"{source.location}: label {source.labels.max()}, but {where} names {len(names)} classes")
     return source

@@ -8,10 +8,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pld.recycling import Recycler
 from pld.views import Interpolation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_recycled = Recycler()
+_PIECE = 65_536  # numbers: a quarter of a megabyte
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,22 @@ class Preprocessing:
 
     def normalize(self, images: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
         """(pixel / 255 - mean) / std in float32, on the images' device and in their memory format."""
-        mean = torch.tensor(self.mean, device=images.device).mul_(255)[:, None, None]
-        scale = torch.tensor(self.std, device=images.device).mul_(255).reciprocal_()[:, None, None]
-        return images.float().sub_(mean).mul_(scale)
+        mean = torch.tensor(self.mean, device=images.device).mul_(255)
+        scale = torch.tensor(self.std, device=images.device).mul_(255).reciprocal_()
+        if images.device.type == "cpu" and images.is_contiguous(memory_format=torch.channels_last):
+            return _normalize_rows(images, mean, scale)
+        return images.float().sub_(mean[:, None, None]).mul_(scale[:, None, None])
+
+
+def _normalize_rows(
+    images: UInt8[Tensor, "B 3 h w"], mean: Float[Tensor, "3"], scale: Float[Tensor, "3"]
+) -> Float[Tensor, "B 3 h w"]:
+    """The same numbers on a CPU, in pieces that stay in its cache and rows long enough for its vectors."""
+    num, channels, height, width = images.shape
+    mean, scale = mean.repeat(width), scale.repeat(width)
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, width * channels)
+    rows = _recycled.empty(tuple(pixels.shape), torch.float32)
+    piece = max(1, _PIECE // (width * channels))
+    for source, target in zip(pixels.split(piece), rows.split(piece), strict=True):
+        target.copy_(source).sub_(mean).mul_(scale)
+    return rows.view(num, height, width, channels).permute(0, 3, 1, 2)

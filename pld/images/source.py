@@ -13,8 +13,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from pld.errors import DataError, UndecodableImageError
-from pld.images.decode import decode_image
-from pld.views import Policy, RandomResizedCrop
+from pld.images.decode import decode_image, jpeg_size
+from pld.images.remote_shards import RemotePlace, RemoteShard
+from pld.views import Policy, RandomResizedCrop, View, draw_view
 
 # As a size: read to the file's end. A folder of a million files is listed without asking for each one's size.
 WHOLE_FILE = -1
@@ -28,6 +29,18 @@ class ImageShard:
     num_samples: int
 
 
+@dataclasses.dataclass(frozen=True)
+class RemoteFiles:
+    """The files of a Source behind URLs."""
+
+    place: RemotePlace
+    shards: tuple[RemoteShard, ...]
+
+    def read(self, file: int, offset: int, size: int) -> bytes:
+        """Bytes of one file, fewer where it ends; raises DataError."""
+        return self.place.read(self.shards[file], offset, size)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
     """Samples in shards. Global row i is the i-th sample, shard after shard; arrays are indexed by it.
@@ -37,13 +50,14 @@ class Source:
         shards: names and sizes.
         keys: bytes [N] (NumPy `S`, UTF-8), unique.
         labels: int64 [N], class indices.
-        files: the files that hold the bytes.
+        files: the files that hold the bytes, or their URLs.
         file_index: int64 [N], which file.
         offsets: int64 [N], where in it, bytes.
         sizes: int64 [N], how many bytes; -1 for a whole file.
         class_names: the label space, if the dataset states it.
         policy: how this dataset's views are drawn unless the user says otherwise.
         shuffle_window: shards to shuffle together; all of them where a shard holds few classes.
+        remote: where the files are, if they are behind URLs, and what is known of each.
     """
 
     location: str
@@ -57,6 +71,7 @@ class Source:
     class_names: tuple[str, ...] | None = None
     policy: Policy = dataclasses.field(default_factory=RandomResizedCrop)
     shuffle_window: int = 8
+    remote: RemoteFiles | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -72,9 +87,10 @@ class Source:
 
     def read(self, row: int) -> bytes:
         """The encoded bytes of one image; raises DataError if the file no longer holds them."""
-        path, size = self.files[self.file_index[row]], int(self.sizes[row])
+        file, offset, size = int(self.file_index[row]), int(self.offsets[row]), int(self.sizes[row])
+        path = self.files[file]
         try:
-            data = _open_file(path).read(int(self.offsets[row]), size)
+            data = self.remote.read(file, offset, size) if self.remote else _open_file(path).read(offset, size)
         except OSError as error:
             raise DataError(f"{path}: sample {self.key(row)}: {error.strerror}") from error
         if len(data) != size and size != WHOLE_FILE:
@@ -89,9 +105,27 @@ class Source:
             UndecodableImageError: it is no image; names the sample.
             DataError: it cannot be read.
         """
-        data = self.read(row)
+        return self._decode(row, self.read(row))
+
+    def views(self, row: int, view_indexes: Sequence[int], policy: Policy) -> tuple[UInt8[Tensor, "3 H W"], list[View]]:
+        """Some views of one image, and as many of its rows, from the top, as they need.
+
+        Raises:
+            UndecodableImageError: it is no image; names the sample. Damage below the views may pass unnoticed.
+            DataError: it cannot be read.
+        """
+        data, key = self.read(row), self.key(row)
+        if size := jpeg_size(data):
+            views = [draw_view(key, index, size, policy) for index in view_indexes]
+            return self._decode(row, data, max(view.top + view.height for view in views), size), views
+        image = self._decode(row, data)
+        return image, [draw_view(key, index, (image.shape[1], image.shape[2]), policy) for index in view_indexes]
+
+    def _decode(
+        self, row: int, data: bytes, num_rows: int | None = None, size: tuple[int, int] | None = None
+    ) -> UInt8[Tensor, "3 H W"]:
         try:
-            return decode_image(data)
+            return decode_image(data, num_rows, size)
         except UndecodableImageError as error:
             path = self.files[self.file_index[row]]
             raise UndecodableImageError(f"{path}: sample {self.key(row)}: {error}") from error

@@ -14,8 +14,8 @@ import os
 import uuid
 from pathlib import Path
 
-from pld.caches import cache_folder
-from pld.errors import ConfigError, CorruptStoreError
+from pld.caches import bytes_from_environment, cache_folder, status_of
+from pld.errors import CorruptStoreError
 from pld.store.storage import Check, Storage
 
 DEFAULT_CACHE_BYTES = 20 * 10**9
@@ -35,12 +35,7 @@ class RangeCache:
     @classmethod
     def from_environment(cls) -> RangeCache:
         """In the cache folder, of $PLD_CACHE_BYTES; 0 keeps nothing. Raises ConfigError."""
-        text = os.environ.get("PLD_CACHE_BYTES") or str(DEFAULT_CACHE_BYTES)
-        if not text.isdecimal():
-            raise ConfigError(
-                f"PLD_CACHE_BYTES: found {text!r}, wanted a number of bytes such as {DEFAULT_CACHE_BYTES}"
-            )
-        return cls(cache_folder() / "ranges", int(text))
+        return cls(cache_folder() / "ranges", bytes_from_environment("PLD_CACHE_BYTES", DEFAULT_CACHE_BYTES))
 
     def get(self, key: str) -> bytes | None:
         """The bytes under a key, or None."""
@@ -71,7 +66,7 @@ class RangeCache:
         """Remove the longest unused files, those that a killed process was writing among them, until the rest fits."""
         with os.scandir(folder) as entries:
             files = [
-                (status.st_mtime_ns, status.st_size, entry.path) for entry in entries if (status := _status(entry))
+                (status.st_mtime_ns, status.st_size, entry.path) for entry in entries if (status := status_of(entry))
             ]
         excess = sum(size for _, size, _ in files) - self._share
         for _, size, path in sorted(files):
@@ -112,11 +107,3 @@ class CachedStorage:
         data = self._storage.read_range(name, offset, num_bytes, check)
         self._cache.put(key, data)
         return data
-
-
-def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """None where another process has removed the file since."""
-    try:
-        return entry.stat()
-    except FileNotFoundError:
-        return None

@@ -1,10 +1,11 @@
-"""Stage one to S3: killed, resumed, inspected."""
+"""Stage one to S3: killed, resumed, inspected; and from images on S3."""
 
 import signal
 import subprocess
 import sys
 import time
 
+import fsspec
 import pytest
 
 from cache_teacher.cache import cache
@@ -49,3 +50,18 @@ def test_killed_on_s3_and_run_again_is_the_folder_an_undisturbed_run_writes(
     printed = " ".join(capsys.readouterr().out.split())
     assert f"store {bucket}/store" in printed
     assert "samples 240 views 4, top 5 of 12 classes" in printed
+
+
+def test_images_on_s3_give_the_same_store(world, bucket, tmp_path, monkeypatch):
+    """With room for one shard, and of another dataset that was cached before."""
+    data = make_dataset(tmp_path / "data", shard_sizes=(20, 31, 7))
+    tars = sorted(data.glob("*.tar"))
+    for path in tars:
+        with fsspec.open(f"{bucket}/data/{path.name}", "wb") as file:
+            file.write(path.read_bytes())
+    monkeypatch.setenv("PLD_IMAGE_CACHE_BYTES", str(max(path.stat().st_size for path in tars)))
+    for url, store in ((str(data), tmp_path / "local"), (f"{bucket}/data", tmp_path / "remote")):
+        cache(config(world, store, data=url, views=10))  # two blocks
+    written, wanted = tree_bytes(tmp_path / "remote"), tree_bytes(tmp_path / "local")
+    written.pop("store.json"), wanted.pop("store.json")  # the command's --data is in it
+    assert written == wanted

@@ -9,7 +9,7 @@ import torch
 from pld.errors import ConfigError, DataError, UndecodableImageError
 from pld.images import open_source
 from pld.images.decode import decode_image
-from pld.views import Fixed
+from pld.views import Fixed, apply_view, draw_view
 from tests.making import jpeg, make_dataset, shard_members, write_tar
 
 
@@ -195,7 +195,6 @@ def test_links_are_refused(tmp_path):
         ("nowhere", "nowhere: no such file"),
         ("no/{000..003}.tar", "no/000.tar: no such file .4 of 4 shards are missing."),
         ("{a,b", "unbalanced"),
-        ("s3://bucket/a.tar", "local disks"),
     ],
 )
 def test_missing_data(location, message):
@@ -236,3 +235,20 @@ def test_links_to_folders_are_followed(tmp_path):
     for folder in (tmp_path / "elsewhere").iterdir():
         (tmp_path / "d" / folder.name).symlink_to(folder)
     assert len(open_source(str(tmp_path / "d"))) == 24
+
+
+def test_views_are_cut_from_as_much_of_the_image_as_they_need(tmp_path):
+    sizes = [(300, 200), (120, 160), (90, 90)]
+    members = {f"{i}.jpg": jpeg(i, size) for i, size in enumerate(sizes)} | {f"{i}.cls": b"0" for i in range(3)}
+    source = open_source(str(write_tar(tmp_path / "a.tar", members)))
+    saved = 0
+    for row in range(3):
+        whole = source.image(row)
+        for first in range(0, 40, 2):
+            image, views = source.views(row, [first, first + 1], source.policy)
+            size = (whole.shape[1], whole.shape[2])
+            assert views == [draw_view(source.key(row), i, size, source.policy) for i in (first, first + 1)]
+            for view in views:
+                assert torch.equal(apply_view(image, view, 32), apply_view(whole, view, 32))
+            saved += image.shape[1] < whole.shape[1]
+    assert saved > 10

@@ -17,7 +17,7 @@ from pld.errors import CorruptStoreError, NotCachedError, StoreError
 from pld.store import open_store
 from pld.store.remote import FsspecStorage
 from pld.store.storage import open_storage
-from pld.store.transient import pauses
+from pld.transient import pauses
 from tests.object_store import FaultyProxy
 from tests.store.test_reader import same
 from tests.store.world import World, tree
@@ -120,7 +120,7 @@ def test_errors_name_the_url_and_say_what_to_do(bucket, monkeypatch):
 
 
 def test_a_server_that_is_not_there_is_given_up_after_some_attempts(bucket, monkeypatch):
-    monkeypatch.setattr("pld.store.transient._FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr("pld.transient._FIRST_WAIT_SECONDS", 0.001)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     S3FileSystem.clear_instance_cache()
     with pytest.raises(StoreError, match=r"s3://.*/x: could not be read in 8 attempts: .*run the same command again"):
@@ -129,7 +129,7 @@ def test_a_server_that_is_not_there_is_given_up_after_some_attempts(bucket, monk
 
 
 def test_three_in_ten_of_all_requests_failing_changes_nothing(bucket, object_store, monkeypatch):
-    monkeypatch.setattr("pld.store.transient._FIRST_WAIT_SECONDS", 0.005)
+    monkeypatch.setattr("pld.transient._FIRST_WAIT_SECONDS", 0.005)
     with FaultyProxy(object_store.port, failing=0.2, cutting=0.1) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         S3FileSystem.clear_instance_cache()

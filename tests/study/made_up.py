@@ -3,11 +3,11 @@
 import random
 from pathlib import Path
 
-from study.data import StudyData
-from study.evidence import best_settings
-from study.plan import plan, rows
-from study.recipe import Recipes, read_recipes
-from study.results import Results
+from pld.study.data import StudyData
+from pld.study.evidence import best_settings
+from pld.study.plan import plan, rows
+from pld.study.recipe import Recipes, read_recipes
+from pld.study.results import Results
 from tests.processes import ROOT
 
 DATA = StudyData(

@@ -14,7 +14,7 @@ from tests.pages import repository
 from tests.processes import python
 
 SMALL = json.dumps({"epochs": 1, "batch_size": 16, "warmup_epochs": 0})
-COMMAND = ("-m", "study", "--data", "shards", "--out", "out", "--images", "80", "--seeds", "1", "--settings", SMALL)
+COMMAND = ("-m", "pld.study", "--data", "shards", "--out", "out", "--images", "80", "--seeds", "1", "--settings", SMALL)
 
 
 def study(folder, rows="^main/(ce|pld)/|^cache/teacher"):

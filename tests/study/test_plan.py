@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from study.evidence import best_settings
-from study.plan import SWEEP_SEED, Row, Student, plan, rows, swept
+from pld.study.evidence import best_settings
+from pld.study.plan import SWEEP_SEED, Row, Student, plan, rows, swept
 from tests.study.made_up import recipes
 
 BEST = {"kd": swept("kd")["kd alpha=0.1"], "dist": swept("dist")["dist alpha=0.3"]}

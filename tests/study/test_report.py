@@ -6,8 +6,8 @@ import pytest
 
 from pld.report.sections import Section
 from pld.report.statistics import paired_difference
-from study.claims import claim_sentence, difference_sentence
-from study.drive import main
+from pld.study.claims import claim_sentence, difference_sentence
+from pld.study.drive import main
 from tests.browser import look
 from tests.study.made_up import recipes, write_study
 
@@ -21,7 +21,7 @@ def written(folder, **options):
 @pytest.fixture
 def no_surfaces(monkeypatch):
     """Without the loss surfaces, which take most of a page's time and do not depend on the runs."""
-    monkeypatch.setattr("study.report.landscape_section", lambda num_classes: Section(title="Loss surfaces"))
+    monkeypatch.setattr("pld.study.report.landscape_section", lambda num_classes: Section(title="Loss surfaces"))
 
 
 @pytest.mark.usefixtures("no_surfaces")

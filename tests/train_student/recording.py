@@ -1,9 +1,10 @@
 """`python -m tests.train_student.recording FILE ARGUMENTS...`: train, and log what each step consumes.
 
-A line of FILE is a step's share of one process: the step, the view and the keys.
+A line of FILE is a step's share of one process: the step, the view, the keys, the process and how many there are.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pld.config import run
 from train_student.train import main
 
 LOG = Path(sys.argv[1])
+PLACE = [int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))]
 _step = train_student.learner.Learner.step
 
 
@@ -20,7 +22,7 @@ def recorded(self, batches, steps_done):
     with LOG.open("a") as file:
         for batch in batches:
             keys = [SOURCE[0].key(row) for row in batch.item.rows.tolist()]
-            file.write(json.dumps([steps_done + 1, batch.item.view_index, keys]) + "\n")
+            file.write(json.dumps([steps_done + 1, batch.item.view_index, keys, *PLACE]) + "\n")
     return losses
 
 

@@ -13,7 +13,8 @@ from pld.losses import gradient_error_bound, pld_loss
 from pld.store import open_store
 from pld.teachers import build_teacher
 from tests.making import SIDE, make_teacher
-from train_student.input import ViewDataset, epoch_items, load
+from train_student.input import ViewDataset, epoch_items
+from train_student.loading import load
 from train_student.teacher_signal import LiveTeacher, StoredTeacher
 
 NUM_CLASSES = 40  # more than the dataset's labels use, so that a top-10 leaves a tail
@@ -65,12 +66,12 @@ def test_gradients_agree_within_the_certificate(world, teacher, tmp_path, k):
 def test_another_view_or_another_crop_breaks_it(world, tmp_path):
     """The comparison can fail: a table of the wrong view is outside the certificate by far."""
     source, store = open_source(str(world / "data")), open_store(str(world / "full"))
-    live, stored = LiveTeacher(build_teacher(f"local-dir:{world / 'teacher'}")), StoredTeacher(store, source)
+    live = LiveTeacher(build_teacher(f"local-dir:{world / 'teacher'}"))
     dataset = ViewDataset(source, source.policy, live.preprocessings)
     items = epoch_items(source, seed=0, epoch=0, view_index=1, batch_size=64, streams=2, rank=0, world=1)
     batch = next(iter(load(dataset, items, workers=0)))
     logits = torch.zeros(64, store.manifest.identity.teacher.num_classes, requires_grad=True)
-    topk = stored._store.load_view(0)[store.rows(source.keys)[batch.item.rows]]
+    topk = store.load_view(0)[store.rows(source.keys)[batch.item.rows]]
     gradients = [
         torch.autograd.grad(pld_loss(logits, signal, batch.labels, reduction="none").sum(), logits)[0]
         for signal in (topk, live(batch, torch.device("cpu")))

@@ -7,9 +7,16 @@ import torch
 from cache_teacher.forward import cut_views
 from pld.images import open_source
 from pld.images.preprocessing import Preprocessing
-from train_student.input import ViewDataset, WorkItem, load
+from train_student.input import ViewDataset, WorkItem
+from train_student.loading import load
 
 PREPROCESSING = Preprocessing(input_size=(32, 32))
+
+
+def stage_one(source, row, view_indexes, preprocessing=PREPROCESSING) -> torch.Tensor:
+    out = torch.empty((len(view_indexes), *preprocessing.input_size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    cut_views(source, row, view_indexes, source.policy, preprocessing, out)
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +25,7 @@ def pairs(world):
     source = open_source(str(world / "data"))
     rng = np.random.default_rng(0)
     rows, views = rng.integers(0, len(source), 200), rng.integers(0, 300, 200)
-    pixels = [
-        cut_views(source, row, [view], source.policy, PREPROCESSING)[0]
-        for row, view in zip(rows.tolist(), views.tolist(), strict=True)
-    ]
+    pixels = [stage_one(source, row, [view])[0] for row, view in zip(rows.tolist(), views.tolist(), strict=True)]
     return source, rows, views, pixels
 
 
@@ -41,7 +45,7 @@ def test_both_stages_see_the_same_pixels(pairs, workers, context):
 def test_views_do_not_depend_on_the_company_they_are_cut_in(pairs):
     """All views of an image together, as stage one cuts them; many images in one view, as stage two does."""
     source, rows, _, _ = pairs
-    together = cut_views(source, int(rows[0]), range(6), source.policy, PREPROCESSING)
+    together = stage_one(source, int(rows[0]), range(6))
     for view in range(6):
         batch = next(iter(load(ViewDataset(source, source.policy, [PREPROCESSING]), [WorkItem(view, rows)], workers=0)))
         assert torch.equal(batch.images[0][0], together[view])
@@ -52,4 +56,4 @@ def test_two_models_get_the_same_crop_at_their_own_sizes(pairs):
     small, large = PREPROCESSING, Preprocessing(input_size=(48, 40), interpolation="bilinear")
     batch = next(iter(load(ViewDataset(source, source.policy, [small, large]), [WorkItem(0, rows[:5])], workers=0)))
     assert [tuple(images.shape) for images in batch.images] == [(5, 3, 32, 32), (5, 3, 48, 40)]
-    assert torch.equal(batch.images[1][0], cut_views(source, int(rows[0]), [0], source.policy, large)[0])
+    assert torch.equal(batch.images[1][0], stage_one(source, int(rows[0]), [0], large)[0])

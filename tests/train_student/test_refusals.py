@@ -53,6 +53,15 @@ def test_wrong_input_is_refused_before_anything_is_written(world, tmp_path, caps
     assert not (tmp_path / "run").exists()
 
 
+def test_an_unknown_key_in_a_file_is_refused(world, tmp_path, capsys):
+    settings = student_settings(world, tmp_path / "run")
+    (tmp_path / "run.yaml").write_text(json.dumps({**settings, "learning_rat": 1e-3, "warmup_epoch": 1}))
+    assert run(train_main, ["--config", str(tmp_path / "run.yaml")]) == 2
+    assert re.search(r"unknown option '(learning_rat'; nearest are|warmup_epoch'; nearest are warmup_epochs)",
+                     capsys.readouterr().err)  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_dataset_must_be_the_stores(world, tmp_path, capsys):
     more = make_dataset(tmp_path / "more", shard_sizes=(60, 45, 70, 52, 34), num_val=5)
     error = refused(student_settings(world, tmp_path / "run", data=str(more)), capsys)

@@ -1,6 +1,8 @@
 """Runs that are killed, preempted and gone on with, in processes of their own."""
 
+import contextlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -39,17 +41,19 @@ def command(log, settings):
 
 
 def consumed(*logs):
-    """Step -> (view, sorted keys over all processes); a step that was done again must be the same again."""
+    """Step -> (view, its global batch's keys in order); a step that was done again must be the same again."""
     steps = {}
     for log in logs:
-        once = {}
+        shares = {}
         for line in log.read_text().splitlines():
-            step, view, keys = json.loads(line)
-            once.setdefault(step, []).append((view, keys))
-        for step, parts in once.items():
-            views = {view for view, _ in parts}
-            assert len(views) == 1
-            found = (views.pop(), sorted(key for _, keys in parts for key in keys))
+            step, view, keys, rank, world = json.loads(line)
+            shares.setdefault(step, {})[rank] = (view, keys, world)
+        for step, by_rank in shares.items():
+            ((view, world),) = {(view, world) for view, _, world in by_rank.values()}
+            if len(by_rank) < world:
+                continue  # killed between two processes' lines
+            parts = [by_rank[rank][1] for rank in range(world)]
+            found = (view, [key for together in zip(*parts, strict=True) for key in together])
             assert steps.setdefault(step, found) == found
     return steps
 
@@ -59,14 +63,23 @@ def weights(folder):
 
 
 def kill_after(process, log, lines):
-    """SIGKILL once the log holds so many lines, or the process is done."""
+    """SIGKILL to the process and its children once the log holds so many lines, or the process is done."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         if log.exists() and len(log.read_text().splitlines()) >= lines:
             break
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def started(world_size, log, settings):
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world_size}"] * (world_size > 1)
+    argv = [sys.executable, *launcher, *command(log, settings)]
+    return subprocess.Popen(
+        argv, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +103,7 @@ def test_killed_and_resumed_it_is_bit_identical(world, undisturbed, tmp_path, ki
     logs = []
     for number in range(kills):
         logs.append(tmp_path / f"log-{number}")
-        argv = [sys.executable, *command(logs[-1], settings)]
-        process = subprocess.Popen(argv, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        kill_after(process, logs[-1], rng.randint(1 if number else 5, 9))
+        kill_after(started(1, logs[-1], settings), logs[-1], rng.randint(1 if number else 5, 9))
     logs.append(tmp_path / "last")
     python(*command(logs[-1], settings), cwd=tmp_path)
     written = [log for log in logs if log.exists()]
@@ -106,18 +117,23 @@ def test_killed_and_resumed_it_is_bit_identical(world, undisturbed, tmp_path, ki
             assert mine[name] == other[name]
 
 
-def test_resumed_on_two_processes_the_batches_are_the_same(world, undisturbed, tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.long)])
+def test_resumed_on_another_number_of_processes_the_batches_are_the_same(world, undisturbed, tmp_path, kills):
+    """One process, two, one, ...; batch norm sees half the batch each, what was consumed is still the same."""
     _, steps = undisturbed
     settings = student_settings(world, tmp_path / "run", resume="auto", **SETTINGS)
-    argv = [sys.executable, *command(tmp_path / "one", settings)]
-    process = subprocess.Popen(argv, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    kill_after(process, tmp_path / "one", 20)
-    torchrun(2, command(tmp_path / "two", settings), cwd=tmp_path)
-    later = consumed(tmp_path / "two")
-    assert {step: steps[step] for step in later} == later
-    assert max(later) == EPOCHS * STEPS
-    assert set(consumed(tmp_path / "one")) | set(later) == set(steps)
-    # Batch norm sees half the batch each; what was counted is still the same.
+    rng = random.Random(kills)
+    logs = [tmp_path / f"log-{number}" for number in range(kills + 1)]
+    for number, log in enumerate(logs[:-1]):
+        processes = 1 + number % 2
+        kill_after(started(processes, log, settings), log, processes * rng.randint(1 if number else 5, 6))
+    if kills % 2:
+        torchrun(2, command(logs[-1], settings), cwd=tmp_path)
+    else:
+        python(*command(logs[-1], settings), cwd=tmp_path)
+    written = [log for log in logs if log.exists()]
+    assert consumed(*written) == steps
+    assert sum(min(consumed(log), default=0) > 1 for log in written) >= kills / 2  # these went on from a checkpoint
     assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1, 2, 3]
 
 
@@ -125,11 +141,12 @@ def test_sigterm_saves_and_exits(world, undisturbed, tmp_path):
     run_folder, steps = undisturbed
     settings = {**student_settings(world, tmp_path / "run", resume="auto", **SETTINGS), "checkpoint_steps": None}
     argv = [sys.executable, *command(tmp_path / "log", settings)]
-    process = subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)  # fmt: skip
     deadline = time.monotonic() + 60
     while not (tmp_path / "log").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # loader workers get it too, as from SLURM
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "stopped by SIGTERM after step" in out

@@ -1,7 +1,7 @@
-"""`python -m study`: what `make study` runs."""
+"""`python -m pld.study`: what `make study` runs."""
 
 from pld.config import run
-from study.drive import main
+from pld.study.drive import main
 
 if __name__ == "__main__":
     raise SystemExit(run(main))

@@ -9,8 +9,8 @@ from pld.report.charts import Line, dot_chart, line_chart
 from pld.report.run_sections import summary_table
 from pld.report.sections import Figure, Section, Table
 from pld.report.statistics import estimate, paired_difference
-from study.claims import difference_sentence
-from study.evidence import Evidence
+from pld.study.claims import difference_sentence
+from pld.study.evidence import Evidence
 
 EXPLORATORY = "Exploratory: few seeds."
 _REPLAY = "view replay"

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from pld.store.canonical import canonical_json, sha256_hex
-from study.config import WORK
-from study.data import DATA, StudyData
-from study.plan import TEACHER, VIEWS, Row
+from pld.study.config import WORK
+from pld.study.data import DATA, StudyData
+from pld.study.plan import TEACHER, VIEWS, Row
 
 # How and where a run works, which its result does not depend on.
 _ELSEWHERE = frozenset({"data", "store", "val_store", "output", "workers", "tracker", "teacher"})
@@ -90,7 +90,7 @@ def store_views(name: str, recipes: Recipes) -> int:
 
 
 def store_arguments(name: str, recipes: Recipes) -> list[str]:
-    """What a store depends on, as cache-teacher's arguments; `mismatched` is made from others (study/mismatched.py)."""
+    """What a store depends on, as cache-teacher's arguments; `mismatched` is made from others, see mismatched.py."""
     k = int(name.removeprefix("k")) if name.startswith("k") else recipes.data.num_classes
     split, fixed = "val" if name == "val" else "train", name in ("val", "fixed")
     arguments: dict[str, int | str] = {"--teacher": TEACHER, "--data": str(DATA / "student"), "--split": split}
@@ -101,7 +101,7 @@ def store_arguments(name: str, recipes: Recipes) -> list[str]:
 def store_command(name: str, recipes: Recipes) -> str:
     """What makes a store."""
     if name == "mismatched":
-        return "python -m study.mismatched"
+        return "python -m pld.study.mismatched"
     return shlex.join(["cache-teacher", *store_arguments(name, recipes), "--store", str(store_folder(name))])
 
 

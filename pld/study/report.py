@@ -9,12 +9,12 @@ from pathlib import Path
 from pld.report.page import render_sections
 from pld.report.run_sections import landscape_section
 from pld.report.sections import Section, Table, as_markdown
+from pld.study.analysis_sections import analysis_sections
+from pld.study.cache_sections import cache_sections
+from pld.study.claims import claim_sections
+from pld.study.evidence import Evidence
+from pld.study.exploratory import exploratory_sections
 from pld.writing import writing
-from study.analysis_sections import analysis_sections
-from study.cache_sections import cache_sections
-from study.claims import claim_sections
-from study.evidence import Evidence
-from study.exploratory import exploratory_sections
 
 _HEADING = "Plackett-Luce distillation from a cache: the study"
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from pld.errors import PLDError
+from pld.study.config import WORK
 from pld.writing import writing
-from study.config import WORK
 
 _TAIL_CHARACTERS = 2_000
 # Results grow while the study runs; they are not what it runs.

@@ -13,11 +13,11 @@ from numpy import ndarray
 from pld.images import Source, open_source
 from pld.report.runs import Run
 from pld.store import open_store
+from pld.study.data import DATA
+from pld.study.plan import VIEWS, Row
+from pld.study.recipe import Recipes, store_folder
 from pld.teachers import Teacher, build_teacher
 from pld.views import Fixed, apply_view, draw_view
-from study.data import DATA
-from study.plan import VIEWS, Row
-from study.recipe import Recipes, store_folder
 
 _BINS = 5
 _BATCH = 500

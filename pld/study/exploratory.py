@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pld.report.charts import Line, line_chart
 from pld.report.run_sections import summary_table
 from pld.report.sections import Figure, Section, Table
-from study.cache_sections import EXPLORATORY
-from study.evidence import NAMES, Evidence, Values
-from study.plan import swept
+from pld.study.cache_sections import EXPLORATORY
+from pld.study.evidence import NAMES, Evidence, Values
+from pld.study.plan import swept
 
 
 def exploratory_sections(evidence: Evidence) -> list[Section]:

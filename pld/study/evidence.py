@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from study.plan import Experiment, Row, Student, plan, rows, swept
-from study.recipe import Recipes
+from pld.study.plan import Experiment, Row, Student, plan, rows, swept
+from pld.study.recipe import Recipes
 
 NAMES = {
     "ce": "CE",

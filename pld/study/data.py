@@ -11,8 +11,8 @@ from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
 from pld.images.open import DATASET_FILE
 from pld.store import dataset_digest
+from pld.study.config import WORK
 from pld.writing import writing
-from study.config import WORK
 
 DATA = WORK / "data"
 # Objects fill these photos: ImageNet's own crops, down to 8 % of the area, would leave little of them at 32 pixels.

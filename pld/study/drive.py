@@ -16,24 +16,24 @@ from pld.errors import ConfigError, DataError, PLDError, StoreError
 from pld.progress import progress
 from pld.report.runs import read_run
 from pld.store import open_store
-from study.config import WORK, StudyConfig
-from study.data import StudyData, prepare_data
-from study.evidence import Evidence, best_settings
-from study.launch import code_commit, launch
-from study.measure import record, teacher_facts, top1_by_confidence
-from study.plan import Row, plan, rows
-from study.recipe import read_recipes, store_command, store_folder, store_views
-from study.report import write_report
-from study.results import FILE, Results
+from pld.study.config import WORK, StudyConfig
+from pld.study.data import StudyData, prepare_data
+from pld.study.evidence import Evidence, best_settings
+from pld.study.launch import code_commit, launch
+from pld.study.measure import record, teacher_facts, top1_by_confidence
+from pld.study.plan import Row, plan, rows
+from pld.study.recipe import read_recipes, store_command, store_folder, store_views
+from pld.study.report import write_report
+from pld.study.results import FILE, Results
 
-_RECIPES = Path(__file__).parents[1] / "train_student" / "recipes"
+_RECIPES = Path(__file__).parents[2] / "train_student" / "recipes"
 _HASH_FILE = "study_hash"
 
 
 def main(argv: Sequence[str]) -> None:
     """The command."""
     description = (StudyConfig.__doc__ or "").split("\n")[0]
-    config = parse_config(StudyConfig, argv, prog="python -m study", description=description)
+    config = parse_config(StudyConfig, argv, prog="python -m pld.study", description=description)
     results = Results(Path(config.out) / FILE)
     if not config.report:
         try:

@@ -16,8 +16,8 @@ import torch
 from pld.provenance import provenance
 from pld.signals import TopK
 from pld.store import Shard, StoreWriter, open_store
-from study.plan import VIEWS
-from study.recipe import store_folder
+from pld.study.plan import VIEWS
+from pld.study.recipe import store_folder
 
 
 def write_mismatched(fixed: Path, views: Path, out: Path) -> None:

@@ -8,7 +8,7 @@ from pld.report.charts import Line, dot_chart, line_chart
 from pld.report.run_sections import SPREAD_COLUMNS, comparison_cells, interval_text
 from pld.report.sections import Figure, Section, Table
 from pld.report.statistics import Difference, estimate, paired_difference
-from study.evidence import NAMES, Evidence, Values
+from pld.study.evidence import NAMES, Evidence, Values
 
 _RIVALS = ("dist", "kd", "ls", "ce")
 _COLUMNS = ("method", "mean", "PLD less it", *SPREAD_COLUMNS)

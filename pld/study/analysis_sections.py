@@ -8,7 +8,7 @@ from pld.report.charts import Line, line_chart
 from pld.report.run_sections import interval_text
 from pld.report.sections import Figure, Section, Table
 from pld.report.statistics import estimate, paired_difference
-from study.evidence import NAMES, Evidence, Values
+from pld.study.evidence import NAMES, Evidence, Values
 
 _FIGURES = {"kl": "KL to the teacher, nats", "agreement": "agreement, %", "nll": "nll, nats", "ece": "ece, %"}
 _BASELINE = "ce"

@@ -1,0 +1,47 @@
+"""Memory for batches that is used again: on many machines fresh pages cost more than what is done with them."""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy import ndarray
+from torch import Tensor
+
+
+def lent(block: UInt8[ndarray, "n"], give_back: Callable[[], object]) -> UInt8[Tensor, "n"]:
+    """A block of memory as a tensor; `give_back` is called when it and all its views are gone."""
+    # PyTorch holds the array that a storage was made from: one of its own for each loan.
+    lease = block[:]
+    weakref.finalize(lease, give_back).atexit = False
+    return torch.from_numpy(lease)
+
+
+class Recycler:
+    """Hands out tensors on blocks of memory; a block is handed out again once the last tensor on it is gone.
+
+    All blocks are as large as the largest tensor asked for so far, and there are as many as were in use at once. May
+    be asked from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._block_bytes = 0
+        self._free: deque[ndarray] = deque()
+        self._lock = threading.Lock()
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor on the CPU with whatever was last in its memory."""
+        num_bytes = math.prod(shape) * dtype.itemsize
+        with self._lock:
+            if num_bytes > self._block_bytes:
+                self._block_bytes, self._free = num_bytes, deque()
+            free = self._free
+            block = free.pop() if free else np.empty(self._block_bytes, np.uint8)
+        return lent(block[:num_bytes], functools.partial(free.append, block)).view(dtype).view(shape)

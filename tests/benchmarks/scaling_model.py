@@ -1,0 +1,94 @@
+"""What 8 and 64 GPUs need of everything else, from measured parts and stated assumptions."""
+
+from __future__ import annotations
+
+import dataclasses
+
+# Assumptions: a student's training speed on one GPU, and machines as clouds rent them.
+GPU_IMAGES_PER_SECOND = {"ResNet-50": 2500, "ViT-S": 2000, "MobileNetV4-Conv-S": 6000}
+GPUS_OF_NODE, CORES_OF_NODE = 8, 96
+READ_BYTES_PER_SECOND = 3e9
+TRAIN_IMAGES = 1_281_167
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What was measured.
+
+    Attributes:
+        image_bytes: of an encoded image.
+        row_bytes: of one image's view in the store.
+        input_us: of one core, from bytes to a view.
+        load_us: of a core, to load one row of a view.
+    """
+
+    image_bytes: float
+    row_bytes: float
+    input_us: float
+    load_us: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """What one node needs of each thing, and how much of it there is."""
+
+    images_per_second: float
+    cores: float
+    shard_bytes_per_second: float
+    store_bytes_per_second: float
+
+    @classmethod
+    def of(cls, parts: Parts, gpu_images_per_second: float, nodes: int) -> Need:
+        """Of each of some nodes whose GPUs train at that speed; each loads all rows of a view once an epoch."""
+        speed = GPUS_OF_NODE * gpu_images_per_second
+        return cls(
+            images_per_second=speed,
+            cores=speed * (parts.input_us + nodes * parts.load_us) / 1e6,
+            shard_bytes_per_second=speed * parts.image_bytes,
+            store_bytes_per_second=speed * nodes * parts.row_bytes,
+        )
+
+    def shares(self) -> dict[str, float]:
+        """Of what a node has."""
+        read = self.shard_bytes_per_second + self.store_bytes_per_second
+        return {"cores": self.cores / CORES_OF_NODE, "reading": read / READ_BYTES_PER_SECOND}
+
+
+def model(parts: Parts) -> str:
+    """The page's second half, Markdown."""
+    lines = [
+        "# 8 and 64 GPUs, on paper\n",
+        f"Measured above: an encoded image has {parts.image_bytes / 1e3:.0f} kB, its view in the store "
+        f"{parts.row_bytes:.0f} bytes; one core makes {1e6 / parts.input_us:.0f} views a second and loads "
+        f"{1e6 / parts.load_us:,.0f} rows of logits. Assumed, not measured: a node has {GPUS_OF_NODE} GPUs and "
+        f"{CORES_OF_NODE} cores and reads {READ_BYTES_PER_SECOND / 1e9:.0f} GB/s from its disk or its network, and a "
+        "GPU trains the students at the speeds given. Streams are dealt to nodes, so that each reads its own share of "
+        "the shards; each loads the whole view of logits, once an epoch. 64 GPUs are 8 nodes.\n",
+        "| student, images/s of a GPU | GPUs | images/s | cores of a node | of shards, a node | of the store, a node "
+        "| an epoch | fullest |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_line(parts, name, nodes) for name in GPU_IMAGES_PER_SECOND for nodes in (1, 8)),
+    ]
+    lines.append(
+        "\nAbove 100 % the GPUs wait: store smaller images, or train a larger student. On one node the store's bytes "
+        f"are {100 * parts.row_bytes / parts.image_bytes:.2g} % of the shards'.\n"
+    )
+    return "\n".join(lines)
+
+
+def _line(parts: Parts, name: str, nodes: int) -> str:
+    speed = GPU_IMAGES_PER_SECOND[name]
+    need = Need.of(parts, speed, nodes)
+    total = nodes * need.images_per_second
+    fullest, share = max(need.shares().items(), key=lambda item: item[1])
+    cells = (
+        f"{name}, {speed:,}",
+        f"{nodes * GPUS_OF_NODE}",
+        f"{total:,.0f}",
+        f"{need.cores:.0f}",
+        f"{need.shard_bytes_per_second / 1e9:.2g} GB/s",
+        f"{need.store_bytes_per_second / 1e6:.2g} MB/s",
+        f"{TRAIN_IMAGES / total:.0f} s",
+        f"{fullest}, {100 * share:.0f} %",
+    )
+    return f"| {' | '.join(cells)} |"
