@@ -132,13 +132,8 @@ def _sizes(groups: Sequence[Group]) -> Section:
 def _provenance(runs: Sequence[Run]) -> Section:
     def row(run: Run) -> list[str]:
         source = run.facts["provenance"]
-<<<<<<< HEAD
-        cells = [str(run.path), f"{run.final['top1']:.2f}", source["command"], source["git_commit"] or "unknown"]
-        return [*cells, source["machine"], source["date"], source["versions"]["torch"]]
-=======
         how = [source["command"], source["git_commit"] or "unknown", source["machine"], source["date"]]
         return [str(run.path), f"{run.final['top1']:.2f}", *how, source["versions"]["torch"]]
->>>>>>> main
 
     columns = ("folder", "top-1 %", "command", "commit", "machine", "date", "torch")
     return Section(title="Where this comes from", tables=[Table(columns=columns, rows=[row(run) for run in runs])])
