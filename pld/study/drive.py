@@ -36,8 +36,9 @@ def main(argv: Sequence[str]) -> None:
     config = parse_config(StudyConfig, argv, prog="python -m pld.study", description=description)
     results = Results(Path(config.out) / FILE)
     if not config.report:
+        study = Study(config, results)
         try:
-            Study(config, results).run()
+            study.run()
         finally:
             if results.runs:
                 _write_report(results)
