@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from pld.report.charts import Line, line_chart
 from pld.report.run_sections import summary_table
-from pld.report.sections import Figure, Section
+from pld.report.sections import Figure, Section, Table
 from pld.study.cache_sections import EXPLORATORY
 from pld.study.evidence import NAMES, Evidence, Values
 from pld.study.plan import swept
@@ -48,28 +48,32 @@ def _temperature(evidence: Evidence) -> Iterator[Section]:
 
 
 def _others(evidence: Evidence) -> Iterator[Section]:
-    losses = evidence.all_values("baselines")
-    if losses and (pld := _same_seeds(evidence)):
-        text = "Each at its authors' settings."
-        yield _compared("Other losses", text, [{**losses, "pld": pld}])
-    if pair := evidence.all_values("pair"):
-        text = "A ConvNeXt, of another family than the teacher, learns from the same store."
-        yield _compared("Another pair", text, [pair])
-    if values := evidence.all_values("optimisers"):
-        text = "Learning rates in the ratios of the paper's recipes here, none swept; weight decay the recipe's."
-        names = dict.fromkeys(label.partition(", ")[2] for label in values)
-        by_name = [{label: seeds for label, seeds in values.items() if label.endswith(f", {name}")} for name in names]
-        yield _compared("Optimisers", text, by_name)
+    losses, values = evidence.all_values("baselines"), evidence.all_values("optimisers")
+    names = dict.fromkeys(label.partition(", ")[2] for label in values)
+    told = {
+        "Other losses": ("Each at its authors' settings.", [losses | _pld_beside(evidence)]),
+        "Another pair": (
+            "A ConvNeXt, of another family than the teacher, learns from the same store.",
+            [evidence.all_values("pair")],
+        ),
+        "Optimisers": (
+            "Learning rates in the ratios of the paper's recipes here, none swept; weight decay the recipe's.",
+            [{label: seeds for label, seeds in values.items() if label.endswith(f", {name}")} for name in names],
+        ),
+    }
+    for title, (text, groups) in told.items():
+        if tables := [_compared(group) for group in groups if len(group) > 1]:
+            yield Section(title=title, paragraphs=[f"{EXPLORATORY} {text}"], tables=tables)
 
 
-def _compared(title: str, text: str, groups: Sequence[Mapping[str, Values]]) -> Section:
-    """A table for each group, each label beside the group's last one: PLD's where it is in."""
-    named = [{NAMES.get(label, label): seeds for label, seeds in group.items()} for group in groups]
-    tables = [summary_table(group, next(reversed(group))) for group in named]
-    return Section(title=title, paragraphs=[f"{EXPLORATORY} {text}"], tables=tables)
+def _compared(group: Mapping[str, Values]) -> Table:
+    """Each beside the last, PLD's where it is in."""
+    named = {NAMES.get(label, label): seeds for label, seeds in group.items()}
+    return summary_table(named, next(reversed(named)))
 
 
-def _same_seeds(evidence: Evidence) -> Values:
+def _pld_beside(evidence: Evidence) -> dict[str, Values]:
     """PLD's of the main comparison, under the seeds that the other losses have."""
     seeds = evidence.experiments["baselines"].seeds
-    return {seed: top1 for seed, top1 in evidence.values("main", "pld").items() if seed in seeds}
+    found = {seed: top1 for seed, top1 in evidence.values("main", "pld").items() if seed in seeds}
+    return {"pld": found} if found else {}

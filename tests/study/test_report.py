@@ -21,7 +21,7 @@ def written(folder, **options):
 @pytest.fixture
 def no_surfaces(monkeypatch):
     """Without the loss surfaces, which take most of a page's time and do not depend on the runs."""
-    monkeypatch.setattr("study.report.landscape_section", lambda num_classes: Section(title="Loss surfaces"))
+    monkeypatch.setattr("pld.study.report.landscape_section", lambda num_classes: Section(title="Loss surfaces"))
 
 
 @pytest.mark.usefixtures("no_surfaces")
