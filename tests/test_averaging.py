@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pld.averaging import average
@@ -68,6 +68,7 @@ class Slow:
     def __init__(self, topks, row):
         self.label, self.num = int(topks[0].labels[row]), len(topks)
         last = [int(topk.classes[row, -1]) for topk in topks]
+        self.orders = [topk.classes[row].tolist() for topk in topks]
         self.tails = [math.exp(topk.tail_at(1.0)[row]) for topk in topks]
         self.listed = [
             {self.label: math.exp(topk.label_logprob[row])}
@@ -81,7 +82,11 @@ class Slow:
         return sum(listed.get(c, 0.0) for listed in self.listed) / self.num
 
     def ranked(self):
-        return sorted({c for listed in self.listed for c in listed}, key=self.share, reverse=True)
+        """By falling share; those of one share by the places in the teachers' lists, then the lower class first."""
+        return sorted({c for listed in self.listed for c in listed}, key=lambda c: (-self.share(c), -self.ahead(c), c))
+
+    def ahead(self, c):
+        return sum(len(order) - order.index(c) for order in self.orders if c in order)
 
     def tail(self, k):
         return sum(self.tails) / self.num + sum(self.share(c) for c in self.ranked()[k:] if c != self.label)
@@ -97,7 +102,13 @@ class Slow:
         return c == self.label or all(other[1] < low or other[0] > high for other in others)
 
 
+LEVEL = {"spread": 0.1, "own": 0.0, "ties": False, "k": 1, "grid": 1 / 8}
+
+
 @given(CASES)
+@example(
+    {"num_classes": 4, "teachers": [LEVEL, LEVEL], "student": 0.1, "seed": 0}
+)  # all classes on one step of the grid
 def test_it_is_the_slow_average_and_valid(case):
     _, topks = signals_of(case)
     num_classes = case["num_classes"]

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import timm
 import yaml
 
@@ -26,6 +27,7 @@ LAUNCH=""
 NUM_TRAIN, NUM_VAL = 160, 40
 
 
+@pytest.mark.long
 def test_from_a_folder_of_200_photos_to_a_student(tmp_path):
     first, *blocks = bash_blocks(ROOT / "docs" / "imagenet.md")
     assert [line.split("=")[0] for line in first.splitlines()] == [

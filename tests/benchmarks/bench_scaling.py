@@ -56,10 +56,8 @@ def main() -> None:
         "drawing its view": [draw_cost(num) for num in ROWS],
     }
     table("rows", [f"{num:,}" for num in ROWS], rows)
-    print(
-        "Small datasets share an epoch's fixed cost among few. Keys are found by a binary search, once a run; lookups"
-    )
-    print("in larger tables miss the processor's caches. All of it is beside the milliseconds of decoding.\n")
+    print("Small datasets share an epoch's fixed cost among few. Finding keys is a binary search, once a run;")
+    print("lookups in larger tables miss the processor's caches. All of it is beside the milliseconds of decoding.\n")
     shards = {"place in the order of 1,000,000 rows": [order_cost(ROWS_OF_SHARDS, num) for num in SHARDS]}
     table("shards", [f"{num:,}" for num in SHARDS], shards)
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import itertools
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from s3fs import S3FileSystem
 
+from pld.caches import status_of
 from pld.errors import ConfigError, DataError, OutputError
 from pld.images import ImageShard, Source, fetched_ahead, open_source
 from pld.images.ahead import Use, most_bytes
@@ -66,7 +68,9 @@ def put(folder, url):
 
 
 def kept(folder):
-    return sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
+    """Bytes of the files there; one may get its final name while they are listed."""
+    found = (status_of(entry) for entry in os.scandir(folder)) if folder.is_dir() else ()
+    return sum(status.st_size for status in found if status)
 
 
 def limit(monkeypatch, num_bytes):

@@ -38,7 +38,7 @@ def source(world):
 def other_decoder(monkeypatch):
     """libjpeg-turbo's fast, less exact transform: what another build or library may do."""
 
-    def decode(data):
+    def decode(data, num_rows=None, size=None):
         return torch.from_numpy(simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True)).permute(2, 0, 1)
 
     monkeypatch.setattr("pld.images.source.decode_image", decode)
