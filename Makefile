@@ -55,7 +55,7 @@ test: $(READY)  ## format, lint, types, layers and tests: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m 'not long'
+	$(BIN)/pytest -m 'not long' -n 2 --dist loadfile
 
 test-long: test  ## the exhaustive tests too
 	$(BIN)/pytest -m long

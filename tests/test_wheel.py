@@ -42,6 +42,7 @@ def test_the_wheel_is_what_runs(installed, tmp_path):
     assert (installed / "pld" / "py.typed").exists()
 
 
+@pytest.mark.long
 def test_cache_train_and_report_from_an_empty_folder(installed, tmp_path):
     make_dataset(tmp_path / "data", shard_sizes=(24, 17), num_val=13)
     make_teacher(tmp_path / "teacher")

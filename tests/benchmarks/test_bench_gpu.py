@@ -27,6 +27,7 @@ sys.exit(bench(cpu, every_check, sizes, compiler="aot_eager", rounds=4, least_se
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="triton has no wheel for this platform")
 @pytest.mark.parametrize("kept", [["pld, uniform", "dist"], pytest.param([], marks=pytest.mark.long)])
 def test_a_rehearsal_on_a_cpu(kept):

@@ -177,6 +177,7 @@ def test_a_batch_that_does_not_fit_says_so(monkeypatch):
         trial.try_steps(config, Accelerator(), num_classes=5, k=5)
 
 
+@pytest.mark.long
 def test_two_processes_share_the_batch(tmp_path):
     argv = ["-m", "train_student", "--model", "test_resnet", "--image_size", "32", "--batch_size", "6", "--dry-run"]
     done = torchrun(2, argv, cwd=tmp_path)

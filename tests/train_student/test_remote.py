@@ -98,6 +98,7 @@ def test_images_on_s3_train_as_local_ones(world, bucket, object_store, tmp_path,
     assert sum(path.stat().st_size for path in (tmp_path / "pld-cache" / "shards").iterdir()) <= limit
 
 
+@pytest.mark.long
 def test_a_machine_fetches_its_own_streams_shards_once_an_epoch(bucket, object_store, tmp_path):
     """Two machines; what lay in their caches is gone after they have their indexes, and there is room for all."""
     data = make_dataset(tmp_path / "data", shard_sizes=(16,) * 8, num_val=4)
