@@ -44,7 +44,7 @@ demo-seeds: $(READY)  ## after `make demo`: two more seeds of each student, and 
 
 study: DATA = data/tiny-imagenet
 
-study: $(READY)  ## what PLD from a cache gives on photos: make study DATA=FOLDER [ARGS=], some 3 hours on 2 idle cores; goes on
+study: $(READY)  ## what PLD from a cache gives on photos: make study DATA=FOLDER [ARGS=], hours on 2 cores; goes on where it was
 	$(BIN)/python -m pld.study --data '$(DATA)' $(ARGS)
 
 study-page: $(READY)  ## the study's tables and page anew from docs/results/study.json, finished or not

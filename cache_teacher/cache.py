@@ -16,10 +16,10 @@ from jaxtyping import Int64
 
 from cache_teacher.config import CacheConfig, choose_policy
 from cache_teacher.forward import PARTS_IN_FLIGHT, PartRows, PartRunner, PartSignals
+from pld.begun_ahead import in_order
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
 from pld.images import Source, fetched_ahead, open_source
-from pld.ordered import in_order
 from pld.probes import compare_probes, make_probes
 from pld.progress import progress
 from pld.provenance import provenance

@@ -16,7 +16,7 @@ from torch import Tensor
 from pld.errors import UndecodableImageError
 from pld.images import Source
 from pld.images.preprocessing import Preprocessing
-from pld.recycling import Recycler
+from pld.reused_memory import Recycler
 from pld.signals import TopK
 from pld.teachers import Teacher
 from pld.views import Policy, apply_view

@@ -11,8 +11,7 @@ from pld.errors import TeacherError
 from pld.images import Source
 from pld.pairing import paired, stored_policy
 from pld.store import Store
-from pld.teachers import Teacher
-from pld.views import apply_view, draw_view
+from pld.teachers import Teacher, view_logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,14 +47,11 @@ def rerun_teacher(store: Store, source: Source, teacher: Teacher, num_rows: int,
     rng = np.random.default_rng(seed)
     view_index = int(rng.integers(store.num_views))
     rows = rng.permutation(len(source))[:num_rows]
-    images = []
-    for row in rows.tolist():
-        image = source.image(row)
-        view = draw_view(source.key(row), view_index, (image.shape[1], image.shape[2]), policy)
-        images.append(apply_view(image, view, teacher.preprocessing.input_size, teacher.preprocessing.interpolation))
     table = store.load_view(view_index)
     topk = table[table.rows(source.keys[rows])]
-    live = torch.log_softmax(teacher.logits(torch.stack(images)), dim=1).gather(1, topk.classes)
+    live = torch.log_softmax(view_logits(teacher, source, rows.tolist(), view_index, policy), dim=1).gather(
+        1, topk.classes
+    )
     l1 = (live.double().exp() - topk.logprobs.double().exp()).abs().sum(dim=1)
     return Agreement(
         num_rows=len(rows),

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,8 +17,9 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from pld.errors import TeacherError
+from pld.images import Source
 from pld.images.preprocessing import Preprocessing
-from pld.views import Interpolation
+from pld.views import Interpolation, Policy, apply_view
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -34,6 +36,8 @@ ALIASES = {
 
 # Prefixes by which timm loads a model's folder, with its config.json, from elsewhere.
 _FOLDER_PREFIXES = ("local-dir:", "hf-hub:")
+
+_VIEWS_AT_ONCE = 64
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -67,6 +71,33 @@ class Teacher:
         with autocast(images.device, self.precision):
             logits: Tensor = self.model(self.preprocessing.normalize(images))
         return logits.float()
+
+
+def view_logits(
+    teacher: Teacher, source: Source, rows: Sequence[int], view_index: int, policy: Policy
+) -> Float[Tensor, "N C"]:
+    """A model's logits for one view of some images, on the CPU.
+
+    Args:
+        teacher: a model on the CPU.
+        source: the images.
+        rows: which of them, at least one.
+        view_index: which view of them.
+        policy: how views are drawn.
+
+    Raises:
+        UndecodableImageError: an image is none; names the sample.
+        DataError: it cannot be read.
+    """
+    size, interpolation = teacher.preprocessing.input_size, teacher.preprocessing.interpolation
+    logits = []
+    for first in range(0, len(rows), _VIEWS_AT_ONCE):
+        views = []
+        for row in rows[first : first + _VIEWS_AT_ONCE]:
+            image, (view,) = source.views(row, [view_index], policy)
+            views.append(apply_view(image, view, size, interpolation))
+        logits.append(teacher.logits(torch.stack(views)))
+    return torch.cat(logits)
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:

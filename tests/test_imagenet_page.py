@@ -1,6 +1,7 @@
 """docs/imagenet.md leads from a folder of photos in ImageNet's layout to a student, as it stands."""
 
 import json
+import re
 
 import pytest
 import timm
@@ -25,6 +26,7 @@ K=5
 LAUNCH=""
 """
 NUM_TRAIN, NUM_VAL = 160, 40
+ROOMS = ("pld", "cache_teacher", "train_student")
 
 
 @pytest.mark.long
@@ -62,3 +64,14 @@ def test_from_a_folder_of_200_photos_to_a_student(tmp_path):
     for page in ("store.html", "report.html"):
         assert "</html>" in (folder / "runs" / page).read_text()
     assert printed.count("no problem found") == 2  # the store, and the copy of some of its views
+
+
+def test_it_quotes_messages_that_there_are():
+    table = (ROOT / "docs" / "imagenet.md").read_text().partition("| it says |")[2]
+    first_cells = [line.split("|")[1] for line in table.splitlines()[2:] if line.startswith("|")]
+    quoted = [message for cell in first_cells for message in re.findall(r"`([^`]+)`", cell) if message != "make cache"]
+    assert len(quoted) >= 8
+    sources = "".join(path.read_text() for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")))
+    for message in quoted:
+        for piece in message.removesuffix("nan").split(" ..."):
+            assert piece.strip(" ,") in sources, message

@@ -9,7 +9,7 @@ import pytest
 from cache_teacher.config import CacheConfig
 from pld.config import parse_config
 from pld.images import epoch_order, global_batches
-from pld.images.ahead import most_bytes, plan_uses
+from pld.images.prefetch import most_bytes, plan_uses
 from tests.processes import ROOT
 from train_student.config import RECIPES, TrainConfig
 from train_student.evaluate import VAL_SHARE

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from pld.begun_ahead import in_order
 from pld.errors import DataError, PLDError
-from pld.ordered import in_order
-from pld.recycling import lent
+from pld.reused_memory import lent
 from train_student.input import Batch, ViewDataset, WorkItem
 
 # Batches that each worker has before it.

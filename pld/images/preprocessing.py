@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from pld.recycling import Recycler
+from pld.reused_memory import Recycler
 from pld.views import Interpolation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
@@ -16,11 +15,10 @@ from pld.store import open_store
 from pld.study.data import DATA
 from pld.study.plan import VIEWS, Row
 from pld.study.recipe import Recipes, store_folder
-from pld.teachers import Teacher, build_teacher
-from pld.views import Fixed, apply_view, draw_view
+from pld.teachers import Teacher, build_teacher, view_logits
+from pld.views import Fixed
 
 _BINS = 5
-_BATCH = 500
 _KEPT = ("top1", "top5", "nll", "ece", "agreement", "kl", "loss", "images_per_second", "seconds")
 
 
@@ -91,15 +89,6 @@ def _confidence() -> Float[ndarray, "N"]:
 
 def _right(student: Teacher, source: Source) -> Bool[ndarray, "N"]:
     """Which images a model gets right, on the crop that training validates with."""
-    preprocessing = student.preprocessing
-    policy = Fixed(crop_fraction=preprocessing.crop_fraction)
-    choices = []
-    for first in range(0, len(source), _BATCH):
-        images = []
-        for row in range(first, min(first + _BATCH, len(source))):
-            image = source.image(row)
-            view = draw_view(source.key(row), 0, (image.shape[1], image.shape[2]), policy)
-            images.append(apply_view(image, view, preprocessing.input_size, preprocessing.interpolation))
-        choices.append(student.logits(torch.stack(images)).argmax(1).numpy())
-    right: ndarray = np.concatenate(choices) == source.labels
+    policy = Fixed(crop_fraction=student.preprocessing.crop_fraction)
+    right: ndarray = view_logits(student, source, range(len(source)), 0, policy).argmax(1).numpy() == source.labels
     return right

@@ -20,14 +20,13 @@ from pld.provenance import provenance
 from pld.signals import TopK
 from pld.store import CodecIdentity
 from pld.store.grid import quantise, restore
-from pld.teachers import Teacher, build_teacher
-from pld.views import Fixed, apply_view, draw_view
+from pld.teachers import Teacher, build_teacher, view_logits
+from pld.views import Fixed
 
 KS = (10, 20, 50)
 TAILS = ("drop", "uniform")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "gradient_error_bound.md"
 _BEGIN, _END = "<!-- made by `make certificate` -->\n", "<!-- end -->\n"
-_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,23 +108,9 @@ def write_section(document: Path, text: str) -> None:
     document.write_text(f"{before}{_BEGIN}{text}\n{_END}{after}")
 
 
-def photo_logits(source: Source, teacher: Teacher) -> Tensor:
-    """A model's logits [N, C] for the centre view of each photo."""
-    preprocessing, policy = teacher.preprocessing, Fixed()
-    logits = []
-    for first in range(0, len(source), _BATCH):
-        views = []
-        for row in range(first, min(first + _BATCH, len(source))):
-            image = source.image(row)
-            view = draw_view(source.key(row), 0, (image.shape[1], image.shape[2]), policy)
-            views.append(apply_view(image, view, preprocessing.input_size, preprocessing.interpolation))
-        logits.append(teacher.logits(torch.stack(views)))
-    return torch.cat(logits)
-
-
 def report(source: Source, student: Teacher, teacher: Teacher) -> str:
     """A table with what it was made of: for the teacher at the student's size of view, and at its own."""
-    labels, seen = torch.from_numpy(source.labels), photo_logits(source, student)
+    labels, seen = torch.from_numpy(source.labels), view_logits(student, source, range(len(source)), 0, Fixed())
     text = (
         f"{len(source)} ImageNet photos, one centre view each; student {_described(student, seen, labels)}; T = 1.\n"
         "L1 norm of the error of the gradient with respect to the student's logits, per sample, in float64; every\n"
@@ -134,7 +119,7 @@ def report(source: Source, student: Teacher, teacher: Teacher) -> str:
     for size in (student.preprocessing.input_size, teacher.preprocessing.input_size):
         preprocessing = dataclasses.replace(teacher.preprocessing, input_size=size)
         resized = dataclasses.replace(teacher, preprocessing=preprocessing)
-        logits = photo_logits(source, resized)
+        logits = view_logits(resized, source, range(len(source)), 0, Fixed())
         text += f"\nTeacher {_described(resized, logits, labels)}:\n\n{as_markdown(compare(seen, [logits], labels))}"
         if size == student.preprocessing.input_size:
             both = as_markdown(compare(seen, [logits, seen], labels))

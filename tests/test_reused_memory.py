@@ -2,7 +2,7 @@ import threading
 
 import torch
 
-from pld.recycling import Recycler
+from pld.reused_memory import Recycler
 
 
 def address(tensor: torch.Tensor) -> int:
