@@ -105,6 +105,15 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
     return torch.autocast(device.type, dtype=_AUTOCAST.get(precision), enabled=precision in _AUTOCAST)
 
 
+def fast_precision() -> Precision:
+    """bf16 where a GPU or the CPU computes in it, else fp32: what a CPU only emulates is several times slower."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    # Older versions of PyTorch do not say.
+    can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if can.get("amx_bf16") or can.get("avx512_bf16") else "fp32"
+
+
 def build_teacher(
     name: str, weights: str | None = None, *, precision: Precision = "fp32", device: str = "cpu"
 ) -> Teacher:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pld.errors import ConfigError
 from pld.losses import NamedLoss, build_loss
 from pld.store import Combine
-from pld.teachers import Precision
+from pld.teachers import Precision, fast_precision
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -69,7 +69,7 @@ class TrainConfig:
         eval_every: epochs between validations
         val_store: a store of the validation images, for the agreement with the teacher and its KL to the student
         missing: stop at an image that the store lacks, or leave such images out and count them
-        precision: fp32, or autocast to bf16 or fp16
+        precision: fp32, or autocast to bf16 or fp16; auto is bf16 where the machine computes in it, else fp32
         channels_last: memory format of the student's weights and images
         compile: run the student through torch.compile
         workers: loader processes for each training process
@@ -129,7 +129,7 @@ class TrainConfig:
     eval_every: int = 1
     val_store: str | None = None
     missing: Literal["error", "skip"] = "error"
-    precision: Precision = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     channels_last: bool = True
     compile: bool = False
     workers: int = 2
@@ -165,6 +165,11 @@ class TrainConfig:
     def stores(self) -> list[str]:
         """The stores' places, none where there is no store."""
         return [self.store] if isinstance(self.store, str) else self.store or []
+
+    @property
+    def autocast(self) -> Precision:
+        """The precision that is meant on this machine."""
+        return fast_precision() if self.precision == "auto" else self.precision
 
     @property
     def loss_function(self) -> NamedLoss:

@@ -58,7 +58,7 @@ def dry_run(config: TrainConfig) -> None:
     Raises:
         PLDError: something that would stop the run as well.
     """
-    accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(config.precision, config.precision))
+    accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(config.autocast, config.autocast))
     world = accelerator.num_processes
     sizes = look(config)
     steps = steps_per_epoch(config, sizes.num_samples, world)
@@ -200,7 +200,7 @@ def _trial_rows(config: TrainConfig, trial: Trial, world: int, device: torch.dev
     micro = config.batch_size // world // config.accumulate
     for number, images, loss in zip(itertools.count(1), trial.images, trial.losses, strict=False):
         yield f"step {number}", f"loss {loss:.4f}, {images} images in each process"
-    yield "second", f"{trial.seconds:.2f} s, {config.precision} on {device.type}"
+    yield "second", f"{trial.seconds:.2f} s, {config.autocast} on {device.type}"
     if trial.images[1] < micro:
         yield "", f"on a CPU only {trial.images[1]} of the {micro:,} images"
 

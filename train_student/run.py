@@ -221,7 +221,7 @@ def _teacher_signal(config: TrainConfig, data: TrainingData, accelerator: Accele
     if config.online_teacher:
         assert config.teacher is not None  # TrainConfig checks
         teacher = build_teacher(
-            config.teacher, config.weights, precision=config.precision, device=str(accelerator.device)
+            config.teacher, config.weights, precision=config.autocast, device=str(accelerator.device)
         )
         if teacher.num_classes != data.num_classes:
             raise ConfigError(f"--teacher {config.teacher}: {teacher.num_classes} classes, wanted {data.num_classes}")

@@ -60,7 +60,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     log_with = None if config.tracker == "none" else config.tracker
     try:
         return Accelerator(
-            mixed_precision=_MIXED_PRECISION[config.precision], log_with=log_with, project_dir=config.output
+            mixed_precision=_MIXED_PRECISION[config.autocast], log_with=log_with, project_dir=config.output
         )
     except ValueError as error:
         raise ConfigError(f"--tracker {config.tracker} or --precision {config.precision}: {error}") from error

@@ -267,3 +267,16 @@ def test_a_folder_that_is_no_run_is_left_alone(world, tmp_path, capsys):
         assert "is there and is not a run's folder" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
     shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "wanted"),
+    [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
+)
+def test_auto_is_what_the_machine_computes_in(world, tmp_path, monkeypatch, capabilities, wanted):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    config = TrainConfig(**student_settings(world, tmp_path / "r", epochs=1, precision="auto"))
+    assert config.autocast == wanted
+    train(config)
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["precision"] == wanted
