@@ -72,6 +72,7 @@ class TrainConfig:
         precision: fp32, or autocast to bf16 or fp16; auto is bf16 where the machine computes in it, else fp32
         channels_last: memory format of the student's weights and images
         compile: run the student through torch.compile
+        deterministic: kernels that give the same bits each time on one kind of machine; slower on GPUs
         workers: loader processes for each training process
         streams: interleaved streams of shards; a multiple of the number of processes
         seed: of the order and the student's initial weights
@@ -132,6 +133,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     channels_last: bool = True
     compile: bool = False
+    deterministic: bool = False
     workers: int = 2
     streams: int = 64
     seed: int = 0

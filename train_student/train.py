@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 from pld.config import parse_config
@@ -34,6 +36,8 @@ def train(config: TrainConfig) -> None:
         PLDError: something that the user can mend, found before the first step wherever possible.
         SystemExit: with 143, after SIGTERM and a last checkpoint.
     """
+    if config.deterministic:
+        _use_deterministic_kernels()
     accelerator = _accelerator(config)
     folder = RunFolder(Path(config.output))
     begun = folder.begun
@@ -54,6 +58,14 @@ def train(config: TrainConfig) -> None:
     if accelerator.is_main_process and config.push_to_hub:
         publish(folder.path / "model", config.push_to_hub)
     accelerator.end_training()
+
+
+def _use_deterministic_kernels() -> None:
+    """From here on an operation that has none warns, with its name."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA begins; cuBLAS's own condition
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing here reads what it did not write.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
