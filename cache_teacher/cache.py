@@ -69,7 +69,11 @@ def cache(config: CacheConfig) -> None:
         format=config.format,
     )
     _check_pixels(writer, source, policy, config.store_path)
-    with ThreadPoolExecutor(config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    threads = config.threads or _share_of_cores()
+    if config.compile:
+        # The last views of a part are fewer: kernels for each number are faster than kernels for any.
+        teacher.model.compile(dynamic=False)
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         runner = PartRunner(
             teacher=teacher,
             source=source,
@@ -80,7 +84,7 @@ def cache(config: CacheConfig) -> None:
             skip_bad_images=config.on_bad_image == "skip",
             device=device,
             pool=pool,
-            threads=config.threads,
+            threads=threads,
         )
         _run_missing(runner, writer, config, rank, world)
     sealed = writer.seal()
@@ -153,6 +157,12 @@ def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, r
         with contextlib.closing(runner.run(wanted, bar.update)) as results:
             for _ in in_order(pool, write, zip(mine, results, strict=True), ahead=1):
                 pass
+
+
+def _share_of_cores() -> int:
+    """What a process may use of the machine, beside the others that were launched with it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _print_summary(store: Store, wanted_views: int) -> None:

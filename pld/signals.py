@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -185,9 +186,13 @@ class TopK:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> TopK:
         """The same signal on another device."""
-        moved = {
-            field.name: getattr(self, field.name).to(device, non_blocking=non_blocking)
-            for field in dataclasses.fields(self)
-            if isinstance(getattr(self, field.name), Tensor)
-        }
-        return dataclasses.replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> TopK:
+        """A copy in page-locked memory, from which a GPU fetches while the host goes on."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TopK:
+        tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        changed: dict[str, Any] = {n: change(value) for n, value in tensors.items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **changed)

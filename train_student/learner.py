@@ -116,7 +116,7 @@ class Learner:
         images = self._preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
         teacher = self._signal(batch, device)
         # A TopK's own labels need no comparison with the batch's, which would wait for the device.
-        labels = teacher.labels if isinstance(teacher, TopK) else batch.labels.to(device)
+        labels = teacher.labels if isinstance(teacher, TopK) else batch.labels.to(device, non_blocking=True)
         return self._loss(self._model(images), teacher, labels)
 
 

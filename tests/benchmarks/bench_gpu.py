@@ -21,7 +21,9 @@ from typing import Any
 
 import torch
 
+from tests.benchmarks import bench_cache
 from tests.benchmarks.gpu_checks import Check, checks
+from tests.benchmarks.gpu_step import step_without_waiting
 from tests.benchmarks.loss_steps import CROSS_ENTROPY, FLOOR, Size, steps
 from tests.benchmarks.timing import Step, extra_bytes, machine, paired_seconds, ratio, recorded
 
@@ -42,8 +44,14 @@ def main() -> int:
         print("bench-gpu: no GPU here, nothing to check or to time")
         return 2
     device = torch.device("cuda")
-    every_check = [("the kernel's test cases", kernel_cases), *checks(device, "inductor")]
-    return bench(device, every_check, SIZES, compiler="inductor", rounds=ROUNDS, least_seconds=0.005)
+    every_check = [
+        ("the kernel's test cases", kernel_cases),
+        ("a training step waits for nothing", step_without_waiting),
+        *checks(device, "inductor"),
+    ]
+    failed = bench(device, every_check, SIZES, compiler="inductor", rounds=ROUNDS, least_seconds=0.005)
+    print(json.dumps({"bench": "gpu cache", "machine": machine(device), "cost_bound": bench_cache.measure(device)}))
+    return failed
 
 
 def bench(
@@ -74,7 +82,7 @@ def bench(
 
 def kernel_cases() -> None:
     """Run the kernel's test cases on the GPU, in another process: this one may have Triton interpreting."""
-    argv = [sys.executable, "-m", "pytest", "-m", "not long", "tests/losses/triton_cases.py"]
+    argv = [sys.executable, "-m", "pytest", "--noconftest", "-m", "not long", "tests/losses/triton_cases.py"]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
