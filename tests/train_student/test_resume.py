@@ -133,6 +133,7 @@ def test_resumed_on_another_number_of_processes_the_batches_are_the_same(world, 
         python(*command(logs[-1], settings), cwd=tmp_path)
     written = [log for log in logs if log.exists()]
     assert consumed(*written) == steps
+    print([(l.name, min(consumed(l), default=0), max(consumed(l), default=0), len(l.read_text().splitlines())) for l in written])
     assert sum(min(consumed(log), default=0) > 1 for log in written) >= kills / 2  # these went on from a checkpoint
     assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1, 2, 3]
 
