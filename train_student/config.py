@@ -72,7 +72,7 @@ class TrainConfig:
         precision: fp32, or autocast to bf16 or fp16; auto is bf16 where the machine computes in it, else fp32
         channels_last: memory format of the student's weights and images
         compile: run the student through torch.compile
-        deterministic: kernels that give the same bits each time on one kind of machine; slower on GPUs
+        deterministic: only kernels that give the same bits each time on one kind of machine; slower on GPUs
         workers: loader processes for each training process
         streams: interleaved streams of shards; a multiple of the number of processes
         seed: of the order and the student's initial weights

@@ -61,9 +61,9 @@ def train(config: TrainConfig) -> None:
 
 
 def _use_deterministic_kernels() -> None:
-    """From here on an operation that has none warns, with its name."""
+    """From here on an operation that has none raises RuntimeError, which names it."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA begins; cuBLAS's own condition
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True)
     # Nothing here reads what it did not write.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

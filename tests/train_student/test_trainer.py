@@ -147,6 +147,21 @@ def test_tensorboard_has_the_figures(world, tmp_path):
         assert [event.value for event in found] == pytest.approx([line[name] for line in wanted], rel=1e-5)
 
 
+def test_deterministic_kernels_where_asked_for(world, tmp_path):
+    code = """
+import sys, torch
+from train_student.train import main
+main(sys.argv[1:])
+print("deterministic", torch.are_deterministic_algorithms_enabled())
+"""
+    for name, asked in (("plain", False), ("same", True), ("again", True)):
+        settings = student_settings(world, tmp_path / name, epochs=1, deterministic=asked)
+        done = python("-c", code, *as_arguments(settings), cwd=tmp_path)
+        assert f"deterministic {asked}" in done.stdout
+    one, other = ((tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("same", "again"))
+    assert one == other
+
+
 def test_a_compiled_student_is_exported_plain(world, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
     compiled = []
