@@ -5,7 +5,8 @@
 The teacher's weights are random, which its time does not depend on; photos are decoded once for all their views.
 `cost_bound`: wall time of caching, with planning, top k, writing and sealing, over a bound made of two things alone:
 views decoded and cut as the cache does it, and forward passes on ready batches. On a CPU both need the same cores and
-the bound is their sum; beside a GPU they overlap and it is the larger one. In turn; ends with one line of JSON.
+the bound is their sum; beside a GPU, where processes decode, they overlap and it is the larger one. In turn; ends with
+one line of JSON.
 """
 
 from __future__ import annotations
