@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -63,14 +64,19 @@ def weights(folder):
 
 
 def kill_after(process, log, lines):
-    """SIGKILL to the process and its children once the log holds so many lines, or the process is done."""
+    """SIGKILL to the process and all below it, each in a session of its own, once the log holds so many lines."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         if log.exists() and len(log.read_text().splitlines()) >= lines:
             break
         time.sleep(0.005)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        family = [parent, *parent.children(recursive=True)]
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(family[1:], timeout=60)
     process.wait()
 
 
