@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Int64
 
 from cache_teacher.config import CacheConfig, choose_policy
-from cache_teacher.forward import PARTS_IN_FLIGHT, PartRows, PartRunner, PartSignals
+from cache_teacher.cutting import PartRows, ViewCutter
+from cache_teacher.decoding import decoding
+from cache_teacher.forward import PartRunner, PartSignals
 from pld.begun_ahead import in_order
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
@@ -73,18 +75,20 @@ def cache(config: CacheConfig) -> None:
     if config.compile:
         # The last views of a part are fewer: kernels for each number are faster than kernels for any.
         teacher.model.compile(dynamic=False)
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    cutter = ViewCutter(
+        source=source,
+        policy=policy,
+        preprocessing=teacher.preprocessing,
+        skip_bad_images=config.on_bad_image == "skip",
+    )
+    with decoding(device)(cutter, batch_size=config.batch_size, num=threads) as decoder:
         runner = PartRunner(
             teacher=teacher,
             source=source,
-            policy=policy,
+            decoder=decoder,
             k=config.k,
             temperatures=config.temperatures,
-            batch_size=config.batch_size,
-            skip_bad_images=config.on_bad_image == "skip",
             device=device,
-            pool=pool,
-            threads=threads,
         )
         _run_missing(runner, writer, config, rank, world)
     sealed = writer.seal()
@@ -138,7 +142,7 @@ def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, r
         print(f"process {rank} of {world}: {len(mine)} parts to cache", flush=True)
     total = sum(source.shards[place[part.shard]].num_samples * part.block.num_views for part in mine)
     blocks = [functools.partial(iter, list(parts)) for _, parts in itertools.groupby(mine, lambda part: part.block)]
-    ahead = fetched_ahead(source, blocks, rows_of, in_flight=PARTS_IN_FLIGHT)
+    ahead = fetched_ahead(source, blocks, rows_of, in_flight=runner.decoder.parts_in_flight)
     with (
         contextlib.closing(ahead) as parts,
         progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar,

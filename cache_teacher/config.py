@@ -34,7 +34,7 @@ class CacheConfig:
         precision: of the teacher's forward pass; part of the store's identity
         compile: run the teacher through torch.compile; on a GPU some teachers gain, all start a minute later
         batch_size: views in one forward pass
-        threads: decoding threads; if not given, the process's share of the cores
+        threads: decoding threads, beside a GPU decoding processes; if not given, the process's share of the cores
         on_bad_image: stop at an image that cannot be decoded, or leave it out and count it
         format: what the parts of a new store are: zarr, or webdataset (tars that plain webdataset reads)
         device: where the teacher runs; a GPU if there is one

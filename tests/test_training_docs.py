@@ -10,10 +10,10 @@ from cache_teacher.config import CacheConfig
 from pld.config import parse_config
 from pld.images import epoch_order, global_batches
 from pld.images.prefetch import most_bytes, plan_uses
+from pld.loader_processes import in_flight
 from tests.processes import ROOT
 from train_student.config import RECIPES, TrainConfig
 from train_student.evaluate import VAL_SHARE
-from train_student.loading import in_flight
 
 COMMANDS = re.findall(r"^    (?:accelerate launch )?(train_student\.py|cache-teacher) (.+)$",
                       (ROOT / "docs" / "training.md").read_text(), re.MULTILINE)  # fmt: skip

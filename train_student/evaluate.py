@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from pld.images import Source, fetched_ahead
 from pld.images.preprocessing import Preprocessing
+from pld.loader_processes import in_flight
 from pld.losses import kd_loss
 from pld.signals import TopK
 from pld.views import Fixed
 from train_student.input import ViewDataset, evaluation_items
-from train_student.loading import in_flight, loading
+from train_student.loading import loading
 from train_student.teacher_signal import StoredTeacher
 
 _CALIBRATION_BINS = 15

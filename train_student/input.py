@@ -52,12 +52,12 @@ class ViewDataset:
         self.policy = policy
         self.preprocessings = tuple(preprocessings)
 
-    def num_bytes(self, num: int) -> int:
-        """Bytes of all images of `num` rows."""
-        return sum(3 * num * math.prod(preprocessing.input_size) for preprocessing in self.preprocessings)
+    def num_bytes(self, item: WorkItem) -> int:
+        """Bytes of all images of an item."""
+        return sum(3 * len(item.rows) * math.prod(preprocessing.input_size) for preprocessing in self.preprocessings)
 
     def images(self, memory: UInt8[Tensor, "bytes"], num: int) -> tuple[Tensor, ...]:
-        """Room in memory of at least `num_bytes` for images of `num` rows, channels last, for each preprocessing."""
+        """Room in memory that is large enough for images of `num` rows, channels last, for each preprocessing."""
         images, used = [], 0
         for preprocessing in self.preprocessings:
             shape = (num, *preprocessing.input_size, 3)
@@ -65,18 +65,22 @@ class ViewDataset:
             used += math.prod(shape)
         return tuple(images)
 
-    def fill(self, item: WorkItem, outputs: Sequence[Tensor], on_row: Callable[[int], object]) -> None:
-        """Write an item's views to `outputs`; `on_row` is told which row comes next.
+    def fill(self, item: WorkItem, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object]) -> list[bool]:
+        """Write an item's views to `memory`, as `images` lays them out; `on_row` is told which row comes next.
+
+        Returns:
+            That all are there.
 
         Raises:
             UndecodableImageError: an image is none; names the sample.
             DataError: it cannot be read.
         """
-        for row, *places in zip(item.rows.tolist(), *outputs, strict=True):
+        for row, *places in zip(item.rows.tolist(), *self.images(memory, len(item.rows)), strict=True):
             on_row(row)
             image, (view,) = self.source.views(row, [item.view_index], self.policy)
             for out, preprocessing in zip(places, self.preprocessings, strict=True):
                 apply_view(image, view, preprocessing.input_size, preprocessing.interpolation, out=out)
+        return [True] * len(item.rows)
 
 
 def epoch_items(

@@ -16,6 +16,7 @@ from accelerate.utils import set_seed
 
 from pld.errors import ConfigError
 from pld.images import fetched_ahead
+from pld.loader_processes import in_flight
 from pld.progress import progress
 from pld.teachers import build_teacher
 from train_student.checkpoint import Checkpoints
@@ -26,7 +27,7 @@ from train_student.evaluate import VAL_SHARE, evaluate
 from train_student.guards import PREEMPTED, LossGuard, Preemption
 from train_student.input import ViewDataset, WorkItem, epoch_items
 from train_student.learner import Learner
-from train_student.loading import in_flight, loading
+from train_student.loading import loading
 from train_student.meter import Meter, advice
 from train_student.resume import Position
 from train_student.run_folder import RunFolder

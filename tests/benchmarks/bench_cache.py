@@ -5,7 +5,8 @@
 The teacher's weights are random, which its time does not depend on; photos are decoded once for all their views.
 `cost_bound`: wall time of caching, with planning, top k, writing and sealing, over a bound made of two things alone:
 views decoded and cut as the cache does it, and forward passes on ready batches. On a CPU both need the same cores and
-the bound is their sum; beside a GPU they overlap and it is the larger one. In turn; ends with one line of JSON.
+the bound is their sum; beside a GPU, where processes decode, they overlap and it is the larger one. In turn; ends with
+one line of JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import torch
 
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
-from cache_teacher.forward import cut_views
+from cache_teacher.cutting import PartRows, ViewCutter, cut_views
+from cache_teacher.decoding import by_processes
 from pld.images import Source, open_source
 from pld.teachers import Precision, Teacher, build_teacher
 from tests.benchmarks.photos import write_copies
@@ -147,20 +149,40 @@ def using(built: Callable[..., Teacher]):
 
 
 def decode(work: Work) -> float:
-    """Seconds to decode every image and cut its views, by the cache's threads, into memory that is there already."""
-    scale = work.scale
-    shape = (scale.batch // scale.views, scale.views, *work.teacher.preprocessing.input_size, 3)
-    images = torch.zeros(shape, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
+    """Seconds to decode every image and cut its views, by the threads or processes that the cache has."""
+    cutter = ViewCutter(
+        source=work.source,
+        policy=work.source.policy,
+        preprocessing=work.teacher.preprocessing,
+        skip_bad_images=False,
+    )
+    wanted = PartRows(range(len(work.source)), range(work.scale.views))
+    return (decode_by_threads if work.device.type == "cpu" else decode_by_processes)(cutter, wanted, work.scale)
+
+
+def decode_by_threads(cutter: ViewCutter, wanted: PartRows, scale: Scale) -> float:
+    """They never wait for each other, and write to memory that is there already."""
+    batch = PartRows(range(scale.batch // scale.views), wanted.view_indexes)
+    images = cutter.images(batch, torch.zeros(cutter.num_bytes(batch), dtype=torch.uint8))
 
     def cut(share: int) -> None:
-        for row in range(share, len(work.source), scale.threads):
+        for row in wanted.rows[share :: scale.threads]:
             out = images[row % len(images)]
-            cut_views(work.source, row, range(scale.views), work.source.policy, work.teacher.preprocessing, out)
+            cut_views(cutter.source, row, wanted.view_indexes, cutter.policy, cutter.preprocessing, out)
 
     with ThreadPoolExecutor(scale.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         start = time.perf_counter()
         list(pool.map(cut, range(scale.threads)))
         return time.perf_counter() - start
+
+
+def decode_by_processes(cutter: ViewCutter, wanted: PartRows, scale: Scale) -> float:
+    """Their start and the copies to page-locked memory included, as the cache has both."""
+    start = time.perf_counter()
+    with by_processes(cutter, batch_size=scale.batch, num=scale.threads) as decoder:
+        for _ in decoder.chunks([wanted]):
+            pass
+    return time.perf_counter() - start
 
 
 def forward(work: Work) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache_teacher.forward import cut_views
+from cache_teacher.cutting import cut_views
 from pld.images import open_source
 from pld.images.preprocessing import Preprocessing
 from train_student.input import ViewDataset, WorkItem

@@ -1,0 +1,92 @@
+"""From rows to pixels: decode each image once and cut all its views, wherever that happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from pld.errors import UndecodableImageError
+from pld.images import Source
+from pld.images.preprocessing import Preprocessing
+from pld.views import Policy, apply_view
+
+
+@dataclasses.dataclass(frozen=True)
+class PartRows:
+    """Some rows, of each some views: what a part asks for, or a piece of that."""
+
+    rows: Sequence[int]
+    view_indexes: Sequence[int]
+
+    def pieces(self, num_rows: int) -> list[PartRows]:
+        """The rows in their order, so many at a time."""
+        starts = range(0, len(self.rows), num_rows)
+        return [PartRows(self.rows[first : first + num_rows], self.view_indexes) for first in starts]
+
+
+def cut_views(
+    source: Source,
+    row: int,
+    view_indexes: Sequence[int],
+    policy: Policy,
+    preprocessing: Preprocessing,
+    out: UInt8[Tensor, "V 3 h w"],
+) -> None:
+    """Write all wanted views of one image, decoded once, to `out`; raises what `Source.views` raises."""
+    image, views = source.views(row, view_indexes, policy)
+    for view, pixels in zip(views, out, strict=True):
+        apply_view(image, view, preprocessing.input_size, preprocessing.interpolation, out=pixels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewCutter:
+    """Cuts the views of some rows into memory, in a thread or in a process: a Filler.
+
+    Attributes:
+        source: the images.
+        policy: how views are drawn.
+        preprocessing: the teacher's.
+        skip_bad_images: images that cannot be decoded are told; else they are an error.
+    """
+
+    source: Source
+    policy: Policy
+    preprocessing: Preprocessing
+    skip_bad_images: bool
+
+    def num_bytes(self, wanted: PartRows) -> int:
+        """Of all views."""
+        return math.prod(self._shape(wanted))
+
+    def images(self, wanted: PartRows, memory: UInt8[Tensor, "bytes"]) -> UInt8[Tensor, "n V 3 h w"]:
+        """Memory that is large enough as the views' pixels, channels last."""
+        return memory[: self.num_bytes(wanted)].view(self._shape(wanted)).permute(0, 1, 4, 2, 3)
+
+    def fill(self, wanted: PartRows, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object]) -> list[bool]:
+        """Write the views as `images` lays them out; `on_row` is told which row comes next.
+
+        Returns:
+            Which rows could be decoded.
+
+        Raises:
+            UndecodableImageError: an image cannot be decoded and is not to be skipped; it is named.
+            DataError: an image cannot be read.
+        """
+        good = []
+        for row, out in zip(wanted.rows, self.images(wanted, memory), strict=True):
+            on_row(row)
+            try:
+                cut_views(self.source, row, wanted.view_indexes, self.policy, self.preprocessing, out)
+                good.append(True)
+            except UndecodableImageError:
+                if not self.skip_bad_images:
+                    raise
+                good.append(False)
+        return good
+
+    def _shape(self, wanted: PartRows) -> tuple[int, ...]:
+        return (len(wanted.rows), len(wanted.view_indexes), *self.preprocessing.input_size, 3)
