@@ -17,6 +17,7 @@ SMALL = {
     "VIEWS=50 K=50": "VIEWS=2 K=5",
     "--data imagenet": "--config small.yaml --data data",
     "--model resnet50": "",
+    "--store stores/resnet152 ": "--store stores/vit_large ",
     "--config_file docs/launch/8gpus.yaml": "",
     "--config paper/resnet50_resnet152_pld\n": "--config small.yaml\n",
     "--views 0-7": "--views 0",
