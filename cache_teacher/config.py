@@ -10,8 +10,9 @@ from typing import Literal
 
 from pld.errors import ConfigError
 from pld.images import Source
+from pld.precision import Precision
 from pld.store import FormatName
-from pld.teachers import Precision, Teacher
+from pld.teachers import Teacher
 from pld.views import Fixed, Policy, RandomResizedCrop, policy_from_json
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import timm
 import torch
@@ -19,9 +18,8 @@ from torch import Tensor, nn
 from pld.errors import TeacherError
 from pld.images import Source
 from pld.images.preprocessing import Preprocessing
+from pld.precision import Precision, autocast
 from pld.views import Interpolation, Policy, apply_view
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 # The paper names architectures and accuracies, not weights. Each tag is the published one nearest the paper's
 # top-1 (in brackets) at the resolution of the paper's students; none is exact.
@@ -38,8 +36,6 @@ ALIASES = {
 _FOLDER_PREFIXES = ("local-dir:", "hf-hub:")
 
 _VIEWS_AT_ONCE = 64
-
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,20 +94,6 @@ def view_logits(
             views.append(apply_view(image, view, size, interpolation))
         logits.append(teacher.logits(torch.stack(views)))
     return torch.cat(logits)
-
-
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
-    """Autocast to a precision; fp32 switches it off."""
-    return torch.autocast(device.type, dtype=_AUTOCAST.get(precision), enabled=precision in _AUTOCAST)
-
-
-def fast_precision() -> Precision:
-    """bf16 where a GPU or the CPU computes in it, else fp32: what a CPU only emulates is several times slower."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    # Older versions of PyTorch do not say.
-    can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16" if can.get("amx_bf16") or can.get("avx512_bf16") else "fp32"
 
 
 def build_teacher(

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pld.errors import ConfigError
 from pld.losses import NamedLoss, build_loss
+from pld.precision import Precision, fast_precision
 from pld.store import Combine
-from pld.teachers import Precision, fast_precision
 
 RECIPES = Path(__file__).parent / "recipes"
 

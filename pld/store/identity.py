@@ -8,12 +8,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from jaxtyping import Integer, Shaped
 
 from pld.errors import ConfigError
+from pld.precision import Precision
 from pld.store.canonical import canonical_json, sha256_hex
 from pld.store.fields import SHA256, Fields
 
@@ -21,8 +22,7 @@ FORMAT_VERSION = 1
 DEFAULT_TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
 MAX_CLASSES = 2**20
 MAX_SAMPLES = 2**40
-_PRECISIONS = re.compile("fp32|bf16|fp16")
-Precision = Literal["fp32", "bf16", "fp16"]
+_PRECISIONS = re.compile("|".join(get_args(Precision)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,8 @@ from cache_teacher.config import CacheConfig
 from cache_teacher.cutting import PartRows, ViewCutter, cut_views
 from cache_teacher.decoding import by_processes
 from pld.images import Source, open_source
-from pld.teachers import Precision, Teacher, build_teacher
+from pld.precision import Precision
+from pld.teachers import Teacher, build_teacher
 from tests.benchmarks.photos import write_copies
 from tests.benchmarks.timing import Spread, machine, ratio
 

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from tests.benchmarks import bench_gpu
+from tests.benchmarks import bench_gpu, gpu_step
 from tests.processes import ROOT, python
 
 # The Triton kernel interpreted, no shape checks as they do not compile: in a process of its own.
@@ -41,6 +41,13 @@ def test_a_rehearsal_on_a_cpu(kept):
         assert len(size["steps"]) == 10
         assert all(step["us"] > 0 and step["us_device"] > 0 for step in size["steps"].values())
         assert size["steps"]["cross entropy"]["cost_ce"] == size["steps"]["device copy"]["x_floor"] == 1
+
+
+def test_the_step_that_may_not_wait(monkeypatch):
+    modes = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    gpu_step.step_without_waiting()
+    assert modes == ["default", "default"] * 3 + ["error", "default"] * 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
