@@ -18,7 +18,7 @@ class Group:
     """One configuration.
 
     Attributes:
-        label: its loss, and what else tells it from the other groups.
+        label: its loss, and what little else tells it from the other groups.
         settings: all its settings but the seed and the folder.
         runs: by seed.
     """
@@ -60,13 +60,25 @@ def varied(groups: Sequence[Group]) -> dict[str, list[list[Group]]]:
     return result
 
 
+def differing(groups: Sequence[Group]) -> dict[str, list[Any]]:
+    """The settings, the loss aside, in which groups differ: each one's value by group, None where it has none."""
+    names = sorted({name for group in groups for name in group.settings} - {"loss"})
+    values = {name: [group.settings.get(name) for group in groups] for name in names}
+    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
 def _label(settings: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
-    different = [
-        f"{name} {value}"
-        for name, value in settings.items()
-        if name != "loss" and any(other.get(name) != value for other in others) and value not in (None, {}, False)
-    ]
-    return ", ".join([str(settings["loss"]), *different])
+    """As little as tells it from the others: of the settings that do, the ones that are shortest to say."""
+    words = [str(settings["loss"])]
+    rivals = [other for other in others if other != settings and other["loss"] == settings["loss"]]
+    told = {name: value for name, value in settings.items() if value is not None and value is not False and value != {}}
+    said = {name: f"{name} {value}" for name, value in told.items()}
+    for name in sorted(said, key=lambda name: (len(said[name]), name)):
+        alike = [rival for rival in rivals if rival.get(name) == settings[name]]
+        if len(alike) < len(rivals):
+            words.append(said[name])
+            rivals = alike
+    return ", ".join(words)
 
 
 def _is_number(value: Any) -> bool:

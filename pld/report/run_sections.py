@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from pld.report.charts import Line, dot_chart, line_chart
-from pld.report.groups import Group, group_runs, varied
+from pld.report.groups import Group, differing, group_runs, varied
 from pld.report.landscape import LOSSES, TITLE, caption, grid, random_plane, surface
 from pld.report.landscape_plot import surfaces_image
 from pld.report.runs import Run
@@ -27,7 +27,7 @@ def run_sections(runs: Sequence[Run]) -> list[Section]:
     if any(group.settings["loss"] in _SURFACES_OF for group in groups):
         classes = min(int(runs[0].facts.get("num_classes", _MAX_LANDSCAPE_CLASSES)), _MAX_LANDSCAPE_CLASSES)
         sections.append(landscape_section(classes))
-    return [*sections, _sizes(groups), _provenance(runs)]
+    return [*sections, _sizes(groups), *_settings(groups), _provenance(runs)]
 
 
 def landscape_section(num_classes: int) -> Section:
@@ -127,6 +127,14 @@ def _sizes(groups: Sequence[Group]) -> Section:
 
     columns = ("", "model", "parameters", "seconds")
     return Section(title="Sizes", tables=[Table(columns=columns, rows=[row(group) for group in groups])])
+
+
+def _settings(groups: Sequence[Group]) -> Iterator[Section]:
+    """What labels leave out: runs that are compared may differ in more than what tells them apart."""
+    rows = [[name, *map(str, values)] for name, values in differing(groups).items()]
+    if rows:
+        columns = ("", *(group.label for group in groups))
+        yield Section(title="Settings that differ", tables=[Table(columns=columns, rows=rows)])
 
 
 def _provenance(runs: Sequence[Run]) -> Section:

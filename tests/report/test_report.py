@@ -9,6 +9,8 @@ import yaml
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.cli.main import main
+from pld.report.groups import differing, group_runs
+from pld.report.runs import read_run
 from tests.browser import Look, look
 from tests.making import make_dataset, make_teacher
 
@@ -90,6 +92,33 @@ def test_a_run_without_a_validation_yet(runs, monkeypatch, capsys):
     assert "no validation in it yet" in capsys.readouterr().err
 
 
+def test_labels_say_no_more_than_it_takes(tmp_path):
+    """Long labels leave a chart no room; what they do not say is in a table."""
+    kwargs = {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]}
+    changed = {
+        "teacher": {"epochs": 12, "opt": "adamw", "model_kwargs": {}},
+        "ce": {},
+        "kd0": {"loss": "kd", "alpha": 0.0},
+        "kd1": {"loss": "kd", "alpha": 0.1},
+        "pld": {"loss": "pld"},
+    }
+    for name, settings in changed.items():
+        write_run(tmp_path / name, "ce", 0, 50.0)
+        config = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
+        config |= {"epochs": 8, "opt": "lamb", "model_kwargs": kwargs, "alpha": None} | settings
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
+    groups = group_runs([read_run(tmp_path / name) for name in changed])
+    assert [group.label for group in groups] == [
+        "ce, epochs 12",
+        "ce, epochs 8",
+        "kd, alpha 0.0",
+        "kd, alpha 0.1",
+        "pld",
+    ]
+    assert differing(groups)["opt"] == ["adamw", *["lamb"] * 4]
+    assert sorted(differing(groups)) == ["alpha", "epochs", "model_kwargs", "opt"]
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_in_a_browser(runs, monkeypatch, width):
     (runs / "c" / "config.yaml").write_text((runs / "c" / "config.yaml").read_text() + "alpha: 0.5\n")
@@ -98,5 +127,6 @@ def test_in_a_browser(runs, monkeypatch, width):
     assert pld(monkeypatch, "report", "a", "b", "c", "d", "--store", "store", "--out", "page/index.html") == 0
     page = runs / "page" / "index.html"
     assert "<h2>Sweep of alpha</h2>" in page.read_text()
+    assert "<h2>Settings that differ</h2>" in page.read_text()
     found = look(page, width=width, screenshot=runs / "page.png")
     assert found == Look(inner=width, scroll=width, wide=[], console=[])
