@@ -28,7 +28,7 @@ def check_part(
     """Raise DataError or SignalError unless all of this can be that part of that store."""
     identity = manifest.identity
     num_classes = identity.teacher.num_classes
-    shard = next((shard for shard in manifest.shards if shard.name == part_id.shard), None)
+    shard = manifest.shards_by_name.get(part_id.shard)
     if shard is None:
         raise DataError(f"found {part_id}, wanted one of missing_parts()")
     check_samples(shard, keys, labels, skipped, num_classes)

@@ -103,7 +103,7 @@ class Commit:
     def check_fits(self, manifest: Manifest, part_id: PartId, where: str) -> None:
         """Raise CorruptStoreError unless this is the commit of that part in that store, and its counts agree."""
         identity = manifest.identity
-        shard = next(shard for shard in manifest.shards if shard.name == part_id.shard)
+        shard = manifest.shards_by_name[part_id.shard]
         chunks = [len(SAMPLE_ARRAYS), *[len(VIEW_ARRAYS)] * part_id.block.num_views] if self.num_samples else [0]
         agreements = {
             "part": (self.part_id, part_id),

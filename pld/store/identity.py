@@ -77,18 +77,18 @@ class CodecIdentity:
     """What is kept of the logits: k classes, log-probabilities on a grid (nats), tails at these temperatures.
 
     Raises:
-        ConfigError: the grid is not a power of two in 1/256..1/8, or the temperatures do not rise from at least 1/8
+        ConfigError: the grid is not a multiple of 1/256 up to 1/8, or the temperatures do not rise from at least 1/8
             to at most 8 with 1 among them. Inside these limits FORMAT.md's proof of the rounding bound holds.
     """
 
     k: int
-    grid: float = 1 / 64
+    grid: float = 3 / 256
     temperatures: tuple[float, ...] = DEFAULT_TEMPERATURES
 
     def __post_init__(self) -> None:
         _make_floats(self, "temperatures")
-        if self.grid not in {2.0**-power for power in range(3, 9)}:
-            raise ConfigError(f"grid = {self.grid!r} nats: wanted a power of two from 1/256 to 1/8")
+        if self.grid not in {steps / 256 for steps in range(1, 33)}:
+            raise ConfigError(f"grid = {self.grid!r} nats: wanted a multiple of 1/256, from 1/256 to 1/8")
         held = self.temperatures
         if list(held) != sorted(set(held)) or 1.0 not in held or not 1 / 8 <= held[0] <= held[-1] <= 8:
             raise ConfigError(f"temperatures {held}: wanted rising ones from 1/8 to 8 with 1 among them")

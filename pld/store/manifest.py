@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -60,6 +61,11 @@ class Manifest:
         found, wanted = sum(shard.num_samples for shard in self.shards), self.identity.dataset.num_samples
         if found != wanted:
             raise ConfigError(f"the shards hold {found} samples, the dataset {wanted}: they must be the same samples")
+
+    @functools.cached_property
+    def shards_by_name(self) -> Mapping[str, Shard]:
+        """The shards, each under its name."""
+        return {shard.name: shard for shard in self.shards}
 
     @property
     def part_format(self) -> PartFormat:

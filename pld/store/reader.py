@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -24,11 +25,12 @@ from pld.store.probes import Probe, read_probes
 from pld.store.samples import KeyIndex, Keys
 from pld.store.schema import MAX_VIEW_BYTES, view_bytes
 from pld.store.stats import PartStats
-from pld.store.storage import Storage, open_storage
+from pld.store.storage import LocalStorage, Storage, open_storage
 from pld.store.table import LogitTable
 
-# Enough to hide an object store's latency; hashing and decoding release the GIL.
+# Enough to hide an object store's latency. Of local files, more than there are cores only wait for Python's lock.
 _THREADS = 8
+_LOCAL_THREADS = min(_THREADS, os.cpu_count() or 1)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -147,7 +149,7 @@ class Store:
             part = read_view(self._storage, self.manifest, commit, view)
             grid[rows] = part if kept == held.k else narrow(part, labels[rows], held, kept)
 
-        _threaded(load, range(len(parts)), self._num_threads)
+        self._threaded(load, range(len(parts)), most=self._most_decoded)
         return LogitTable(
             view=view, codec=dataclasses.replace(held, k=kept), grid=grid, labels=labels, find_rows=self.rows
         )
@@ -184,7 +186,7 @@ class Store:
             commit = self._read_commit(part)
             return commit.stats, commit.part_bytes + len(commit.dump())
 
-        found = _threaded(figures, sorted(self._layout.committed))
+        found = self._threaded(figures, sorted(self._layout.committed))
         return PartStats.total(stats for stats, _ in found), sum(num_bytes for _, num_bytes in found)
 
     @property
@@ -221,22 +223,23 @@ class Store:
         """`function` of each commit of the first block, which fixes the rows; commits are not kept."""
         if not self.num_views:
             raise NotCachedError(f"{self.url}: its first views are not complete yet; run `make cache` again to go on")
-        return _threaded(lambda part: function(self._read_commit(part)), self._parts(self._layout.blocks[0]))
+        return self._threaded(lambda part: function(self._read_commit(part)), self._parts(self._layout.blocks[0]))
+
+    def _threaded(self, function: Callable[[T], R], items: Iterable[T], *, most: int = _THREADS) -> list[R]:
+        """`function` of each item, in at most so many threads."""
+        useful = _LOCAL_THREADS if isinstance(self._storage, LocalStorage) else _THREADS
+        with ThreadPoolExecutor(min(most, useful)) as pool:
+            return list(pool.map(function, items))
 
     @functools.cached_property
-    def _num_threads(self) -> int:
-        """Fewer where parts are large, so that what is being decoded stays small."""
+    def _most_decoded(self) -> int:
+        """How many parts may be decoded at once; few where they are large, so that it stays small."""
         rows = max(shard.num_samples for shard in self._shards)
         part = view_bytes(self.manifest.part_format.columns(self._identity, Block(first=0, last=0), rows, 1))
-        return max(1, min(_THREADS, MAX_VIEW_BYTES // part))
+        return max(1, MAX_VIEW_BYTES // part)
 
     def _allocate(self, k: int) -> GridTopK:
         try:
             return GridTopK.empty(self.num_samples, k, self._identity)
         except MemoryError as error:
             raise StoreError(f"{self.url}: a view of {self.num_samples} rows does not fit in memory: {error}") from None
-
-
-def _threaded(function: Callable[[T], R], items: Iterable[T], num_threads: int = _THREADS) -> list[R]:
-    with ThreadPoolExecutor(num_threads) as pool:
-        return list(pool.map(function, items))

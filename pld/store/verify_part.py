@@ -51,7 +51,7 @@ def read_samples(
 def _content_problems(storage: Storage, manifest: Manifest, commit: Commit) -> Iterator[str]:
     identity = manifest.identity
     keys, labels = read_samples(storage, manifest, commit)
-    shard = next(shard for shard in manifest.shards if shard.name == commit.part_id.shard)
+    shard = manifest.shards_by_name[commit.part_id.shard]
     try:
         check_samples(shard, key_array(keys), labels, commit.skipped, identity.teacher.num_classes)
     except DataError as error:

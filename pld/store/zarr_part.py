@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from jaxtyping import Integer, Shaped
 from pld.store.arrays import ArraySpec
 from pld.store.canonical import canonical_json, sha256_hex
 from pld.store.grid import EMPTY_TAIL, LABEL_AMONG_CLASSES, GridTopK, class_dtype
-from pld.store.identity import Identity
+from pld.store.identity import CodecIdentity, Identity
 from pld.store.plan import Block
 from pld.store.samples import key_bytes
 from pld.store.schema import SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, EncodedPart, view_values
@@ -28,24 +29,7 @@ class ZarrPart:
 
     def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, ArraySpec]:
         """See PartFormat."""
-        codec = identity.codec
-        classes, depths, tails = class_dtype(identity.teacher.num_classes), np.dtype("<u2"), np.dtype("<i2")
-        row = _element_bytes(2 * codec.k, 2)
-        samples = {"sample": num_rows}
-        views = {"view": block.num_views, "sample": num_rows}
-        ranks, temperatures = views | {"rank": codec.k}, views | {"temperature": len(codec.temperatures)}
-        nats = {"units": "nats", "scale_factor": -codec.grid}
-        label = nats | {"_FillValue": LABEL_AMONG_CLASSES}
-        scaled = {"units": "nats", "scale_factor": codec.grid, "_FillValue": EMPTY_TAIL}
-        specs = [
-            ArraySpec("keys", np.dtype("u1"), samples | {"byte": key_bytes}, "shuffle", _element_bytes(key_bytes, 1)),
-            ArraySpec("labels", classes, samples, "shuffle", classes.itemsize),
-            ArraySpec("classes", classes, ranks, "bitshuffle", classes.itemsize),
-            ArraySpec("logprobs", depths, ranks, "bitshuffle", row, delta=True, attributes=nats),
-            ArraySpec("label_logprob", depths, views, "shuffle", 2, attributes=label),
-            ArraySpec("scaled_tail_logmass", tails, temperatures, "shuffle", 2, delta=True, attributes=scaled),
-        ]
-        return {spec.name: spec for spec in specs}
+        return _columns(identity.codec, identity.teacher.num_classes, block.num_views, num_rows, key_bytes)
 
     def encode(
         self,
@@ -73,6 +57,30 @@ class ZarrPart:
         first, each = len(SAMPLE_ARRAYS), len(VIEW_ARRAYS)
         by_view = tuple(tuple(chunks[start : start + each]) for start in range(first, len(chunks), each))
         return EncodedPart(data=data, samples=tuple(chunks[:first]), views=by_view)
+
+
+# Most shards of a dataset have the same size, and a store has many.
+@functools.lru_cache(maxsize=64)
+def _columns(
+    codec: CodecIdentity, num_classes: int, num_views: int, num_rows: int, key_bytes: int
+) -> Mapping[str, ArraySpec]:
+    classes, depths, tails = class_dtype(num_classes), np.dtype("<u2"), np.dtype("<i2")
+    row = _element_bytes(2 * codec.k, 2)
+    samples = {"sample": num_rows}
+    views = {"view": num_views, "sample": num_rows}
+    ranks, temperatures = views | {"rank": codec.k}, views | {"temperature": len(codec.temperatures)}
+    nats = {"units": "nats", "scale_factor": -codec.grid}
+    label = nats | {"_FillValue": LABEL_AMONG_CLASSES}
+    scaled = {"units": "nats", "scale_factor": codec.grid, "_FillValue": EMPTY_TAIL}
+    specs = [
+        ArraySpec("keys", np.dtype("u1"), samples | {"byte": key_bytes}, "shuffle", _element_bytes(key_bytes, 1)),
+        ArraySpec("labels", classes, samples, "shuffle", classes.itemsize),
+        ArraySpec("classes", classes, ranks, "bitshuffle", classes.itemsize),
+        ArraySpec("logprobs", depths, ranks, "bitshuffle", row, delta=True, attributes=nats),
+        ArraySpec("label_logprob", depths, views, "shuffle", 2, attributes=label),
+        ArraySpec("scaled_tail_logmass", tails, temperatures, "shuffle", 2, delta=True, attributes=scaled),
+    ]
+    return {spec.name: spec for spec in specs}
 
 
 def _element_bytes(row_bytes: int, itemsize: int) -> int:

@@ -37,24 +37,28 @@ def logits() -> Logits:
 
 
 def of_photos(photos: str, name: str, weights: str | None) -> Logits:
-    """One sample stands for one photo in 8 of its random views; a photo with more views is several samples."""
+    """A sample is a photo in 8 of its random views; a photo has as many samples as it takes to come to 1,250."""
     source, teacher = open_source(photos), build_teacher(name, weights)
     rows = np.random.default_rng(0).permutation(len(source))[:NUM_SAMPLES]
-    views_each = -(-NUM_SAMPLES * NUM_VIEWS // len(rows))
-    labels = torch.from_numpy(source.labels[rows]).repeat(views_each)[:NUM_SAMPLES]
+    views_each = -(-NUM_SAMPLES // len(rows)) * NUM_VIEWS
     origin = f"{teacher.architecture}'s logits, {views_each} views of each of {len(rows)} images"
     # The teacher takes minutes and says the same each time.
     identity = f"{teacher.weights_sha256[:16]}-{dataset_digest(source.keys, source.labels)[:16]}-{views_each}"
-    kept = cache_folder() / "benchmarks" / f"{identity}.npy"
+    kept = cache_folder() / "benchmarks" / f"{identity}-by-view.npy"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         values = _run(teacher, source, rows, views_each)
         np.save(kept.with_suffix(".tmp.npy"), values.numpy())
         kept.with_suffix(".tmp.npy").replace(kept)
-    return Logits(torch.from_numpy(np.load(kept)), labels, origin)
+    by_view = torch.from_numpy(np.load(kept))
+    # Sample s is the photo s % photos; its first 8 views, then the next 8 for the sample after all photos.
+    values = by_view.unflatten(0, (-1, NUM_VIEWS)).transpose(0, 1).flatten(1, 2)[:, :NUM_SAMPLES]
+    samples = np.resize(rows, NUM_SAMPLES)
+    return Logits(values, torch.from_numpy(source.labels[samples]), origin)
 
 
 def _run(teacher: Teacher, source: Source, rows: np.ndarray, views_each: int) -> torch.Tensor:
+    """float32 [views, rows, classes]."""
     size, interpolation = teacher.preprocessing.input_size, teacher.preprocessing.interpolation
     found = []
     for row in tqdm(rows.tolist(), desc="the teacher", unit="image"):
@@ -65,8 +69,7 @@ def _run(teacher: Teacher, source: Source, rows: np.ndarray, views_each: int) ->
         ]
         crops = torch.stack([apply_view(image, view, size, interpolation) for view in views])
         found.append(torch.cat([teacher.logits(batch) for batch in crops.split(16)]))
-    flat = torch.stack(found, dim=1).flatten(0, 1)[: NUM_SAMPLES * NUM_VIEWS]
-    return flat.reshape(NUM_VIEWS, NUM_SAMPLES, -1)
+    return torch.stack(found, dim=1)
 
 
 def made_up() -> Logits:

@@ -24,11 +24,16 @@ VALUES = GOLDEN / "store-v1.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FixedWorld(World):
-    """Labels and logits from integer arithmetic alone, which no library's version changes."""
+    """Labels and logits from integer arithmetic alone, which no library's version changes; the first default grid."""
 
     sizes: tuple[int, ...] = (3, 2)
     num_classes: int = 12
     k: int = 5
+
+    @property
+    def identity(self):
+        identity = super().identity
+        return dataclasses.replace(identity, codec=dataclasses.replace(identity.codec, grid=1 / 64))
 
     @property
     def labels(self):

@@ -14,7 +14,7 @@ CASES = st.fixed_dictionaries(
     {
         "num_classes": st.integers(1, 40),
         "k": st.integers(1, 40),
-        "grid": st.sampled_from([1 / 8, 1 / 64, 1 / 256]),
+        "grid": st.integers(1, 32).map(lambda steps: steps / 256),
         "spread": st.sampled_from([0.0, 1e-3, 1.0, 10.0, 300.0, 1e5]),
         "ties": st.booleans(),
         "seed": st.integers(0, 2**32),
@@ -111,8 +111,33 @@ def test_more_classes_than_65536_are_held():
     assert got.classes.tolist() == [[69_999, 69_998, 69_997]]
 
 
+def test_every_grid_decodes_exactly():
+    depths = np.arange(2**16)
+    for steps in range(1, 33):
+        codec = CodecIdentity(k=1, grid=steps / 256)
+        signal = TopK(
+            classes=torch.zeros(2**16, 1, dtype=torch.int64),
+            logprobs=torch.from_numpy(depths[:, None] * (-steps / 256)),
+            labels=torch.zeros(2**16, dtype=torch.int64),
+            label_logprob=torch.from_numpy(depths * (-steps / 256)),
+            tail_logmass=torch.full((2**16, len(codec.temperatures)), -torch.inf),
+            temperatures=codec.temperatures,
+        )
+        got = round_trip(codec, signal, 2)
+        assert torch.equal(got.logprobs.double(), signal.logprobs)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"grid": 0.01}, {"grid": 2.0}, {"temperatures": (1.0, 0.5)}, {"temperatures": (2.0,)}, {"k": 0}]
+    "wrong",
+    [
+        {"grid": 0.01},
+        {"grid": 0.0},
+        {"grid": 33 / 256},
+        {"grid": 2.0},
+        {"temperatures": (1.0, 0.5)},
+        {"temperatures": (2.0,)},
+        {"k": 0},
+    ],
 )
 def test_a_codec_outside_the_proofs_limits_is_refused(wrong):
     with pytest.raises(Exception, match="wanted"):

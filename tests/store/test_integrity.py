@@ -27,8 +27,8 @@ class Stored(NamedTuple):
     read: list
 
 
-def make(root, format, num_views):
-    writer = World(sizes=(3, 2), num_classes=9, k=3, format=format).write(root, num_views, block_views=2)
+def make(root, format, num_views, sizes=(3, 2)):
+    writer = World(sizes=sizes, num_classes=9, k=3, format=format).write(root, num_views, block_views=2)
     writer.add_probes([Probe(key="n00000_é", view=0, pixels=np.arange(48, dtype=np.uint8).reshape(3, 4, 4))])
     return Stored(root, tree(root), num_views, read_all(root, num_views))
 
@@ -41,8 +41,8 @@ def store(request, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["zarr", "webdataset"])
 def small(request, tmp_path_factory):
-    """One block: an object of each kind, for what is tried at each of its bytes."""
-    return make(tmp_path_factory.mktemp("small"), request.param, 2)
+    """An object of each kind, for what is tried at each of its bytes."""
+    return make(tmp_path_factory.mktemp("small"), request.param, 1, sizes=(2,))
 
 
 @contextlib.contextmanager

@@ -156,7 +156,7 @@ def test_one_view_is_one_range_of_each_part_and_no_more_bytes_than_its_chunks(fi
 
 
 def test_a_table_needs_little_more_memory_than_its_integers(tmp_path, monkeypatch):
-    monkeypatch.setattr("pld.store.reader._THREADS", 2)  # of 40 parts; 8 are of an ImageNet's 1,024
+    monkeypatch.setattr("pld.store.reader._LOCAL_THREADS", 2)  # of 40 parts; 8 are of an ImageNet's 1,024
     world = World(sizes=(1000,) * 40, num_classes=100, k=20)
     world.write(tmp_path, 1)
     store = open_store(str(tmp_path))
