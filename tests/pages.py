@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.processes import ROOT, environment
@@ -11,6 +12,20 @@ from tests.processes import ROOT, environment
 
 def bash_blocks(document: Path) -> list[str]:
     return re.findall(r"^```bash\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def indented_blocks(document: Path) -> str:
+    """The lines of all indented blocks, one after another."""
+    blocks = re.findall(r"(?:^    .*\n)+", document.read_text(), re.MULTILINE)
+    return "".join(line[4:] for block in blocks for line in block.splitlines(keepends=True))
+
+
+def in_small(program: str, small: Mapping[str, str]) -> str:
+    """The program with what it says replaced by what a test has; each must be there."""
+    for stands, instead in small.items():
+        assert stands in program, stands
+        program = program.replace(stands, instead)
+    return program
 
 
 def repository(folder: Path) -> Path:

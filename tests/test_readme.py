@@ -1,13 +1,11 @@
 """README's commands run as they stand, but for where things are and how large they are."""
 
-import re
-
 import pytest
 import yaml
 
 from pld.store import open_store
 from tests.making import make_dataset, make_teacher, student_settings
-from tests.pages import repository, run_bash
+from tests.pages import in_small, indented_blocks, repository, run_bash
 from tests.processes import ROOT
 
 # What stands for the things that a test has not: ImageNet, the hubs, eight GPUs and a week.
@@ -28,18 +26,13 @@ ELSEWHERE = ("make demo", "make test")
 
 def commands():
     """The commands of README's indented blocks, those of Python and those run elsewhere left out."""
-    text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
-    lines = [line[4:] for block in blocks for line in block.splitlines() if "pld_loss" not in line]
-    return "\n".join(line for line in lines if not line.startswith(ELSEWHERE)) + "\n"
+    lines = indented_blocks(ROOT / "README.md").splitlines(keepends=True)
+    return "".join(line for line in lines if "pld_loss" not in line and not line.startswith(ELSEWHERE))
 
 
 @pytest.mark.long
 def test_the_commands(tmp_path, bucket, object_store):
-    program = commands().replace("s3://bucket", bucket)
-    for stands, small in SMALL.items():
-        assert stands in program, stands
-        program = program.replace(stands, small)
+    program = in_small(commands(), SMALL | {"s3://bucket": bucket})
     folder = repository(tmp_path)
     make_dataset(folder / "data")
     make_teacher(folder / "teacher")
