@@ -3,6 +3,7 @@
 import math
 import re
 
+import fsspec
 import pytest
 import torch
 from accelerate import Accelerator
@@ -94,6 +95,27 @@ def test_data_and_store_that_are_there_give_their_own_figures(world, tmp_path, c
     assert line(text, "images") == "260, 12 classes; 4 dropped each epoch"
     assert "the data's number of images, for want of:" in text
     assert "nowhere/store.json: there is no store" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_behind_urls_the_store_is_asked_and_no_image_fetched(world, tmp_path, bucket, object_store, capsys):
+    place = fsspec.filesystem("s3")
+    for name in ("data", "full"):
+        place.put(f"{world / name}/", f"{bucket}/{name}", recursive=True)
+    dry_run(
+        TrainConfig(
+            **student_settings(
+                world, tmp_path / "run", dry_run=True, data=f"{bucket}/data", store=f"{bucket}/full", batch_size=20
+            )
+        )
+    )
+    text = capsys.readouterr().out
+    assert line(text, "images") == "260, 12 classes; 0 dropped each epoch"
+    assert f"the store's number of images, for want of:\n{bucket}/data: images behind URLs" in re.sub(
+        r"\n +", "\n", text
+    )
+    assert line(text, "holds").startswith("top 12 of 12, 3 views")
+    assert not list((tmp_path / "pld-cache").glob("shards/*"))
     assert not (tmp_path / "run").exists()
 
 

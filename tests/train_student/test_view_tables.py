@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pld.errors import NotCachedError
-from pld.store import open_store
+from pld.store import open_store, open_stores
 from train_student.view_tables import ViewTables
 
 
@@ -67,6 +67,20 @@ def test_processes_of_a_node_map_one_table(store, tmp_path, monkeypatch):
             assert same(tables[view], open_store(store.url).load_view(view))
             assert isinstance(tables[view].grid.depths, np.memmap)
     assert [view for view, _ in loads] == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("combine", ["average", "pick"])
+def test_processes_of_a_node_map_the_tables_of_all_teachers(world, tmp_path, combine):
+    """Teachers that hold unequal numbers of classes: each one's integers are a folder's."""
+    stores = open_stores([str(world / "full"), str(world / "top5")], combine=combine)
+    writer, other = (ViewTables(stores, tmp_path, writes=writes) for writes in (True, False))
+    for view in (0, 2):
+        rows, wanted = stores.rows(stores.members[0].keys), stores.load_view(view)
+        for tables in (writer, other):
+            mapped = tables[view]
+            assert all(isinstance(table.grid.depths, np.memmap) for table in mapped.tables)
+            pairs = zip(*(dataclasses.astuple(table[rows]) for table in (mapped, wanted)), strict=True)
+            assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
 
 
 def test_a_writer_keeps_this_view_and_the_next(store, tmp_path):
