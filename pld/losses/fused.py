@@ -60,7 +60,10 @@ class _Fused(torch.autograd.Function):
         grad, ctx.grad = ctx.grad, None
         if grad is None:
             _, grad = _rows().plackett_luce_rows(*ctx.saved_tensors)
-        return grad.mul_(grad_loss[:, None]).to(ctx.saved_tensors[0].dtype), None, None, None, None
+        # A compiled graph does not see the hand-over, and would scale what a second pass reads again.
+        upstream = grad_loss[:, None]
+        grad = grad * upstream if torch.compiler.is_compiling() else grad.mul_(upstream)
+        return grad.to(ctx.saved_tensors[0].dtype), None, None, None, None
 
 
 def _rows() -> ModuleType:
