@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cache_teacher.cutting import cut_views
 from pld.images import epoch_order, open_source
 from pld.images.preprocessing import Preprocessing
 from pld.signals import TopK
@@ -28,7 +29,7 @@ from pld.store.grid import GridTopK
 from pld.store.samples import KeyIndex
 from pld.views import RandomResizedCrop, draw_view
 from tests.benchmarks.photos import write_copies
-from tests.benchmarks.scaling_model import Parts, model
+from tests.benchmarks.scaling_model import Parts, hours, model
 from tests.benchmarks.store_logits import made_up
 from tests.benchmarks.store_reading import write_large
 from tests.benchmarks.timing import machine
@@ -38,7 +39,7 @@ from train_student.loading import load
 ROUNDS, BATCH, K = 5, 256, 50
 MOST_SECONDS = 5.0
 ROWS = [10**power for power in range(3, 8)]
-SHARDS, VIEWS, WORKERS = [10, 100, 1000, 10_000], [1, 4, 10], [1, 2]
+SHARDS, VIEWS, WORKERS, CUT_VIEWS = [10, 100, 1000, 10_000], [1, 4, 10], [1, 2], [1, 10]
 ROWS_OF_SHARDS, ROW_BYTES_K = 10**6, 10
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
 
@@ -66,12 +67,19 @@ def main() -> None:
         print(write_copies(os.environ.get("PHOTOS"), Path(folder) / "photos", 400, (390, 466)) + "\n")
         workers = {"bytes to uint8 views of 224 x 224": [input_cost(Path(folder) / "photos", num) for num in WORKERS]}
         table("workers", [f"{num}" for num in WORKERS], workers)
+        cuts = {"bytes to uint8 views of 224 x 224": [cut_cost(Path(folder) / "photos", num) for num in CUT_VIEWS]}
+        table("views of an image decoded once, as caching does", [f"{num}" for num in CUT_VIEWS], cuts)
         image_bytes = float(open_source(str(Path(folder) / "photos" / "shards")).sizes.mean())
         row_bytes = open_store(str(Path(folder) / str(VIEWS[-1]))).num_bytes / (VIEWS[-1] * 8 * 1250)
     parts = Parts(
-        image_bytes, row_bytes, workers["bytes to uint8 views of 224 x 224"][0], views["loading its logits"][0]
+        image_bytes=image_bytes,
+        row_bytes=row_bytes,
+        input_us=workers["bytes to uint8 views of 224 x 224"][0],
+        cut_us=cuts["bytes to uint8 views of 224 x 224"][-1],
+        load_us=views["loading its logits"][0],
     )
     print(model(parts))
+    print(hours(parts))
     ends = {
         "rows": rows["looking up its logits"],
         "shards": next(iter(shards.values())),
@@ -155,6 +163,18 @@ def input_cost(place: Path, workers: int) -> float:
     cost = median_us(lambda: pull(6), 6 * 64)
     stream.close()
     return cost
+
+
+def cut_cost(place: Path, num_views: int) -> float:
+    """On one core, as the cache stage cuts them."""
+    source, preprocessing = open_source(str(place / "shards")), Preprocessing()
+    out = torch.empty((num_views, 3, *preprocessing.input_size), dtype=torch.uint8)
+
+    def cut() -> None:
+        for row in range(64):
+            cut_views(source, row, range(num_views), source.policy, preprocessing, out)
+
+    return median_us(cut, 64 * num_views)
 
 
 if __name__ == "__main__":

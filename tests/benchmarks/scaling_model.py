@@ -6,9 +6,11 @@ import dataclasses
 
 # Assumptions: a student's training speed on one GPU, and machines as clouds rent them.
 GPU_IMAGES_PER_SECOND = {"ResNet-50": 2500, "ViT-S": 2000, "MobileNetV4-Conv-S": 6000}
+TEACHER_IMAGES_PER_SECOND = {"ResNet-152": 4000, "ViT-L/16": 1500}
 GPUS_OF_NODE, CORES_OF_NODE = 8, 96
 READ_BYTES_PER_SECOND = 3e9
 TRAIN_IMAGES = 1_281_167
+CACHED_VIEWS, EPOCHS = 50, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +21,14 @@ class Parts:
         image_bytes: of an encoded image.
         row_bytes: of one image's view in the store.
         input_us: of one core, from bytes to a view.
+        cut_us: of one core, a view of an image that is decoded once for all views of a block.
         load_us: of a core, to load one row of a view.
     """
 
     image_bytes: float
     row_bytes: float
     input_us: float
+    cut_us: float
     load_us: float
 
 
@@ -74,6 +78,42 @@ def model(parts: Parts) -> str:
         f"are {100 * parts.row_bytes / parts.image_bytes:.2g} % of the shards'.\n"
     )
     return "\n".join(lines)
+
+
+def hours(parts: Parts) -> str:
+    """What each step of docs/imagenet.md takes on one node, Markdown."""
+    views_per_second = CORES_OF_NODE * 1e6 / parts.cut_us
+    lines = [
+        "# Sizes and hours\n",
+        f"ImageNet-1k on one node as assumed above, k = 50, {CACHED_VIEWS} views, {EPOCHS} epochs; teachers' speeds "
+        "(bf16, 224 px) are assumed too. Its cores cut "
+        f"{views_per_second:,.0f} views a second when an image is decoded once for ten of them (measured: "
+        f"{1e6 / parts.cut_us:,.0f} a second and core).\n",
+        "| step | takes | on disk |",
+        "|---|---|---|",
+        f"| image shards | | {TRAIN_IMAGES * parts.image_bytes / 1e9:.0f} GB |",
+        *(_cache_line(parts, name, views_per_second) for name in TEACHER_IMAGES_PER_SECOND),
+        *(_train_line(parts, name) for name in GPU_IMAGES_PER_SECOND),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cache_line(parts: Parts, teacher: str, views_per_second: float) -> str:
+    forward = GPUS_OF_NODE * TEACHER_IMAGES_PER_SECOND[teacher]
+    seconds = CACHED_VIEWS * TRAIN_IMAGES / min(forward, views_per_second)
+    waits = "its forward pass" if forward <= views_per_second else "decoding"
+    size = CACHED_VIEWS * TRAIN_IMAGES * parts.row_bytes / 1e9
+    return (
+        f"| `make cache`, {teacher} at {TEACHER_IMAGES_PER_SECOND[teacher]:,} images/s a GPU | "
+        f"{seconds / 3600:.2g} h, {seconds / CACHED_VIEWS / 60:.2g} minutes a view; what it waits for is {waits} | "
+        f"{size:.2g} GB |"
+    )
+
+
+def _train_line(parts: Parts, student: str) -> str:
+    need = Need.of(parts, GPU_IMAGES_PER_SECOND[student], nodes=1)
+    seconds = EPOCHS * TRAIN_IMAGES / need.images_per_second * max(1.0, *need.shares().values())
+    return f"| training {student} at {GPU_IMAGES_PER_SECOND[student]:,} images/s a GPU | {seconds / 3600:.2g} h | |"
 
 
 def _line(parts: Parts, name: str, nodes: int) -> str:
