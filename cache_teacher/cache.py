@@ -179,7 +179,7 @@ def _print_summary(store: Store, wanted_views: int) -> None:
 def _check(config: CacheConfig, source: Source, teacher: Teacher) -> None:
     if config.k > teacher.num_classes:
         raise ConfigError(
-            f"-k {config.k}: {teacher.architecture} has {teacher.num_classes} classes; choose k up to that"
+            f"--k {config.k}: {teacher.architecture} has {teacher.num_classes} classes; choose k up to that"
         )
     highest = int(source.labels.max())
     if highest >= teacher.num_classes:

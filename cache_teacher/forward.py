@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cache_teacher.cutting import PartRows
 from cache_teacher.decoding import Decoder
+from pld.errors import SignalError, TeacherError
 from pld.images import Source
 from pld.signals import TopK
 from pld.teachers import Teacher
@@ -77,7 +78,13 @@ class PartRunner:
     def _forward(self, images: UInt8[Tensor, "B 3 h w"], rows: list[int], num_views: int) -> TopK:
         labels = torch.from_numpy(self.source.labels[rows]).repeat_interleave(num_views)
         logits = self.teacher.logits(images.to(self.device, non_blocking=True))
-        return TopK.from_logits(logits, labels.to(self.device), self.k, self.temperatures).to("cpu")
+        try:
+            return TopK.from_logits(logits, labels.to(self.device), self.k, self.temperatures).to("cpu")
+        except SignalError as error:
+            raise TeacherError(
+                f"{self.teacher.architecture} in {self.teacher.precision}, on {len(rows)} samples from "
+                f"{self.source.key(rows[0])} on: {error}; try --precision bf16 or fp32, and look at the weights"
+            ) from error
 
 
 def _by_view(signals: list[TopK], num_views: int) -> list[TopK]:

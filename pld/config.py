@@ -134,6 +134,10 @@ def _named(option: str, value: str, folder: Path | None) -> str:
     return str(known) if known.is_file() else value
 
 
+# What shells report of a command that SIGINT ended.
+_INTERRUPTED = 130
+
+
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Run `main(argv)`; an error that the user can mend is printed in place of a traceback and exits with 2."""
     try:
@@ -141,6 +145,9 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     except PLDError as error:
         print(_described(error, int(os.environ.get("RANK", "0"))), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command again goes on where it was", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 

@@ -19,6 +19,7 @@ from pld.errors import OutputError
 from pld.images import Source
 from pld.images.tar_members import add_member, check_keys, image_extension
 from pld.pairing import paired, stored_policy
+from pld.probes import compare_probes
 from pld.signals import TopK
 from pld.store import Store
 from pld.views import View, draw_view
@@ -27,7 +28,9 @@ from pld.writing import writing
 ABOUT_FILE = "export.json"
 
 
-def export_with_images(store: Store, source: Source, out: Path, view: int, on_images: Callable[[int], object]) -> None:
+def export_with_images(
+    store: Store, source: Source, out: Path, view: int, on_images: Callable[[int], object]
+) -> str | None:
     """Write `out/SHARD.tar` for each image shard; a shard that is there already is not written again.
 
     The samples of a tar are KEY.jpg (or .png, ...; the bytes as they are), KEY.cls, KEY.view.json (the crop's box in
@@ -42,16 +45,21 @@ def export_with_images(store: Store, source: Source, out: Path, view: int, on_im
         view: the view whose logits the samples carry.
         on_images: told after each image that it is one more.
 
+    Returns:
+        A warning where this machine's pixels differ a little from those that the teacher saw.
+
     Raises:
         DataError: the source is not the store's, or a key has a dot, where webdataset would cut it.
-        OutputError: `out` has another export, or cannot be written.
+        DifferentPixelsError: these are other images than the teacher saw.
+        OutputError: `out` has another export, or tars that no export wrote, or cannot be written.
         NotCachedError: the store does not hold the view.
     """
     source, policy = paired(store, source), stored_policy(store)
     check_keys(source)
+    warning = compare_probes(store.probes, source, policy, store.url)
     table = store.load_view(view)
     rows = table.rows(source.keys)
-    _write_about(out, _about(store, view, table[rows[:1]].logprob_error))
+    _write_about(out, _about(store, source, view, table[rows[:1]].logprob_error))
     first = 0
     for shard in source.shards:
         mine = range(first, first := first + shard.num_samples)
@@ -69,6 +77,7 @@ def export_with_images(store: Store, source: Source, out: Path, view: int, on_im
                     add_member(tar, f"{source.key(row)}.{extension}", content)
                 on_images(1)
         staged.replace(path)
+    return warning
 
 
 def _members(data: bytes, box: View, topk: TopK, row: int) -> Mapping[str, bytes]:
@@ -89,7 +98,7 @@ def _npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _about(store: Store, view: int, logprob_error: float) -> dict[str, Any]:
+def _about(store: Store, source: Source, view: int, logprob_error: float) -> dict[str, Any]:
     identity = store.manifest.identity
     return {
         "fingerprint": identity.fingerprint,
@@ -99,6 +108,7 @@ def _about(store: Store, view: int, logprob_error: float) -> dict[str, Any]:
         "interpolation": identity.teacher.interpolation,
         "temperatures": list(identity.codec.temperatures),
         "logprob_error": logprob_error,
+        "shards": {shard.name: shard.num_samples for shard in source.shards},
     }
 
 
@@ -107,5 +117,10 @@ def _write_about(out: Path, about: Mapping[str, Any]) -> None:
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.read_text() != text:
-            raise OutputError(f"{out}: holds the export of another store or view; name another folder")
+            raise OutputError(
+                f"{out}: holds the export of another store or view, or of other image shards; name another folder"
+            )
+        taken = [] if path.exists() else [name for name in about["shards"] if (out / f"{name}.tar").exists()]
+        if taken:
+            raise OutputError(f"{out}: has {taken[0]}.tar, which no export wrote; name another folder")
         path.write_text(text)

@@ -118,7 +118,7 @@ class TopK:
         Raises:
             SignalError: names what is wrong, and the first row of it.
         """
-        self._check_shapes(num_classes)
+        self.check_shapes(num_classes)
         if fault := self.fault(num_classes, TOLERANCE + self.logprob_error):
             raise SignalError(f"TopK of {num_classes} classes: found {fault}; build the signal with TopK.from_logits")
 
@@ -151,7 +151,8 @@ class TopK:
                 return f"{fault}, first in row {int(mask.reshape(len(mask), -1).any(dim=1).nonzero()[0])}"
         return None
 
-    def _check_shapes(self, num_classes: int) -> None:
+    def check_shapes(self, num_classes: int) -> None:
+        """Raise SignalError unless the tensors' shapes and kinds fit each other, and k is in 1..C."""
         rows, k = self.classes.shape[0], self.classes.shape[-1]
         wanted = {
             "classes": [rows, k],

@@ -110,12 +110,16 @@ def build_teacher(
         device: where it runs.
 
     Raises:
-        TeacherError: no such model, weights that cannot be had, or weights of another model.
+        TeacherError: no such model, weights that cannot be had, weights of another model, or no such device.
     """
     full_name = ALIASES.get(name, name)
     _check_known(name, full_name)
     model: Any = _from_file(full_name, Path(weights)) if weights else _published(full_name)
-    model.eval().requires_grad_(False).to(device)
+    model.eval().requires_grad_(False)
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise TeacherError(f"{full_name}: cannot run on the device {device!r}: {str(error).splitlines()[0]}") from error
     tag = full_name.partition(".")[2] if weights else model.pretrained_cfg.get("tag") or ""
     return Teacher(
         model=model,
@@ -165,7 +169,7 @@ def _check_known(name: str, full_name: str) -> None:
         return
     architecture, _, tag = full_name.partition(".")
     if not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, [*ALIASES, *timm.list_models()], n=5, cutoff=0.5)
+        near = difflib.get_close_matches(architecture, sorted({*ALIASES, *timm.list_models()}), n=5, cutoff=0.5)
         raise TeacherError(f"unknown model {name!r}; nearest are {', '.join(near) or 'none'}")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:

@@ -16,7 +16,9 @@ from pld.store.transfer import Plan, transfer
 
 def add_views(parser: argparse.ArgumentParser) -> None:
     """The option for a part of a store."""
-    parser.add_argument("--views", help="only the blocks that hold these views, such as 0-7 (default: all)")
+    parser.add_argument(
+        "--views", help="only the blocks that hold these views, such as 0-7, from the first view on (default: all)"
+    )
 
 
 def copy_store(source_url: str, destination_url: str, views: str | None) -> tuple[Storage, Storage]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
+from pld.cli.arguments import local_path
 from pld.images import Source, open_source
 from pld.images.sharding import write_shards
 from pld.progress import progress
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="train", help="which part of a folder (default: train)")
     parser.add_argument(
         "--shards",
-        type=Path,
+        type=local_path,
         metavar="FOLDER",
         help="write SPLIT-0000.tar, ... there, shuffled once; interrupted, the same command goes on",
     )

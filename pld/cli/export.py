@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
 
+from pld.cli.arguments import local_path
 from pld.export import export_with_images
 from pld.images import open_source
 from pld.progress import progress
@@ -14,7 +15,7 @@ from pld.store import open_store
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("store", help="a store")
-    parser.add_argument("out", type=Path, help="the folder to write; an interrupted export is gone on with")
+    parser.add_argument("out", type=local_path, help="the folder to write; an interrupted export is gone on with")
     parser.add_argument(
         "--webdataset-with-images",
         action="store_true",
@@ -30,5 +31,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Write the shards."""
     store, source = open_store(arguments.store), open_source(arguments.data, arguments.split)
     with progress(store.num_samples, f"writing {arguments.out}") as bar:
-        export_with_images(store, source, arguments.out, arguments.view, bar.update)
+        warning = export_with_images(store, source, arguments.out, arguments.view, bar.update)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"{arguments.out}: view {arguments.view} of {store.url} with its images")

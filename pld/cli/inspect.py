@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from pld.cli.arguments import local_path
 from pld.errors import ConfigError
 from pld.images import open_source
 from pld.report.table import as_text, store_rows
@@ -18,7 +18,7 @@ _NUM_SAMPLES = 18
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("store", help="a store's folder or URL")
-    parser.add_argument("--html", type=Path, help="also write a page with plots here")
+    parser.add_argument("--html", type=local_path, help="also write a page with plots here")
     parser.add_argument("--data", help="the images, for a sheet of samples on the page")
     parser.add_argument("--split", default="train", help="which part of a folder of images (default: train)")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pld.cli.arguments import local_path
 from pld.errors import ConfigError
 from pld.report.landscape import LOSSES, TITLE, caption, grid, random_plane, surface
 from pld.writing import writing
@@ -12,7 +13,9 @@ from pld.writing import writing
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--out", type=Path, default=Path("landscape.png"), help="the picture (default: landscape.png)")
+    parser.add_argument(
+        "--out", type=local_path, default=Path("landscape.png"), help="the picture (default: landscape.png)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the teacher and the directions (default: 0)")
     parser.add_argument("--classes", type=int, default=1000, help="how many (default: 1000)")
     parser.add_argument("--steps", type=int, default=61, help="grid points along each direction (default: 61)")

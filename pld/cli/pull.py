@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from pld.cli.copying import add_views, copy_store
-from pld.report.card import read_card, write_card
+from pld.report.card import card_license, dataset_card, is_generated, read_card, write_card
+from pld.store import open_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,5 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> None:
     """Copy what is not there, and the store's card."""
     source, destination = copy_store(arguments.url, arguments.store, arguments.views)
-    if (text := read_card(source)) is not None:
+    text, copy = read_card(source), open_store(arguments.store)
+    # A card's figures are of the views that are there.
+    if text is not None and is_generated(text) and 0 < copy.num_views != open_store(arguments.url).num_views:
+        text = dataset_card(copy, card_license(text), source.url)
+    if text is not None:
         write_card(destination, text)

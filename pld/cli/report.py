@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from pld.cli.arguments import local_path
 from pld.errors import ConfigError
 from pld.images import open_source
 from pld.report.runs import read_run
@@ -17,9 +17,9 @@ _NUM_SAMPLES = 18
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("runs", nargs="+", type=Path, help="folders that train_student.py wrote")
+    parser.add_argument("runs", nargs="+", type=local_path, help="folders that train_student.py wrote")
     parser.add_argument("--store", help="the store that the students learned from")
-    parser.add_argument("--out", type=Path, help="write the page here")
+    parser.add_argument("--out", type=local_path, help="write the page here")
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from pld.errors import ConfigError, CorruptStoreError, DifferentPixelsError
+from pld.cli.arguments import positive
+from pld.errors import ConfigError, CorruptStoreError, DataError, DifferentPixelsError
 from pld.images import open_source
 from pld.pairing import stored_policy
 from pld.probes import compare_probes
@@ -29,8 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repair", choices=("list", "delete"), help="name, or delete, what caching again will fill")
     parser.add_argument("--teacher", help="run it again on some samples and compare; wants --data")
     parser.add_argument("--weights", help="the teacher's weights, as cache-teacher's --weights")
-    parser.add_argument("--replay", type=int, metavar="N", help="redraw N stored views, compare pixels; wants --data")
-    parser.add_argument("--samples", type=int, default=64, help="how many samples --teacher runs on (default: 64)")
+    parser.add_argument(
+        "--replay", type=positive, metavar="N", help="redraw N stored views, compare pixels; wants --data"
+    )
+    parser.add_argument("--samples", type=positive, default=64, help="how many samples --teacher runs on (default: 64)")
     parser.add_argument("--data", help="the store's images")
     parser.add_argument("--split", default="train", help="which part of a folder (default: train)")
 
@@ -39,6 +42,10 @@ def execute(arguments: argparse.Namespace) -> None:
     """Verify it and print each problem; SystemExit(1) where there are any."""
     if (arguments.teacher or arguments.replay) and not arguments.data:
         raise ConfigError("--teacher and --replay: need the store's images; give --data")
+    if arguments.weights and not arguments.teacher:
+        raise ConfigError("--weights: are a teacher's; name it with --teacher")
+    if arguments.data and not (arguments.teacher or arguments.replay):
+        raise ConfigError("--data: verify looks at images for --replay N or --teacher NAME alone; give one of them")
     storage = open_storage(arguments.store)
     damage = []
     with progress(0, f"verifying {arguments.store}", "B") as bar:
@@ -59,7 +66,11 @@ def execute(arguments: argparse.Namespace) -> None:
     if num := len(damage) + len(strange):
         print(f"{arguments.store}: {num} problem{'s' if num > 1 else ''}")
         raise SystemExit(1)
-    print(f"{arguments.store}: no problem found in {open_store(arguments.store).stats.num_rows:,} sample-views")
+    store = open_store(arguments.store)
+    print(
+        f"{arguments.store}: no problem found in {store.stats.num_rows:,} sample-views; "
+        f"{store.num_views} views are complete, from the first on"
+    )
 
 
 def _replay(arguments: argparse.Namespace) -> Iterator[Problem]:
@@ -67,13 +78,22 @@ def _replay(arguments: argparse.Namespace) -> Iterator[Problem]:
     if not arguments.replay:
         return
     store = open_store(arguments.store)
-    probes, source = store.probes[: arguments.replay], open_source(arguments.data, arguments.split)
+    source = open_source(arguments.data, arguments.split)
+    keys = {key.decode() for key in source.keys.tolist()}
+    probes = [probe for probe in store.probes if probe.key in keys][: arguments.replay]
+    if not probes:
+        raise DataError(
+            f"{store.url}: keeps {len(store.probes)} views' pixels, none of samples of {source.location}: nothing to "
+            "compare; give the store's own images, or run its --teacher again on some"
+        )
     try:
         warning = compare_probes(probes, source, stored_policy(store), store.url)
     except DifferentPixelsError as error:
         yield Problem(name=PROBES_NAME, found=str(error))
     else:
         print(warning or f"{store.url}: {len(probes)} stored views are what this machine draws, pixel by pixel")
+        if len(probes) < arguments.replay:
+            print(f"{store.url}: keeps no more views' pixels of these images than that")
 
 
 def _rerun(arguments: argparse.Namespace) -> Iterator[Problem]:
@@ -100,8 +120,8 @@ def _repair(storage: Storage, problems: list[Problem], *, delete: bool) -> None:
     except CorruptStoreError:
         print("store.json cannot be made anew from the rest: fetch it from where the store was copied from")
         return
-    for name in names:
-        print(f"{'deleted' if delete else 'would delete'} {name}")
     if delete:
         repair(storage, names, problems)
+    for name in names:
+        print(f"{'deleted' if delete else 'would delete'} {name}")
     print("run the command that cached the store again, it fills what is missing" if names else "nothing to delete")

@@ -101,6 +101,12 @@ def read_card(storage: Storage) -> str | None:
         return None
 
 
+def card_license(text: str) -> str:
+    """The licence that a card of `dataset_card` states."""
+    found = re.search(r'^license: "(.*)"$', text, re.MULTILINE)
+    return found[1] if found else "unknown"
+
+
 def is_generated(text: str | None) -> bool:
     """Whether a README may be replaced: there is none, or it still says that it was written by this file."""
     return text is None or _MARK in text

@@ -64,6 +64,10 @@ def check_samples(
 
 def check_signal(topk: TopK, labels: Int[np.ndarray, "N"], codec: CodecIdentity, num_classes: int, where: str) -> None:
     """Raise SignalError unless a signal holds what the codec promises, of these samples, as probabilities at T = 1."""
+    try:
+        topk.check_shapes(num_classes)
+    except SignalError as error:
+        raise SignalError(f"{where}: {error}") from None
     found, wanted = (len(topk.labels), topk.k, topk.temperatures), (len(labels), codec.k, codec.temperatures)
     if found != wanted:
         raise SignalError(f"{where}: found (samples, k, temperatures) = {found}, wanted {wanted}")

@@ -15,6 +15,7 @@ from pld.store.samples import matrix_keys
 from pld.store.schema import VIEW_ARRAYS, Chunk, Column
 from pld.store.storage import Storage
 
+_MEND = "`pld verify STORE --repair delete` takes it out, then cache or copy it again"
 # What may lie between two neighbouring chunks: zip headers.
 _MAX_GAP_BYTES = 2**12
 
@@ -72,12 +73,12 @@ def _read(storage: Storage, commit: Commit, chunks: Sequence[tuple[Column, Chunk
         for column, chunk in chunks:
             if sha256_hex(encoded(data, chunk)) != chunk.sha256:
                 place = f"{where}: {column.chunk_name(index)}"
-                raise CorruptStoreError(f"{place}: other bytes than were committed; fetch or cache the part again")
+                raise CorruptStoreError(f"{place}: other bytes than were committed; {_MEND}")
 
     try:
         data = storage.read_range(commit.part_name, start, num_bytes, check)
     except NotCachedError:
-        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; fetch or cache it again") from None
+        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; {_MEND}") from None
     return [column.decode(encoded(data, chunk), f"{where}: {column.chunk_name(index)}") for column, chunk in chunks]
 
 

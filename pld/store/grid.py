@@ -79,10 +79,10 @@ def logprob_error(codec: CodecIdentity) -> float:
 
 def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
     """Round a signal that `check_signal` accepts."""
-    depths = _depths(topk.logprobs.numpy(), codec.grid)
-    label_depth = _depths(topk.label_logprob.numpy(), codec.grid)
+    depths = _depths(topk.logprobs, codec.grid)
+    label_depth = _depths(topk.label_logprob, codec.grid)
     label_depth[(topk.classes == topk.labels[:, None]).any(dim=1).numpy()] = LABEL_AMONG_CLASSES
-    scaled = topk.tail_logmass.numpy().astype(np.float64) * np.array(codec.temperatures) / codec.grid
+    scaled = topk.tail_logmass.detach().double().numpy() * np.array(codec.temperatures) / codec.grid
     tails = np.where(scaled > EMPTY_TAIL, np.rint(np.maximum(scaled, EMPTY_TAIL)), EMPTY_TAIL)
     return GridTopK(
         classes=topk.classes.numpy().astype(class_dtype(num_classes)),
@@ -140,6 +140,6 @@ def _tail_logmass(tails: Shaped[np.ndarray, "N T"], codec: CodecIdentity) -> Flo
     return masses
 
 
-def _depths(logprobs: Float[np.ndarray, "..."], grid: float) -> UInt16[np.ndarray, "..."]:
+def _depths(logprobs: Float[torch.Tensor, "..."], grid: float) -> UInt16[np.ndarray, "..."]:
     # maximum: a certain class may have a log-probability of +1e-7, and -0.0 steps.
-    return np.clip(np.rint(logprobs.astype(np.float64) / -grid), 0, _MAX_DEPTH).astype("<u2")
+    return np.clip(np.rint(logprobs.detach().double().numpy() / -grid), 0, _MAX_DEPTH).astype("<u2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from pld.averaging import average, common_temperatures
-from pld.errors import FingerprintMismatchError
+from pld.errors import ConfigError, FingerprintMismatchError
 from pld.randomness import choice
 from pld.signals import TopK
 from pld.store.canonical import canonical_json, sha256_hex
@@ -37,7 +37,12 @@ def open_stores(urls: Sequence[str], combine: Combine = "average", seed: int = 0
     Raises:
         FingerprintMismatchError: the views, the dataset or the label space differ; names the fields.
         StoreError: a store cannot be read.
+        ConfigError: no stores, or no such way to combine them.
     """
+    if isinstance(urls, str) or not urls:
+        raise ConfigError(f"found {urls!r}, wanted a list of at least one store")
+    if combine not in get_args(Combine):
+        raise ConfigError(f"combine = {combine!r}: wanted one of {', '.join(get_args(Combine))}")
     members = tuple(map(open_store, urls))
     for other in members[1:]:
         _check_same_views(members[0], other)

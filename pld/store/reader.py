@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from pld.errors import CorruptStoreError, NotCachedError, StoreError
+from pld.errors import ConfigError, CorruptStoreError, NotCachedError, StoreError
 from pld.store.chunks import read_keys, read_labels, read_view
 from pld.store.commit import Commit, read_commit
 from pld.store.grid import GridTopK, logprob_error, narrow
@@ -35,7 +35,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str | os.PathLike[str]) -> Store:
     """Open a store for reading, as it is now: parts that are committed later are seen by opening it again.
 
     Raises:
@@ -176,7 +176,12 @@ class Store:
 
         Returns:
             Its mean, and a bound that this fraction of the sample-views keep.
+
+        Raises:
+            ConfigError: the fraction is not from 0 to 1.
         """
+        if not 0 <= fraction <= 1:
+            raise ConfigError(f"fraction = {fraction}: wanted a number from 0 to 1")
         rounding = 4 * math.tanh(logprob_error(self._identity.codec) / 2)
         return 2 * self.stats.mean_tail_mass + rounding, 2 * self.stats.tail_mass_quantile(fraction) + rounding
 

@@ -145,7 +145,7 @@ class FsspecStorage:
             yield
         except FileNotFoundError as error:
             raise StoreError(
-                f"{self.url}/{name}: could not be written: {error}; make the bucket or folder first"
+                f"{self.url}/{name}: cannot be written: {error}; make the bucket or folder first"
             ) from error
 
 

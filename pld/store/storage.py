@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import urllib.parse
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ class Storage(Protocol):
         """Remove an object or a leftover; fine where there is none."""
 
 
-def open_storage(url: str) -> Storage:
+def open_storage(url: str | os.PathLike[str]) -> Storage:
     """The storage behind a URL: a local folder, with or without file://, or whatever fsspec has a driver for.
 
     What is read from a remote store's parts is kept in the cache folder, see range_cache.py.
@@ -67,9 +68,10 @@ def open_storage(url: str) -> Storage:
         StoreError: the URL is of a kind that nothing here can read.
         ConfigError: $PLD_CACHE_BYTES is not a number.
     """
+    url = os.fspath(url)
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "file":
-        return LocalStorage(Path(rest if separator else url))
+        return LocalStorage(Path(urllib.parse.unquote(rest)) if separator else Path(url).expanduser())
     # Only here: fsspec and its drivers are not loaded for local stores.
     from pld.store.range_cache import CachedStorage, RangeCache
     from pld.store.remote import FsspecStorage
@@ -116,7 +118,7 @@ class LocalStorage:
         if len(data) != num_bytes:
             raise CorruptStoreError(
                 f"{self._path(name)}: found the end after {len(data)} of {num_bytes} bytes from byte {offset}: "
-                "the file was cut; fetch it again or cache this part again"
+                "the file was cut; `pld verify STORE --repair delete` takes it out, then cache or copy it again"
             )
         if check:
             check(data)
@@ -131,6 +133,8 @@ class LocalStorage:
     def put_exclusive(self, name: str, data: bytes) -> bool:
         """See Storage."""
         path = self._path(name)
+        if path.exists():
+            return False
         with self._staged(path, data) as temporary:
             try:
                 os.link(temporary, path)
@@ -182,7 +186,7 @@ class LocalStorage:
         except FileNotFoundError:
             raise NotCachedError(f"{path}: there is no such file") from None
         except OSError as error:
-            raise StoreError(f"{path}: could not be read: {error.strerror or error}") from error
+            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
     @contextlib.contextmanager
     def _staged(self, path: Path, data: bytes) -> Iterator[Path]:
@@ -206,7 +210,7 @@ class LocalStorage:
             yield
         except OSError as error:
             raise StoreError(
-                f"{path}: could not be written: {error.strerror or error}; nothing half-written is left, "
+                f"{path}: cannot be written: {error.strerror or error}; nothing half-written is left, "
                 "run the same command again when this is mended"
             ) from error
 

@@ -22,6 +22,7 @@ from pld.store.writer import StoreWriter, check_same_samples
 
 # Enough to hide an object store's latency.
 _THREADS = 8
+_MEND = "`pld verify STORE --repair delete` takes it out there, then cache it again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,11 +42,15 @@ class Plan:
     num_missing: int
 
 
+_NOTHING = Layout(blocks=(), committed=frozenset(), sealed=frozenset())
+
+
 def plan_transfer(manifest: Manifest, source: Layout, held: Layout, views: range | None) -> Plan:
     """What the destination lacks of the blocks that hold `views` (all, if None), without any I/O.
 
     Raises:
-        ConfigError: the source has no such views, or the destination's blocks end elsewhere.
+        ConfigError: the source has no such views, the destination's blocks end elsewhere, or views before these would
+            be missing there: readers need all from the first on.
     """
     last = source.blocks[-1].last if source.blocks else -1
     wanted = views or range(last + 1)
@@ -59,6 +64,12 @@ def plan_transfer(manifest: Manifest, source: Layout, held: Layout, views: range
                 "parts cannot be cut; copy to another place"
             )
     shards = [shard.name for shard in manifest.shards]
+    before = {PartId(block=b, shard=name) for b in blocks if b.last < wanted.start for name in shards}
+    if (before & source.committed) - held.committed:
+        raise ConfigError(
+            f"--views {wanted.start}-{wanted.stop - 1}: the views before them are not at the destination, and readers "
+            f"need all from view 0 on; give --views 0-{wanted.stop - 1}"
+        )
     chosen = [PartId(block=b, shard=name) for b in blocks if b.last >= wanted.start for name in shards]
     return Plan(
         blocks=tuple(blocks),
@@ -105,7 +116,11 @@ def transfer(
         CorruptStoreError: a part of the source is not what was committed; it is not copied.
         StoreError: a place could not be read or written.
     """
-    layout = read_layout(source, read_manifest(source))
+    ours = read_manifest(source)
+    layout = read_layout(source, ours)
+    if not destination.exists(MANIFEST_NAME):
+        # What cannot be copied is refused before anything is written.
+        plan_transfer(ours, layout, _NOTHING, views)
     manifest = open_destination(source, destination)
     held = read_layout(destination, manifest)
     plan = plan_transfer(manifest, layout, held, views)
@@ -133,9 +148,9 @@ def _copy(source: Storage, destination: Storage, writer: StoreWriter, part: Part
     try:
         data = source.read(commit.part_name, commit.part_bytes)
     except NotCachedError:
-        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; cache it again") from None
+        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; {_MEND}") from None
     if sha256_hex(data) != commit.part_sha256:
-        raise CorruptStoreError(f"{where}: other bytes than were committed, so it was not copied; cache it again")
+        raise CorruptStoreError(f"{where}: other bytes than were committed, so it was not copied; {_MEND}")
     # A part that was there before tells whether both stores were made of the same images.
     other = next((there for there in held.committed if there.shard == part.shard), None)
     if other is not None:

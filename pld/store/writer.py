@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,7 +73,7 @@ class StoreWriter:
     @classmethod
     def open(
         cls,
-        url: str,
+        url: str | os.PathLike[str],
         identity: Identity,
         shards: Sequence[Shard],
         provenance: Mapping[str, Any],
@@ -96,13 +98,13 @@ class StoreWriter:
         return cls.create(url, Manifest(identity=identity, provenance=provenance, shards=tuple(shards), format=format))
 
     @classmethod
-    def create(cls, url: str, wanted: Manifest) -> StoreWriter:
+    def create(cls, url: str | os.PathLike[str], wanted: Manifest) -> StoreWriter:
         """As `open`, from a manifest."""
         storage = open_storage(url)
         data = dump_checked(wanted)
         if storage.exists(MANIFEST_NAME) or not storage.put_exclusive(MANIFEST_NAME, data):
             held = read_manifest(storage)
-            held.check_same(wanted, url)
+            held.check_same(wanted, storage.url)
             return cls(storage, held)
         return cls(storage, wanted)
 
@@ -112,6 +114,10 @@ class StoreWriter:
         Fixes the boundaries of the store's blocks up to num_views, for all writers; block_views is the width of new
         ones. Raises ConfigError where a number is below 1, StoreError where the store cannot be written.
         """
+        try:
+            num_views, block_views = operator.index(num_views), operator.index(block_views)
+        except TypeError as error:
+            raise ConfigError(f"found {num_views!r} views in blocks of {block_views!r}: {error}") from None
         if num_views < 1 or block_views < 1:
             raise ConfigError(f"found {num_views} views in blocks of {block_views}, wanted at least one of each")
         while new := plan_blocks(held := read_blocks(self._storage), num_views, block_views)[len(held) :]:
@@ -138,7 +144,8 @@ class StoreWriter:
             skipped: keys of the shard's other samples, in shard order.
 
         Raises:
-            DataError: keys, labels and skipped samples are not the shard's, or not those of its other blocks.
+            DataError: keys, labels and skipped samples are not as many as the shard's, or not those of its other
+                blocks. Whether all shards together are the dataset of the identity's digest is for `pld verify` to say.
             SignalError: a view does not hold what the store's identity says.
             StoreError: the part cannot be written; nothing half-written is left.
         """

@@ -176,9 +176,8 @@ def test_a_plan_is_the_missing_parts_of_the_wanted_blocks(source):
     parts = {PartId(block=block, shard=shard.name) for block in blocks for shard in manifest.shards}
     whole = Layout(blocks=blocks, committed=frozenset(parts), sealed=frozenset())
     none = Layout(blocks=(), committed=frozenset(), sealed=frozenset())
-    some = Layout(
-        blocks=blocks[:2], committed=frozenset(part for part in parts if part.shard == "train-0001"), sealed=frozenset()
-    )
+    held = {part for part in parts if part.block == blocks[0] or part.shard == "train-0001"}
+    some = Layout(blocks=blocks[:2], committed=frozenset(held), sealed=frozenset())
     assert len(plan_transfer(manifest, whole, none, None).parts) == 12
     plan = plan_transfer(manifest, whole, some, range(3, 4))
     assert plan.blocks == blocks[:2]
@@ -186,6 +185,12 @@ def test_a_plan_is_the_missing_parts_of_the_wanted_blocks(source):
         (blocks[1], f"train-{index:04d}") for index in (0, 2, 3)
     ]
     assert (plan.num_held, plan.num_missing) == (1, 0)
+    for gap in (
+        none,
+        dataclasses.replace(some, committed=frozenset(held - {PartId(block=blocks[0], shard="train-0002")})),
+    ):
+        with pytest.raises(ConfigError, match="readers need all from view 0 on; give --views 0-3"):
+            plan_transfer(manifest, whole, gap, range(2, 4))
 
 
 def assert_whole(url):
