@@ -2,6 +2,7 @@
 
 import json
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,37 @@ def test_an_interrupted_export_goes_on_and_another_is_refused(world, tmp_path, c
     assert export(world, tmp_path / "p", view=2) == 2
     assert "2 views are complete" in capsys.readouterr().err
     assert not (tmp_path / "p").exists()
+
+
+def test_other_images_and_folders_with_other_tars_are_refused(world, tmp_path, capsys):
+    others = make_dataset(tmp_path / "others")
+    for path in sorted(others.glob("train-*.tar")):
+        with tarfile.open(path) as tar:
+            members = {member.name: tar.extractfile(member).read() for member in tar}
+        changed = {name: jpeg(9999, (39, 41)) if name.endswith("jpg") else data for name, data in members.items()}
+        write_tar(path, changed)
+    assert export(world, tmp_path / "o", data=others) == 2
+    assert "is not what the teacher saw" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+    before = tree_bytes(others)
+    assert export(world, others) == 2
+    assert "train-0000.tar, which no export wrote" in capsys.readouterr().err
+    assert tree_bytes(others) == before
+
+
+def test_the_same_images_in_other_shards_are_another_export(world, tmp_path, capsys):
+    first = open_source(str(world / "data")).shards[0]
+    assert export(world, tmp_path / "o", data=world / "data" / f"{first.name}.tar") == 0
+    assert export(world, tmp_path / "o") == 2
+    assert "or of other image shards" in capsys.readouterr().err
+
+
+def test_a_url_is_no_folder_to_export_to(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        export(world, "s3://bucket/x")
+    assert "found the URL s3://bucket/x, wanted a path on this machine" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folders_dotted_names_are_refused(tmp_path, monkeypatch, capsys):

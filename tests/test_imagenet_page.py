@@ -66,6 +66,14 @@ def test_from_a_folder_of_200_photos_to_a_student(tmp_path):
     assert printed.count("no problem found") == 2  # the store, and the copy of some of its views
 
 
+def test_sizes_and_hours_are_the_models():
+    page = (ROOT / "docs" / "imagenet.md").read_text()
+    quoted = page.partition("<!-- from results/scaling.md -->\n")[2].partition("<!-- end -->")[0]
+    made = (ROOT / "docs" / "results" / "scaling.md").read_text().partition("# Sizes and hours\n")[2]
+    assert quoted.strip()
+    assert quoted.strip() == made.strip()
+
+
 def test_it_quotes_messages_that_there_are():
     table = (ROOT / "docs" / "imagenet.md").read_text().partition("| it says |")[2]
     first_cells = [line.split("|")[1] for line in table.splitlines()[2:] if line.startswith("|")]

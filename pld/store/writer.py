@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Int, Integer, Shaped
@@ -108,23 +108,23 @@ class StoreWriter:
             return cls(storage, held)
         return cls(storage, wanted)
 
-    def missing_parts(self, num_views: int, block_views: int = DEFAULT_BLOCK_VIEWS) -> list[PartId]:
+    def missing_parts(self, num_views: SupportsIndex, block_views: SupportsIndex = DEFAULT_BLOCK_VIEWS) -> list[PartId]:
         """The parts that are not committed yet of views 0..num_views-1, in the order to write them.
 
         Fixes the boundaries of the store's blocks up to num_views, for all writers; block_views is the width of new
         ones. Raises ConfigError where a number is below 1, StoreError where the store cannot be written.
         """
         try:
-            num_views, block_views = operator.index(num_views), operator.index(block_views)
+            views, width = operator.index(num_views), operator.index(block_views)
         except TypeError as error:
             raise ConfigError(f"found {num_views!r} views in blocks of {block_views!r}: {error}") from None
-        if num_views < 1 or block_views < 1:
-            raise ConfigError(f"found {num_views} views in blocks of {block_views}, wanted at least one of each")
-        while new := plan_blocks(held := read_blocks(self._storage), num_views, block_views)[len(held) :]:
+        if views < 1 or width < 1:
+            raise ConfigError(f"found {views} views in blocks of {width}, wanted at least one of each")
+        while new := plan_blocks(held := read_blocks(self._storage), views, width)[len(held) :]:
             claim_block(self._storage, new[0])
         layout = read_layout(self._storage, self.manifest)
         shards = [shard.name for shard in self.manifest.shards]
-        return plan_parts(shards, layout.blocks, layout.committed, num_views)
+        return plan_parts(shards, layout.blocks, layout.committed, views)
 
     def write_part(
         self,

@@ -85,10 +85,10 @@ def hours(parts: Parts) -> str:
     views_per_second = CORES_OF_NODE * 1e6 / parts.cut_us
     lines = [
         "# Sizes and hours\n",
-        f"ImageNet-1k on one node as assumed above, k = 50, {CACHED_VIEWS} views, {EPOCHS} epochs; teachers' speeds "
-        "(bf16, 224 px) are assumed too. Its cores cut "
-        f"{views_per_second:,.0f} views a second when an image is decoded once for ten of them (measured: "
-        f"{1e6 / parts.cut_us:,.0f} a second and core).\n",
+        f"ImageNet-1k on one node of {GPUS_OF_NODE} GPUs and {CORES_OF_NODE} cores, k = 50, {CACHED_VIEWS} views, "
+        f"{EPOCHS} epochs. GPUs' speeds are assumed. One core was measured to cut {1e6 / parts.cut_us:,.0f} views a "
+        "second when an image is decoded once for ten of them, which makes "
+        f"{views_per_second / 1e3:,.0f} thousand for the node.\n",
         "| step | takes | on disk |",
         "|---|---|---|",
         f"| image shards | | {TRAIN_IMAGES * parts.image_bytes / 1e9:.0f} GB |",

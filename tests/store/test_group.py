@@ -77,6 +77,15 @@ def test_an_average_is_that_of_each_samples_signals_wherever_the_stores_have_the
         got.validate(20)
 
 
+@pytest.mark.parametrize(
+    ("given", "combine", "message"),
+    [("both", "mean", "mean"), ("one", "pick", "wanted a list"), ("none", "average", "a list")],
+)
+def test_what_does_not_name_stores_and_a_way_is_refused(urls, given, combine, message):
+    with pytest.raises(Exception, match=message):
+        open_stores({"both": urls, "one": urls[0], "none": []}[given], combine)
+
+
 def test_each_pick_is_one_teachers_signal_whatever_the_batch(urls):
     group, stores = open_stores(urls, "pick", seed=5), [open_store(url) for url in urls]
     keys = WORLD.keys

@@ -83,6 +83,23 @@ def test_push_verify_inspect_and_pull_through_s3(source, bucket, tmp_path, monke
     assert open_store(str(tmp_path / "part")).load_view(6)[np.arange(22)].k == 4
 
 
+def test_a_part_of_the_views_has_a_card_of_its_own(source, tmp_path, monkeypatch):
+    assert pld(monkeypatch, "push", source, tmp_path / "all", "--license", "cc-by-4.0") == 0
+    assert pld(monkeypatch, "pull", tmp_path / "all", tmp_path / "part", "--views", "0-2") == 0
+    card = (tmp_path / "part" / "README.md").read_text()
+    assert "3 views an image" in card
+    assert DatasetCard(card).data.license == "cc-by-4.0"
+
+
+@pytest.mark.parametrize("views", ["6", "3-6"])
+def test_views_that_would_leave_a_gap_are_refused_before_anything_is_written(
+    source, tmp_path, monkeypatch, capsys, views
+):
+    assert pld(monkeypatch, "pull", source, tmp_path / "copy", "--views", views) == 2
+    assert "give --views 0-6" in capsys.readouterr().err
+    assert not (tmp_path / "copy").exists()
+
+
 def test_readmes_that_people_wrote_stay(source, tmp_path, monkeypatch, capsys):
     copy(source, tmp_path / "mine")
     (tmp_path / "mine" / "README.md").write_text("# mine")

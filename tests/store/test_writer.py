@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -159,6 +160,55 @@ def test_a_signal_that_is_not_what_the_store_promises_is_refused(tmp_path, chang
     with pytest.raises(SignalError, match=complaint):
         _write(world, tmp_path, views=[change(world.signal("train-0000", 0))])
     assert not (tmp_path / "parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tail_logmass", lambda tensor: tensor[:1]),
+        ("tail_logmass", lambda tensor: tensor[:, :2]),
+        ("label_logprob", lambda tensor: tensor[:, None]),
+        ("label_logprob", lambda tensor: tensor[:2]),
+        ("logprobs", lambda tensor: tensor[:2]),
+        ("classes", lambda tensor: tensor.double()),
+        ("classes", lambda tensor: tensor[:, 0]),
+    ],
+)
+def test_tensors_that_do_not_fit_each_other_are_named(tmp_path, monkeypatch, name, change):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is outside of tests
+    world = World()
+    signal = world.signal("train-0000", 0)
+    with pytest.raises(SignalError, match=r"view 0: TopK\.\w+: found .*wanted"):
+        _write(world, tmp_path, views=[dataclasses.replace(signal, **{name: change(getattr(signal, name))})])
+    assert not (tmp_path / "parts").exists()
+
+
+def test_logits_that_are_being_trained_are_written_as_they_are(tmp_path):
+    world = World()
+    signal = world.signal("train-0000", 0)
+    trained = dataclasses.replace(signal, logprobs=signal.logprobs.clone().requires_grad_())
+    _write(world, tmp_path / "a", views=[signal])
+    _write(world, tmp_path / "b", views=[trained])
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+@pytest.mark.parametrize("views", [1.5, "2", None])
+def test_a_number_of_views_that_is_none_is_refused(tmp_path, views):
+    writer = World().open_writer(tmp_path)
+    with pytest.raises(Exception, match=str(views)):
+        writer.missing_parts(views)
+    assert not (tmp_path / "blocks").exists()
+
+
+def test_places_may_be_paths_and_numbers_numpys(tmp_path):
+    world = World(sizes=(3,))
+    writer = StoreWriter.open(tmp_path / "a store", world.identity, world.shards, {})
+    assert len(writer.missing_parts(np.int64(2), block_views=1)) == 2
+    for part in writer.missing_parts(2):
+        world.write_part(writer, part)
+    writer.seal()
+    for place in (tmp_path / "a store", str(tmp_path / "a store"), (tmp_path / "a store").as_uri()):
+        assert open_store(place).num_views == 2
 
 
 def test_blocks_of_one_shard_must_have_the_same_samples(tmp_path):

@@ -1,6 +1,8 @@
 """Pixel probes: another decoder is told from another crop, by students, by the cache and by verify."""
 
+import contextlib
 import dataclasses
+import re
 import shutil
 
 import numpy as np
@@ -111,6 +113,36 @@ def test_verify_replays_them(world, other_images, capsys):
         _main(["verify", str(world / "top5"), "--replay", "3", "--data", str(other_images)])
     assert caught.value.code == 1
     assert "probes.json: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("split", "replay", "message"),
+    [
+        ("val", "3", "keeps 4 views' pixels, none of samples of .*data.*: nothing to compare"),
+        ("train", "0", "found 0, wanted a whole number from 1 on"),
+        ("train", "-3", "found -3, wanted a whole number from 1 on"),
+    ],
+)
+def test_a_replay_that_compares_nothing_is_no_success(world, capsys, split, replay, message):
+    argv = ["verify", str(world / "top5"), f"--replay={replay}", "--data", str(world / "data"), "--split", split]
+    with contextlib.suppress(SystemExit):
+        assert run(_main, argv) == 2
+    printed = capsys.readouterr()
+    assert re.search(message, printed.err)
+    assert "pixel by pixel" not in printed.out
+
+
+def test_a_replay_says_how_many_views_there_were(world, capsys):
+    assert run(_main, ["verify", str(world / "top5"), "--replay", "1000", "--data", str(world / "data")]) == 0
+    printed = capsys.readouterr().out
+    assert "4 stored views are what this machine draws" in printed
+    assert "keeps no more views' pixels of these images than that" in printed
+
+
+@pytest.mark.parametrize("argv", [["--weights", "w.safetensors"], ["--data", "data"]])
+def test_arguments_that_nothing_would_read_are_refused(world, capsys, argv):
+    assert run(_main, ["verify", str(world / "top5"), *argv]) == 2
+    assert argv[0] in capsys.readouterr().err
 
 
 def test_probes_survive_conversion_and_are_checked(world, tmp_path, store):
