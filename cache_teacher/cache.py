@@ -15,13 +15,14 @@ import torch
 from jaxtyping import Int64
 
 from cache_teacher.config import CacheConfig, choose_policy
-from cache_teacher.cutting import PartRows, ViewCutter
+from cache_teacher.cutting import PartRows, view_cutter
 from cache_teacher.decoding import decoding
 from cache_teacher.forward import PartRunner, PartSignals
 from pld.begun_ahead import in_order
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
 from pld.images import Source, fetched_ahead, open_source
+from pld.images.nvjpeg import check_device
 from pld.probes import compare_probes, make_probes
 from pld.progress import progress
 from pld.provenance import provenance
@@ -60,6 +61,7 @@ def cache(config: CacheConfig) -> None:
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = config.device or _default_device()
     source = open_source(config.data, config.split)
+    gpu = _decoding_gpu(config, device)
     teacher = build_teacher(config.teacher, config.weights, precision=config.precision, device=device)
     _check(config, source, teacher)
     policy = choose_policy(config, source, teacher)
@@ -70,17 +72,12 @@ def cache(config: CacheConfig) -> None:
         provenance(),
         format=config.format,
     )
-    _check_pixels(writer, source, policy, config.store_path)
+    _check_pixels(writer, source, policy, config.store_path, gpu)
     threads = config.threads or _share_of_cores()
     if config.compile:
         # The last views of a part are fewer: kernels for each number are faster than kernels for any.
         teacher.model.compile(dynamic=False)
-    cutter = ViewCutter(
-        source=source,
-        policy=policy,
-        preprocessing=teacher.preprocessing,
-        skip_bad_images=config.on_bad_image == "skip",
-    )
+    cutter = view_cutter(source, policy, teacher.preprocessing, skip_bad_images=config.on_bad_image == "skip", gpu=gpu)
     with decoding(device)(cutter, batch_size=config.batch_size, num=threads) as decoder:
         runner = PartRunner(
             teacher=teacher,
@@ -111,7 +108,9 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
             interpolation=teacher.preprocessing.interpolation,
             precision=teacher.precision,
         ),
-        views=ViewIdentity(policy=described, seed=described.pop("seed"), drawing_version=DRAWING_VERSION),
+        views=ViewIdentity(
+            policy=described, seed=described.pop("seed"), drawing_version=DRAWING_VERSION, decoder=config.decoder
+        ),
         dataset=DatasetIdentity(
             digest=dataset_digest(source.keys, source.labels),
             num_samples=len(source),
@@ -121,10 +120,19 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
     )
 
 
-def _check_pixels(writer: StoreWriter, source: Source, policy: Policy, where: str) -> None:
+def _decoding_gpu(config: CacheConfig, device: str) -> torch.device | None:
+    """Where nvJPEG decodes, if it is to; raises ConfigError where it cannot."""
+    if config.decoder == "cpu":
+        return None
+    gpu = torch.device(device)
+    check_device(gpu)
+    return gpu
+
+
+def _check_pixels(writer: StoreWriter, source: Source, policy: Policy, where: str, gpu: torch.device | None) -> None:
     """Whoever begins a store keeps a few views in it; whoever goes on must see the same."""
-    writer.add_probes(make_probes(source, policy))
-    if warning := compare_probes(open_store(where).probes, source, policy, where):
+    writer.add_probes(make_probes(source, policy, gpu))
+    if warning := compare_probes(open_store(where).probes, source, policy, where, gpu):
         print(f"warning: {warning}", file=sys.stderr)
 
 

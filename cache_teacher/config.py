@@ -11,7 +11,7 @@ from typing import Literal
 from pld.errors import ConfigError
 from pld.images import Source
 from pld.precision import Precision
-from pld.store import FormatName
+from pld.store import Decoder, FormatName
 from pld.teachers import Teacher
 from pld.views import Fixed, Policy, RandomResizedCrop, policy_from_json
 
@@ -32,6 +32,8 @@ class CacheConfig:
         policy: random_resized_crop, fixed, or JSON with parameters; what the dataset asks for if not given
         view_seed: another seed draws other crops
         temperatures: temperatures at which the mass outside the top k is kept
+        decoder: cpu, or nvjpeg to decode on the GPU: other pixels, which students then see too; part of the store's
+            identity
         precision: of the teacher's forward pass; part of the store's identity
         compile: run the teacher through torch.compile; on a GPU some teachers gain, all start a minute later
         batch_size: views in one forward pass
@@ -51,6 +53,7 @@ class CacheConfig:
     policy: str | None = None
     view_seed: int = 0
     temperatures: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 4.0)
+    decoder: Decoder = "cpu"
     precision: Precision = "fp32"
     compile: bool = False
     batch_size: int = 256

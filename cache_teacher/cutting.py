@@ -6,11 +6,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from pld.errors import UndecodableImageError
 from pld.images import Source
+from pld.images.nvjpeg import EncodedViews
 from pld.images.preprocessing import Preprocessing
 from pld.views import Policy, apply_view
 
@@ -62,6 +64,11 @@ class ViewCutter:
         """Of all views."""
         return math.prod(self._shape(wanted))
 
+    def room(self, wanted: PartRows) -> UInt8[Tensor, "n V 3 h w"]:
+        """Memory for all views from which a GPU fetches by itself, where there is one; PyTorch uses it again."""
+        memory = torch.empty(self.num_bytes(wanted), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        return self.images(wanted, memory)
+
     def images(self, wanted: PartRows, memory: UInt8[Tensor, "bytes"]) -> UInt8[Tensor, "n V 3 h w"]:
         """Memory that is large enough as the views' pixels, channels last."""
         return memory[: self.num_bytes(wanted)].view(self._shape(wanted)).permute(0, 1, 4, 2, 3)
@@ -89,4 +96,55 @@ class ViewCutter:
         return good
 
     def _shape(self, wanted: PartRows) -> tuple[int, ...]:
-        return (len(wanted.rows), len(wanted.view_indexes), *self.preprocessing.input_size, 3)
+        return _shape(wanted, self.preprocessing)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GpuCutter:
+    """Reads images and draws their views in a process: a Filler; a GPU decodes and cuts.
+
+    Attributes:
+        encoded: the images and how views are drawn.
+        preprocessing: the teacher's.
+        gpu: where.
+    """
+
+    encoded: EncodedViews
+    preprocessing: Preprocessing
+    gpu: torch.device
+
+    @property
+    def source(self) -> Source:
+        """The images."""
+        return self.encoded.source
+
+    def num_bytes(self, wanted: PartRows) -> int:
+        """Of the files."""
+        return self.encoded.num_bytes(wanted.rows, len(wanted.view_indexes))
+
+    def fill(self, wanted: PartRows, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object]) -> list[bool]:
+        """Write files and views; as `EncodedViews.write`."""
+        return self.encoded.write(wanted.rows, wanted.view_indexes, memory, on_row)
+
+    def room(self, wanted: PartRows) -> UInt8[Tensor, "n V 3 h w"]:
+        """Memory on the GPU for all views."""
+        memory = torch.empty(_shape(wanted, self.preprocessing), dtype=torch.uint8, device=self.gpu)
+        return memory.permute(0, 1, 4, 2, 3)
+
+    def images(self, wanted: PartRows, memory: UInt8[Tensor, "bytes"]) -> UInt8[Tensor, "n V 3 h w"]:
+        """The views on the GPU; as `EncodedViews.cut`."""
+        return self.encoded.cut(wanted.rows, len(wanted.view_indexes), memory, [self.preprocessing], self.gpu)[0]
+
+
+def view_cutter(
+    source: Source, policy: Policy, preprocessing: Preprocessing, *, skip_bad_images: bool, gpu: torch.device | None
+) -> ViewCutter | GpuCutter:
+    """What cuts a teacher's views; with nvJPEG on a GPU, if one is given."""
+    if gpu:
+        encoded = EncodedViews(source=source, policy=policy, skip_bad_images=skip_bad_images)
+        return GpuCutter(encoded=encoded, preprocessing=preprocessing, gpu=gpu)
+    return ViewCutter(source=source, policy=policy, preprocessing=preprocessing, skip_bad_images=skip_bad_images)
+
+
+def _shape(wanted: PartRows, preprocessing: Preprocessing) -> tuple[int, ...]:
+    return (len(wanted.rows), len(wanted.view_indexes), *preprocessing.input_size, 3)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from cache_teacher.cutting import PartRows, ViewCutter
+from cache_teacher.cutting import GpuCutter, PartRows, ViewCutter
 from pld.begun_ahead import in_order
 from pld.loader_processes import at_work_of, in_flight, in_processes, naming_the_dead
 from pld.reused_memory import Recycler
@@ -67,7 +67,7 @@ def by_threads(cutter: ViewCutter, *, batch_size: int, num: int) -> Iterator[Dec
 
 
 @contextlib.contextmanager
-def by_processes(cutter: ViewCutter, *, batch_size: int, num: int) -> Iterator[Decoder]:
+def by_processes(cutter: ViewCutter | GpuCutter, *, batch_size: int, num: int) -> Iterator[Decoder]:
     """A decoder of `num` processes, which go on while a teacher on a device of its own is at work; see `by_threads`.
 
     Raises:
@@ -104,7 +104,7 @@ class _Threads:
 
 @dataclasses.dataclass(frozen=True)
 class _Processes:
-    cutter: ViewCutter
+    cutter: ViewCutter | GpuCutter
     batch_size: int
     num: int
     at_work: Tensor
@@ -125,7 +125,7 @@ class _Processes:
             at_work=self.at_work,
         )
         with contextlib.closing(pieces), ThreadPoolExecutor(1, "copier") as pool:
-            for chunk in in_order(pool, _copied, self._placed(pieces, begun), ahead=1):
+            for chunk in in_order(pool, self._copied, self._placed(pieces, begun), ahead=1):
                 if chunk:
                     yield chunk
 
@@ -138,27 +138,23 @@ class _Processes:
 
     def _placed(
         self, pieces: Iterable[tuple[PartRows, Tensor, list[bool]]], begun: deque[tuple[PartRows, bool]]
-    ) -> Iterator[tuple[Tensor, Tensor, Chunk | None]]:
-        """Each piece's place in its chunk, its images, and the chunk if it is the last one."""
+    ) -> Iterator[tuple[Tensor, PartRows, Tensor, Chunk | None]]:
+        """Each piece's place in its chunk, what it is of, its memory, and the chunk if it is the last one."""
         chunk: Chunk | None = None
         for piece, memory, good in pieces:
-            chunk = chunk or self._empty(*begun.popleft())
+            if chunk is None:
+                wanted, is_last = begun.popleft()
+                chunk = Chunk(wanted, is_last, self.cutter.room(wanted), [])
             place = chunk.images[len(chunk.good) : len(chunk.good) + len(good)]
             chunk.good.extend(good)
             is_whole = len(chunk.good) == len(chunk.wanted.rows)
-            yield place, self.cutter.images(piece, memory), chunk if is_whole else None
+            yield place, piece, memory, chunk if is_whole else None
             chunk = None if is_whole else chunk
 
-    def _empty(self, wanted: PartRows, is_last: bool) -> Chunk:
-        # PyTorch itself uses page-locked memory again.
-        memory = torch.empty(self.cutter.num_bytes(wanted), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
-        return Chunk(wanted, is_last, self.cutter.images(wanted, memory), [])
-
-
-def _copied(piece: tuple[Tensor, Tensor, Chunk | None]) -> Chunk | None:
-    place, images, chunk = piece
-    place.copy_(images)
-    return chunk
+    def _copied(self, filled: tuple[Tensor, PartRows, Tensor, Chunk | None]) -> Chunk | None:
+        place, piece, memory, chunk = filled
+        place.copy_(self.cutter.images(piece, memory))
+        return chunk
 
 
 def _chunks(parts: Iterable[PartRows], batch_size: int) -> Iterator[tuple[PartRows, bool]]:

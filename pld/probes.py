@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from pld.errors import DifferentPixelsError, UndecodableImageError
 from pld.images import Source
+from pld.images.nvjpeg import gpu_view
+from pld.images.preprocessing import Preprocessing
 from pld.store import Probe
 from pld.views import Policy, apply_view, draw_view
 
@@ -21,20 +24,29 @@ _MAX_DISTANCE = 0.25
 _MIN_CONTRAST = 8.0
 
 
-def make_probes(source: Source, policy: Policy) -> list[Probe]:
-    """View 0 of a few samples spread over the dataset, those that cannot be decoded left out."""
+def make_probes(source: Source, policy: Policy, gpu: torch.device | None = None) -> list[Probe]:
+    """View 0 of a few samples spread over the dataset, those that cannot be decoded left out.
+
+    Args:
+        source: the images.
+        policy: how views are drawn.
+        gpu: where nvJPEG decodes them, if it does.
+    """
     probes: list[Probe] = []
     for row in _candidates(len(source)):
         try:
-            probes.append(Probe(key=source.key(row), view=0, pixels=_pixels(source, row, 0, policy, (_SIDE, _SIDE))))
+            pixels = _pixels(source, row, 0, policy, (_SIDE, _SIDE), gpu)
         except UndecodableImageError:
             continue
+        probes.append(Probe(key=source.key(row), view=0, pixels=pixels))
         if len(probes) == _NUM_PROBES:
             break
     return probes
 
 
-def compare_probes(probes: Sequence[Probe], source: Source, policy: Policy, where: str) -> str | None:
+def compare_probes(
+    probes: Sequence[Probe], source: Source, policy: Policy, where: str, gpu: torch.device | None = None
+) -> str | None:
     """Redraw a store's probes, those of the source's samples, and compare.
 
     Args:
@@ -42,6 +54,7 @@ def compare_probes(probes: Sequence[Probe], source: Source, policy: Policy, wher
         source: its images, or some of them.
         policy: how its views are drawn.
         where: the store's place, for messages.
+        gpu: where nvJPEG decodes them, if it does.
 
     Returns:
         None where every pixel is the same, else a warning that says how far they are apart.
@@ -52,7 +65,7 @@ def compare_probes(probes: Sequence[Probe], source: Source, policy: Policy, wher
     """
     rows = {key.decode(): row for row, key in enumerate(source.keys.tolist())} if probes else {}
     found = [
-        (probe, _pixels(source, rows[probe.key], probe.view, policy, probe.pixels.shape[1:]))
+        (probe, _pixels(source, rows[probe.key], probe.view, policy, probe.pixels.shape[1:], gpu))
         for probe in probes
         if probe.key in rows
     ]
@@ -82,8 +95,11 @@ def _candidates(num_samples: int) -> list[int]:
 
 
 def _pixels(
-    source: Source, row: int, view_index: int, policy: Policy, size: tuple[int, int]
+    source: Source, row: int, view_index: int, policy: Policy, size: tuple[int, int], gpu: torch.device | None
 ) -> UInt8[np.ndarray, "3 h w"]:
+    if gpu:
+        on_gpu = gpu_view(source, row, view_index, policy, Preprocessing(input_size=size), gpu)
+        return on_gpu.cpu().contiguous().numpy()
     image = source.image(row)
     view = draw_view(source.key(row), view_index, (image.shape[1], image.shape[2]), policy)
     return apply_view(image, view, size).contiguous().numpy()

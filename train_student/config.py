@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pld.errors import ConfigError
 from pld.losses import NamedLoss, build_loss
 from pld.precision import Precision, fast_precision
-from pld.store import Combine
+from pld.store import Combine, Decoder
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -64,6 +64,8 @@ class TrainConfig:
         sched: timm schedule: cosine, tanh, poly or step
         warmup_epochs: of linear warm-up
         min_lr: where the schedule ends
+        decoder: of training images: cpu, or nvjpeg, which decodes on the GPU and gives other pixels; the store's if not
+            given
         views: how many views to cycle through; the store's, or without a store a new one each epoch
         crop_fraction: of the centre crop in validation; 224/236 resizes to 236 and crops 224
         eval_every: epochs between validations
@@ -125,6 +127,7 @@ class TrainConfig:
     warmup_epochs: int = 5
     min_lr: float = 0.0
 
+    decoder: Decoder | None = None
     views: int | None = None
     crop_fraction: float = 224 / 236
     eval_every: int = 1

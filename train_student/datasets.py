@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+
+import torch
 
 from pld.errors import ConfigError, DataError, NotCachedError
 from pld.images import Source, open_source
+from pld.images.nvjpeg import check_device
 from pld.pairing import check_class_names, paired, stored_policy
 from pld.probes import compare_probes
-from pld.store import Store, StoreGroup, open_store, open_stores
+from pld.store import Decoder, Store, StoreGroup, open_store, open_stores
 from pld.views import Policy
 from train_student.config import TrainConfig
 
@@ -26,6 +30,7 @@ class TrainingData:
         num_classes: C.
         num_skipped: training images left out because the store has no logits for them.
         val_store: of the teacher's logits for the validation images, if one is used.
+        gpu: where nvJPEG decodes the training images, if it does.
         pixel_warning: how this machine's pixels differ from those that the teacher saw, if they do.
     """
 
@@ -37,6 +42,7 @@ class TrainingData:
     num_classes: int
     num_skipped: int
     val_store: Store | None
+    gpu: torch.device | None = None
     pixel_warning: str | None = None
 
     @property
@@ -54,13 +60,17 @@ class TrainingData:
         return epoch % self.num_views if self.num_views else epoch
 
 
-def open_training_data(config: TrainConfig) -> TrainingData:
+def open_training_data(config: TrainConfig, device: torch.device | None = None) -> TrainingData:
     """Open images and store, and check that they belong together.
+
+    Args:
+        config: which.
+        device: where a run trains; None where no image is to be decoded there.
 
     Raises:
         DataError: images that cannot be used, or labels that are not the store's.
         StoreError: a store of another dataset or view drawing, or without the wanted views.
-        ConfigError: the number of classes is not known.
+        ConfigError: the number of classes is not known, or the device cannot decode.
     """
     train = open_source(config.data, config.split)
     val = open_source(config.val_data or config.data, config.val_split)
@@ -70,7 +80,10 @@ def open_training_data(config: TrainConfig) -> TrainingData:
     policy = stored_policy(members[0]) if members else dataclasses.replace(train.policy, seed=config.seed)
     for member in members:
         train = paired(member, train, skip_missing=config.missing == "skip")
-    pixels = [compare_probes(member.probes, train, policy, member.url) for member in members]
+    gpu = device if _decoder(config, members) == "nvjpeg" else None
+    if gpu:
+        check_device(gpu)
+    pixels = [compare_probes(member.probes, train, policy, member.url, gpu) for member in members]
     check_class_names(train.class_names, f"{train.location}, {config.split},", val)
     num_classes = _num_classes(config, train, store)
     for source in (train, val):
@@ -85,8 +98,14 @@ def open_training_data(config: TrainConfig) -> TrainingData:
         num_classes=num_classes,
         num_skipped=num_all - len(train),
         val_store=_open_val_store(config.val_store, val) if config.val_store else None,
+        gpu=gpu,
         pixel_warning="; ".join(filter(None, pixels)) or None,
     )
+
+
+def _decoder(config: TrainConfig, stores: Sequence[Store]) -> Decoder:
+    """The one asked for, else that of the stores, which `open_stores` found to be one."""
+    return config.decoder or (stores[0].manifest.identity.views.decoder if stores else "cpu")
 
 
 def _open_val_store(url: str, val: Source) -> Store:

@@ -25,6 +25,7 @@ def facts(
         "dropped_each_epoch": len(data.train) % config.batch_size,
         "num_processes": world,
         "student_parameters": parameters,
+        "decoder": "nvjpeg" if data.gpu else "cpu",
         "precision": config.autocast,
         "approximate_teacher": signal.approximate,
         "store_fingerprint": data.fingerprint,

@@ -8,11 +8,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from pld.images import Source, epoch_order, global_batches
+from pld.images.nvjpeg import EncodedViews
 from pld.images.preprocessing import Preprocessing
 from pld.views import Policy, apply_view
 
@@ -32,7 +34,7 @@ class Batch:
     Attributes:
         item: what was asked for.
         labels: int64 [B].
-        images: uint8 [B, 3, h, w], channels last, one for each preprocessing asked for.
+        images: uint8 [B, 3, h, w], channels last, one for each preprocessing asked for; on a GPU if that decoded them.
     """
 
     item: WorkItem
@@ -40,8 +42,9 @@ class Batch:
     images: tuple[Tensor, ...]
 
     def pinned(self) -> Batch:
-        """A copy in page-locked memory, from which a GPU fetches by itself."""
-        return Batch(self.item, self.labels.pin_memory(), tuple(images.pin_memory() for images in self.images))
+        """What is on the CPU in page-locked memory, from which a GPU fetches by itself."""
+        images = tuple(images if images.is_cuda else images.pin_memory() for images in self.images)
+        return Batch(self.item, self.labels.pin_memory(), images)
 
 
 class ViewDataset:
@@ -56,11 +59,15 @@ class ViewDataset:
         """Bytes of all images of an item."""
         return sum(3 * len(item.rows) * math.prod(preprocessing.input_size) for preprocessing in self.preprocessings)
 
-    def images(self, memory: UInt8[Tensor, "bytes"], num: int) -> tuple[Tensor, ...]:
-        """Room in memory that is large enough for images of `num` rows, channels last, for each preprocessing."""
+    def block_bytes(self, item: WorkItem) -> int:
+        """Memory that will do for other items of as many rows."""
+        return self.num_bytes(item)
+
+    def images(self, item: WorkItem, memory: UInt8[Tensor, "bytes"]) -> tuple[Tensor, ...]:
+        """Memory that is large enough as an item's images, channels last, for each preprocessing."""
         images, used = [], 0
         for preprocessing in self.preprocessings:
-            shape = (num, *preprocessing.input_size, 3)
+            shape = (len(item.rows), *preprocessing.input_size, 3)
             images.append(memory[used : used + math.prod(shape)].view(shape).permute(0, 3, 1, 2))
             used += math.prod(shape)
         return tuple(images)
@@ -75,12 +82,48 @@ class ViewDataset:
             UndecodableImageError: an image is none; names the sample.
             DataError: it cannot be read.
         """
-        for row, *places in zip(item.rows.tolist(), *self.images(memory, len(item.rows)), strict=True):
+        for row, *places in zip(item.rows.tolist(), *self.images(item, memory), strict=True):
             on_row(row)
             image, (view,) = self.source.views(row, [item.view_index], self.policy)
             for out, preprocessing in zip(places, self.preprocessings, strict=True):
                 apply_view(image, view, preprocessing.input_size, preprocessing.interpolation, out=out)
         return [True] * len(item.rows)
+
+
+class GpuViewDataset:
+    """The same from nvJPEG on a GPU: loaders read and draw, `images` decodes and cuts."""
+
+    def __init__(
+        self, source: Source, policy: Policy, preprocessings: Sequence[Preprocessing], gpu: torch.device
+    ) -> None:
+        self.source = source
+        self._encoded = EncodedViews(source=source, policy=policy)
+        self._preprocessings = tuple(preprocessings)
+        self._gpu = gpu
+
+    def num_bytes(self, item: WorkItem) -> int:
+        """Bytes of an item's files."""
+        return self._encoded.num_bytes(item.rows.tolist(), 1)
+
+    def block_bytes(self, item: WorkItem) -> int:
+        """Memory that will do for most items of as many rows, whose files may be larger."""
+        return 2 * self.num_bytes(item)
+
+    def images(self, item: WorkItem, memory: UInt8[Tensor, "bytes"]) -> tuple[Tensor, ...]:
+        """What `fill` wrote as images on the GPU, channels last, for each preprocessing; see `EncodedViews.cut`."""
+        views = self._encoded.cut(item.rows.tolist(), 1, memory, self._preprocessings, self._gpu)
+        return tuple(images[:, 0] for images in views)
+
+    def fill(self, item: WorkItem, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object]) -> list[bool]:
+        """Write an item's files and views; see `EncodedViews.write`."""
+        return self._encoded.write(item.rows.tolist(), [item.view_index], memory, on_row)
+
+
+def view_dataset(
+    source: Source, policy: Policy, preprocessings: Sequence[Preprocessing], gpu: torch.device | None
+) -> ViewDataset | GpuViewDataset:
+    """What makes views; with nvJPEG on a GPU, if one is given."""
+    return GpuViewDataset(source, policy, preprocessings, gpu) if gpu else ViewDataset(source, policy, preprocessings)
 
 
 def epoch_items(

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from pld.begun_ahead import in_order
 from pld.loader_processes import at_work_of, in_processes, naming_the_dead
-from train_student.input import Batch, ViewDataset, WorkItem
+from train_student.input import Batch, GpuViewDataset, ViewDataset, WorkItem
+
+_Filled = tuple[WorkItem, Tensor, list[bool]]
 
 
 def load(
-    dataset: ViewDataset,
+    dataset: ViewDataset | GpuViewDataset,
     items: Iterable[WorkItem],
     *,
     workers: int,
@@ -39,51 +41,50 @@ def load(
         PLDError: whatever a worker could not load, as it stands.
     """
     at_work = at_work_of(workers) if at_work is None else at_work
-    batches = _in_processes(dataset, iter(items), workers, held, at_work, context) if workers else _here(dataset, items)
-    with contextlib.closing(batches):
+    filled = _by_processes(dataset, iter(items), workers, held, at_work, context) if workers else _here(dataset, items)
+    with contextlib.closing(filled):
         if not torch.cuda.is_available():
-            yield from batches
+            yield from map(functools.partial(_batch, dataset), filled)
             return
         with ThreadPoolExecutor(1) as pool:
-            yield from in_order(pool, Batch.pinned, batches, ahead=1)
+            yield from in_order(pool, lambda each: _batch(dataset, each).pinned(), filled, ahead=1)
 
 
-def _here(dataset: ViewDataset, items: Iterable[WorkItem]) -> Generator[Batch, None, None]:
+def _here(dataset: ViewDataset | GpuViewDataset, items: Iterable[WorkItem]) -> Generator[_Filled, None, None]:
     for item in items:
         memory = torch.empty(dataset.num_bytes(item), dtype=torch.uint8)
-        yield _batch(dataset, item, memory, dataset.fill(item, memory, lambda row: None))
+        yield item, memory, dataset.fill(item, memory, lambda row: None)
 
 
-def _in_processes(
-    dataset: ViewDataset,
+def _by_processes(
+    dataset: ViewDataset | GpuViewDataset,
     items: Iterator[WorkItem],
     workers: int,
     held: int,
     at_work: Tensor,
     context: str | None,
-) -> Generator[Batch, None, None]:
+) -> Generator[_Filled, None, None]:
     first = list(itertools.islice(items, 1))
-    filled = in_processes(
+    return in_processes(
         dataset,
         itertools.chain(first, items),
         workers=workers,
-        block_bytes=max(map(dataset.num_bytes, first), default=0),
+        block_bytes=max(map(dataset.block_bytes, first), default=0),
         held=held,
         at_work=at_work,
         context=context,
     )
-    with contextlib.closing(filled):
-        yield from itertools.starmap(functools.partial(_batch, dataset), filled)
 
 
-def _batch(dataset: ViewDataset, item: WorkItem, memory: Tensor, good: list[bool]) -> Batch:
+def _batch(dataset: ViewDataset | GpuViewDataset, filled: _Filled) -> Batch:
+    item, memory, good = filled
     assert all(good)
-    return Batch(item, torch.from_numpy(dataset.source.labels[item.rows]), dataset.images(memory, len(item.rows)))
+    return Batch(item, torch.from_numpy(dataset.source.labels[item.rows]), dataset.images(item, memory))
 
 
 @contextlib.contextmanager
 def loading(
-    dataset: ViewDataset, items: Iterable[WorkItem], *, workers: int, held: int = 1
+    dataset: ViewDataset | GpuViewDataset, items: Iterable[WorkItem], *, workers: int, held: int = 1
 ) -> Iterator[Iterator[Batch]]:
     """`load` for as long as the context lasts.
 

@@ -25,7 +25,7 @@ from train_student.datasets import TrainingData, open_training_data
 from train_student.describe import facts, flat, notes
 from train_student.evaluate import VAL_SHARE, evaluate
 from train_student.guards import PREEMPTED, LossGuard, Preemption
-from train_student.input import ViewDataset, WorkItem, epoch_items
+from train_student.input import WorkItem, epoch_items, view_dataset
 from train_student.learner import Learner
 from train_student.loading import loading
 from train_student.meter import Meter, advice
@@ -41,7 +41,7 @@ class Run:
 
     def __init__(self, accelerator: Accelerator, config: TrainConfig, folder: RunFolder) -> None:
         self.accelerator, self.config, self.folder = accelerator, config, folder
-        self.data = open_training_data(config)
+        self.data = open_training_data(config, accelerator.device)
         self.steps_per_epoch = steps_per_epoch(config, len(self.data.train), accelerator.num_processes)
         self.signal = _teacher_signal(config, self.data, accelerator)
         self.val_teacher = StoredTeacher(self.data.val_store, self.data.val) if self.data.val_store else None
@@ -78,7 +78,9 @@ class Run:
     def epochs(self, preemption: Preemption) -> None:
         """Train to the end, or until the machine is asked for."""
         config, accelerator = self.config, self.accelerator
-        dataset = ViewDataset(self.data.train, self.data.policy, [self.preprocessing, *self.signal.preprocessings])
+        dataset = view_dataset(
+            self.data.train, self.data.policy, [self.preprocessing, *self.signal.preprocessings], self.data.gpu
+        )
         start = saved = time.monotonic()
         before = self.seconds
         total = config.epochs * self.steps_per_epoch * config.batch_size

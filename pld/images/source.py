@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -98,6 +99,14 @@ class Source:
             raise DataError(f"{path}: sample {self.key(row)}: {found}; the file changed since it was indexed")
         return data
 
+    def num_bytes(self, row: int) -> int:
+        """How many bytes `read` gives; raises DataError if the file is gone."""
+        size, path = int(self.sizes[row]), self.files[self.file_index[row]]
+        try:
+            return size if size != WHOLE_FILE else Path(path).stat().st_size
+        except OSError as error:
+            raise DataError(f"{path}: sample {self.key(row)}: {error.strerror}") from error
+
     def image(self, row: int) -> UInt8[Tensor, "3 H W"]:
         """One decoded image.
 
@@ -105,7 +114,7 @@ class Source:
             UndecodableImageError: it is no image; names the sample.
             DataError: it cannot be read.
         """
-        return self._decode(row, self.read(row))
+        return self.decode(row, self.read(row))
 
     def views(self, row: int, view_indexes: Sequence[int], policy: Policy) -> tuple[UInt8[Tensor, "3 H W"], list[View]]:
         """Some views of one image, and as many of its rows, from the top, as they need.
@@ -117,13 +126,18 @@ class Source:
         data, key = self.read(row), self.key(row)
         if size := jpeg_size(data):
             views = [draw_view(key, index, size, policy) for index in view_indexes]
-            return self._decode(row, data, max(view.top + view.height for view in views), size), views
-        image = self._decode(row, data)
+            return self.decode(row, data, max(view.top + view.height for view in views), size), views
+        image = self.decode(row, data)
         return image, [draw_view(key, index, (image.shape[1], image.shape[2]), policy) for index in view_indexes]
 
-    def _decode(
+    def decode(
         self, row: int, data: bytes, num_rows: int | None = None, size: tuple[int, int] | None = None
     ) -> UInt8[Tensor, "3 H W"]:
+        """What `read` gave of an image as pixels, see `decode_image`.
+
+        Raises:
+            UndecodableImageError: it is no image; names the sample.
+        """
         try:
             return decode_image(data, num_rows, size)
         except UndecodableImageError as error:

@@ -60,11 +60,12 @@ def store_rows(store: Store) -> list[tuple[str, str]]:
     mean_error, high_error = store.gradient_error_bound()
     later = stats.num_rows - store.num_views * store.num_samples
     unfinished = f" complete, and {later:,} sample-views of later ones" if later else ""
+    decoder = ", decoded by nvJPEG" if store.manifest.identity.views.decoder == "nvjpeg" else ""
     skipped = f" ({len(store.skipped)} skipped: {', '.join(store.skipped[:3])})" if store.skipped else ""
     return [
         ("teacher", f"{teacher.name}{'.' if teacher.tag else ''}{teacher.tag}, {teacher.precision}"),
         ("samples", f"{store.num_samples:,}{skipped}"),
-        ("views", f"{store.num_views}{unfinished}, top {codec.k} of {teacher.num_classes} classes for each"),
+        ("views", f"{store.num_views}{unfinished}, top {codec.k} of {teacher.num_classes} classes for each{decoder}"),
         ("teacher's top-1", f"{100 * stats.accuracy:.2f} % on these views"),
         ("tail mass", f"{100 * stats.mean_tail_mass:.3g} % of probability is outside the top {codec.k} and the label"),
         ("gradient error", f"at most {mean_error:.3g} on average, {high_error:.3g} for 95 % (L1, PLD at T = 1)"),

@@ -6,6 +6,7 @@ from pld.store.group import Combine, GroupTable, StoreGroup, open_stores
 from pld.store.identity import (
     CodecIdentity,
     DatasetIdentity,
+    Decoder,
     Identity,
     TeacherIdentity,
     ViewIdentity,
@@ -26,6 +27,7 @@ __all__ = [
     "Combine",
     "Commit",
     "DatasetIdentity",
+    "Decoder",
     "FormatName",
     "GroupTable",
     "Identity",

@@ -35,6 +35,10 @@ class Fields:
         self._taken.add(name)
         return self._values[name]
 
+    def has(self, name: str) -> bool:
+        """Whether the field is there."""
+        return name in self._values
+
     def integer(self, name: str, low: int, high: int) -> int:
         """An integer in low..high."""
         value = self.take(name)

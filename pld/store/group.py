@@ -185,7 +185,7 @@ def _check_same_views(store: Store, other: Store) -> None:
         shown = "; ".join(f"{name} {short(a)}, not {short(b)}" for name, a, b in found)
         raise FingerprintMismatchError(
             f"{other.url}: cannot be read together with {store.url}, which has {shown}. Cache both teachers with the "
-            "same data and the same --policy and --view_seed"
+            "same data and the same --policy, --view_seed and --decoder"
         )
 
 

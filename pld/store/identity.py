@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Integer, Shaped
@@ -23,6 +23,9 @@ DEFAULT_TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
 MAX_CLASSES = 2**20
 MAX_SAMPLES = 2**40
 _PRECISIONS = re.compile("|".join(get_args(Precision)))
+
+Decoder = Literal["cpu", "nvjpeg"]
+_OTHER_DECODERS = re.compile("nvjpeg")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,11 +59,23 @@ class TeacherIdentity:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewIdentity:
-    """How views are drawn: the policy's name and parameters (JSON, opaque here), its seed, the drawing's version."""
+    """How views are made of images.
+
+    Attributes:
+        policy: how they are drawn: its name and parameters, JSON that is opaque here.
+        seed: of the drawing.
+        drawing_version: of the package's drawing.
+        decoder: who made pixels of the files: "cpu" is libjpeg-turbo, or "nvjpeg".
+    """
 
     policy: Mapping[str, Any]
     seed: int
     drawing_version: int
+    decoder: Decoder = "cpu"
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is in store.json, where the decoder is named only if it is not the CPU's."""
+        return {name: value for name, value in vars(self).items() if (name, value) != ("decoder", "cpu")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,7 +140,7 @@ class Identity:
     def to_json(self) -> dict[str, Any]:
         """The identity as plain JSON values."""
         # Through JSON once, so that a tuple and a list, or a policy of another mapping type, are the same.
-        plain: dict[str, Any] = json.loads(canonical_json({**dataclasses.asdict(self), "views": vars(self.views)}))
+        plain: dict[str, Any] = json.loads(canonical_json({**dataclasses.asdict(self), "views": self.views.to_json()}))
         return plain
 
     @classmethod
@@ -186,6 +201,7 @@ def _views(fields: Fields) -> ViewIdentity:
         policy=fields.mapping("policy"),
         seed=fields.integer("seed", 0, 2**64 - 1),
         drawing_version=fields.integer("drawing_version", 0, 2**31 - 1),
+        decoder=cast(Decoder, fields.text("decoder", _OTHER_DECODERS)) if fields.has("decoder") else "cpu",
     )
     fields.done()
     return views

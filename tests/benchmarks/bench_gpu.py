@@ -3,10 +3,11 @@
     make bench-gpu
 
 Checks: each loss against float64 on the CPU (types, dense and top-k, autocast, torch.compile without graph breaks), and
-the Triton kernel's test cases on the device. Timings: forward and backward, every contestant once a round; "a step" as
-Python calls it, "device" the same recorded as a CUDA graph. The floor is a device copy of the logits: the bytes of one
-read and one write. Small problems stay in the cache, the copy's too. Exits with 1 where a check or a contestant failed,
-with 2 where there is no GPU.
+the Triton kernel's test cases on the device; images that nvJPEG decodes and the GPU resizes against the CPU's. Timings:
+forward and backward, every contestant once a round; "a step" as Python calls it, "device" the same recorded as a CUDA
+graph. The floor is a device copy of the logits: the bytes of one read and one write. Small problems stay in the cache,
+the copy's too. Then images that nvJPEG decodes, and the cache. Exits with 1 where a check or a contestant failed, with
+2 where there is no GPU.
 """
 
 import json
@@ -23,6 +24,7 @@ import torch
 
 from tests.benchmarks import bench_cache
 from tests.benchmarks.gpu_checks import Check, checks
+from tests.benchmarks.gpu_decoding import decoding_checks, images_per_second
 from tests.benchmarks.gpu_step import step_without_waiting
 from tests.benchmarks.loss_steps import CROSS_ENTROPY, FLOOR, Size, steps
 from tests.benchmarks.timing import Step, extra_bytes, machine, paired_seconds, ratio, recorded
@@ -47,9 +49,11 @@ def main() -> int:
     every_check = [
         ("the kernel's test cases", kernel_cases),
         ("a training step waits for nothing", step_without_waiting),
+        *decoding_checks(device),
         *checks(device, "inductor"),
     ]
     failed = bench(device, every_check, SIZES, compiler="inductor", rounds=ROUNDS, least_seconds=0.005)
+    attempt("images/s by nvJPEG", lambda: images_per_second(device))
     print(json.dumps({"bench": "gpu cache", "machine": machine(device), "cost_bound": bench_cache.measure(device)}))
     return failed
 

@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 
-from tests.benchmarks import bench_gpu, gpu_step
+from pld.errors import ConfigError
+from tests.benchmarks import bench_gpu, gpu_decoding, gpu_step
 from tests.processes import ROOT, python
 
 # The Triton kernel interpreted, no shape checks as they do not compile: in a process of its own.
@@ -48,6 +49,18 @@ def test_the_step_that_may_not_wait(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     gpu_step.step_without_waiting()
     assert modes == ["default", "default"] * 3 + ["error", "default"] * 3
+
+
+def test_decoding_is_checked_and_timed(capsys):
+    """On a CPU, which torchvision decodes on too."""
+    cpu = torch.device("cpu")
+    named = dict(gpu_decoding.decoding_checks(cpu))
+    with pytest.raises(ConfigError, match="this runs on the cpu"):
+        named.pop("nvJPEG decodes here")()
+    for check in named.values():
+        check()
+    assert gpu_decoding.images_per_second(cpu, batches=1, rounds=2).median > 0
+    assert "images/s in batches of 64" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")

@@ -159,6 +159,7 @@ def test_the_fingerprint_says_who_and_how(urls):
     [
         ({"views": {"seed": 8}}, "views.seed 7, not 8"),
         ({"views": {"drawing_version": 2}}, "views.drawing_version 1, not 2"),
+        ({"views": {"decoder": "nvjpeg"}}, "views.decoder None, not 'nvjpeg'"),
         ({"views": {"policy": {"name": "fixed"}}}, "views.policy.name 'random_resized_crop', not 'fixed'"),
         ({"dataset": {"class_names": tuple(map(str, range(20)))}}, None),
     ],

@@ -30,8 +30,8 @@ SOURCE = []
 _open = train_student.run.open_training_data
 
 
-def opened(config):
-    data = _open(config)
+def opened(*arguments):
+    data = _open(*arguments)
     SOURCE.append(data.train)
     return data
 
