@@ -13,7 +13,7 @@ from pld.images import Source
 from pld.images.nvjpeg import gpu_view
 from pld.images.preprocessing import Preprocessing
 from pld.store import Probe
-from pld.views import Policy, apply_view, draw_view
+from pld.views import Policy, apply_view
 
 _NUM_PROBES = 4
 _MAX_TRIES = 64
@@ -100,8 +100,7 @@ def _pixels(
     if gpu:
         on_gpu = gpu_view(source, row, view_index, policy, Preprocessing(input_size=size), gpu)
         return on_gpu.cpu().contiguous().numpy()
-    image = source.image(row)
-    view = draw_view(source.key(row), view_index, (image.shape[1], image.shape[2]), policy)
+    image, (view,) = source.views(row, [view_index], policy)
     return apply_view(image, view, size).contiguous().numpy()
 
 

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from pld.errors import DataError, UndecodableImageError
 from pld.images.decode import decode_image, jpeg_size
+from pld.images.jpeg_box import decode_box
 from pld.images.remote_shards import RemotePlace, RemoteShard
 from pld.views import Policy, RandomResizedCrop, View, draw_view
 
@@ -117,18 +119,25 @@ class Source:
         return self.decode(row, self.read(row))
 
     def views(self, row: int, view_indexes: Sequence[int], policy: Policy) -> tuple[UInt8[Tensor, "3 H W"], list[View]]:
-        """Some views of one image, and as many of its rows, from the top, as they need.
+        """As much of one image as some of its views need, and their places in that.
 
         Raises:
             UndecodableImageError: it is no image; names the sample. Damage below the views may pass unnoticed.
             DataError: it cannot be read.
         """
         data, key = self.read(row), self.key(row)
-        if size := jpeg_size(data):
-            views = [draw_view(key, index, size, policy) for index in view_indexes]
-            return self.decode(row, data, max(view.top + view.height for view in views), size), views
-        image = self.decode(row, data)
-        return image, [draw_view(key, index, (image.shape[1], image.shape[2]), policy) for index in view_indexes]
+        size = jpeg_size(data)
+        if size is None:
+            image = self.decode(row, data)
+            return image, [draw_view(key, index, (image.shape[1], image.shape[2]), policy) for index in view_indexes]
+        views = [draw_view(key, index, size, policy) for index in view_indexes]
+        top, left = min(view.top for view in views), min(view.left for view in views)
+        bottom, right = max(view.top + view.height for view in views), max(view.left + view.width for view in views)
+        pixels = decode_box(data, size, (top, left, bottom - top, right - left))
+        if pixels is None:
+            return self.decode(row, data, bottom, size), views
+        moved = [dataclasses.replace(view, top=view.top - top, left=view.left - left) for view in views]
+        return torch.from_numpy(pixels).permute(2, 0, 1), moved
 
     def decode(
         self, row: int, data: bytes, num_rows: int | None = None, size: tuple[int, int] | None = None

@@ -12,7 +12,7 @@ from PIL import Image
 from pld.images import Source
 from pld.pairing import paired, stored_policy
 from pld.store import Store
-from pld.views import apply_view, draw_view
+from pld.views import apply_view
 
 _PIXELS = 96
 _GUESSES = 5
@@ -44,8 +44,7 @@ def draw_samples(store: Store, source: Source, num: int, *, seed: int = 0) -> li
 
 
 def _sample(store: Store, source: Source, row: int, classes: list[int], logprobs: list[float]) -> Sample:
-    image = source.image(row)
-    view = draw_view(source.key(row), 0, (image.shape[1], image.shape[2]), stored_policy(store))
+    image, (view,) = source.views(row, [0], stored_policy(store))
     guesses = zip(classes[:_GUESSES], logprobs[:_GUESSES], strict=True)
     names = source.class_names
     return Sample(
