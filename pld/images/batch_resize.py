@@ -24,7 +24,8 @@ def apply_views(
 ) -> UInt8[Tensor, "B 3 h w"]:
     """Cut a view out of each image, resize it, antialiased, to (height, width), and mirror it where it is to be.
 
-    Within one step of 255 of `apply_view`, which has integer weights. On the images' device, channels last.
+    Within two steps of 255 of `apply_view`, which has integer weights; more than one is rare. On the images' device,
+    channels last.
 
     Args:
         images: at least one; an image of which several views are wanted is there several times.

@@ -47,6 +47,11 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None if colour_space in ("CMYK", "YCCK") or height * width > MAX_PIXELS else (height, width)
 
 
+def jpeg_colours(data: bytes) -> str:
+    """How an ordinary JPEG holds its colours: "YCbCr", "Gray" or "RGB"."""
+    return str(simplejpeg.decode_jpeg_header(data)[2])
+
+
 def decode_image(
     data: bytes, num_rows: int | None = None, size: tuple[int, int] | None = None
 ) -> UInt8[Tensor, "3 H W"]:

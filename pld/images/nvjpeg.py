@@ -1,7 +1,8 @@
 """Decoding by the GPU: loader processes read images and draw their views, nvJPEG and `batch_resize` do the rest.
 
 nvJPEG's pixels are not libjpeg's, and may differ between kinds of GPU: who decodes is part of a store's identity. What
-nvJPEG is not given is decoded as always: other formats than JPEG, CMYK, progressive and damaged files.
+nvJPEG is not given is decoded as always: other formats than JPEG, RGB and CMYK, progressive files, restart markers,
+files that are cut short. Damage inside a whole scan it is given, and what it makes of that is its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torchvision import io
 
 from pld.errors import ConfigError, DataError, UndecodableImageError
 from pld.images.batch_resize import apply_views
-from pld.images.decode import jpeg_size
+from pld.images.decode import jpeg_colours, jpeg_size
 from pld.images.jpeg_scan import has_one_whole_scan
 from pld.images.preprocessing import Preprocessing
 from pld.images.source import Source
@@ -36,12 +37,14 @@ _IMAGE_NUMBERS, _VIEW_NUMBERS = 2, len(dataclasses.fields(View))
 def check_device(device: torch.device) -> None:
     """Raise ConfigError where nvJPEG cannot decode on a device."""
     if device.type != "cuda":
-        raise ConfigError(f"--decoder nvjpeg: decodes on a GPU, and this runs on the {device.type}; leave it out")
+        raise ConfigError(
+            f"--decoder nvjpeg, given or the store's: decodes on a GPU, this is {device.type}; give --decoder cpu"
+        )
     grey = simplejpeg.encode_jpeg(np.full((16, 16, 3), 128, np.uint8))
     try:
         io.decode_jpeg([torch.frombuffer(bytearray(grey), dtype=torch.uint8)], io.ImageReadMode.RGB, device=device)
     except (RuntimeError, AttributeError) as error:  # torchvision means to give its decoders up
-        raise ConfigError(f"--decoder nvjpeg: {str(error).splitlines()[0]}; leave it out") from error
+        raise ConfigError(f"--decoder nvjpeg: {str(error).splitlines()[0]}; give --decoder cpu") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ class EncodedViews:
             on_row(row)
             data = self.source.read(row)
             size = jpeg_size(data)
-            is_plain = size is not None and has_one_whole_scan(data)
+            is_plain = size is not None and has_one_whole_scan(data) and jpeg_colours(data) in ("YCbCr", "Gray")
             if size is None or not is_plain:
                 try:
                     _, height, width = self.source.decode(row, data).shape
@@ -96,7 +99,9 @@ class EncodedViews:
             views = [draw_view(self.source.key(row), index, size, self.policy) for index in view_indexes]
             numbers[:] = [len(data), is_plain, *itertools.chain.from_iterable(map(dataclasses.astuple, views))]
             if used + len(data) > len(block):
-                raise DataError(f"{self.source.location}: sample {self.source.key(row)}: its file is growing")
+                raise DataError(
+                    f"{self.source.location}: sample {self.source.key(row)}: its file grows; wait until it is whole"
+                )
             block[used : used + len(data)] = np.frombuffer(data, np.uint8)
             used += len(data)
         return [bool(num_bytes) for num_bytes in table[:, 0]]
@@ -158,9 +163,9 @@ def _by_nvjpeg(encoded: list[UInt8[Tensor, "_"]], device: torch.device) -> list[
     """Decoded images; None for what nvJPEG cannot decode, which it says of all that it is given at once."""
     try:
         return io.decode_jpeg(encoded, io.ImageReadMode.RGB, device=device) if encoded else []
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:
+    except RuntimeError as error:
+        if "out of memory" in str(error):  # torchvision makes one kind of error of all
+            raise
         return [None] if len(encoded) == 1 else [_by_nvjpeg([data], device)[0] for data in encoded]
 
 
@@ -180,6 +185,8 @@ def _own_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
+    if device.index is not None:
+        torch.cuda.set_device(device)  # a thread begins on the first GPU, and would go back to it
     with torch.cuda.stream(_stream(device)):
         yield
     _stream(device).synchronize()

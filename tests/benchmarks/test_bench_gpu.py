@@ -55,7 +55,7 @@ def test_decoding_is_checked_and_timed(capsys):
     """On a CPU, which torchvision decodes on too."""
     cpu = torch.device("cpu")
     named = dict(gpu_decoding.decoding_checks(cpu))
-    with pytest.raises(ConfigError, match="this runs on the cpu"):
+    with pytest.raises(ConfigError, match="this is cpu"):
         named.pop("nvJPEG decodes here")()
     for check in named.values():
         check()

@@ -94,7 +94,7 @@ def test_who_decoded_is_part_of_the_store(world, tmp_path, on_the_cpu, capsys):
 
 def test_without_a_gpu_it_is_refused(world, tmp_path, capsys):
     assert run(cache_main, [*arguments(world, tmp_path / "s"), "--decoder", "nvjpeg", "--device", "cpu"]) == 2
-    message = "--decoder nvjpeg: decodes on a GPU, and this runs on the cpu; leave it out"
+    message = "decodes on a GPU, this is cpu; give --decoder cpu"
     assert message in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
 

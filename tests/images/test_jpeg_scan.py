@@ -1,3 +1,5 @@
+"""Which JPEGs can be given to a decoder that fills up what is missing in silence."""
+
 import io
 
 import pytest

@@ -2,14 +2,13 @@
 
 import io
 
-import numpy as np
 import pytest
 import torch
 import torchvision.io
 from PIL import Image
 
 from pld.errors import ConfigError, DataError, UndecodableImageError
-from pld.images import open_source
+from pld.images import Source, open_source
 from pld.images.nvjpeg import EncodedViews, check_device, gpu_view
 from pld.images.preprocessing import Preprocessing
 from pld.views import apply_view
@@ -30,6 +29,7 @@ KINDS = {
     "rgb.jpg": jpeg(1, (100, 70)),
     "grey.jpg": encoded(PHOTO.convert("L"), "JPEG"),
     "progressive.jpg": encoded(PHOTO, "JPEG", progressive=True),
+    "rgb_inside.jpg": encoded(PHOTO, "JPEG", keep_rgb=True),
     "cmyk.jpg": encoded(PHOTO.convert("CMYK"), "JPEG"),
     "png.png": encoded(PHOTO, "PNG"),
     "small.jpg": jpeg(2, (9, 11)),
@@ -63,18 +63,18 @@ def given_to_nvjpeg(monkeypatch):
 def test_views_are_those_of_the_cpu(tmp_path, given_to_nvjpeg):
     source = source_of(tmp_path, KINDS)
     views = EncodedViews(source=source, policy=source.policy)
-    rows, indexes = [3, 0, 5, 1, 4, 2], [7, 0]
+    rows, indexes = [3, 0, 6, 5, 1, 4, 2], [7, 0]
     memory, good = filled(views, rows, indexes)
-    assert good == [True] * 6
+    assert good == [True] * 7
     for images, preprocessing in zip(views.cut(rows, 2, memory, SIZES, CPU), SIZES, strict=True):
-        assert images.shape == (6, 2, 3, *preprocessing.input_size)
+        assert images.shape == (7, 2, 3, *preprocessing.input_size)
         assert images.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
         for row, cut in zip(rows, images, strict=True):
             image, boxes = source.views(row, indexes, source.policy)
             for box, pixels in zip(boxes, cut, strict=True):
                 wanted = apply_view(image, box, preprocessing.input_size, preprocessing.interpolation)
                 assert (pixels.int() - wanted.int()).abs().max() <= 2, source.key(row)
-    assert given_to_nvjpeg == [3]  # not the progressive one, CMYK and PNG
+    assert given_to_nvjpeg == [3]  # not the progressive one, RGB, CMYK and PNG
     alone = gpu_view(source, 5, 7, source.policy, SIZES[0], CPU)
     assert torch.equal(alone, views.cut(rows, 2, memory, SIZES, CPU)[0][2, 0])
 
@@ -101,10 +101,10 @@ def test_a_full_gpu_is_an_error(tmp_path, monkeypatch):
     memory, _ = filled(views, [0], [0])
 
     def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise RuntimeError("Error while decoding JPEG images: CUDA out of memory")
 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", full)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(RuntimeError, match="out of memory"):
         views.cut([0], 1, memory, SIZES, CPU)
 
 
@@ -131,28 +131,31 @@ def test_a_file_that_grows_or_goes(tmp_path):
     views = EncodedViews(source=open_source(str(tmp_path / "data")), policy=open_source(str(tmp_path / "data")).policy)
     memory = torch.empty(views.num_bytes([0], 1), dtype=torch.uint8)
     (folder / "a.jpg").write_bytes(jpeg(0) + bytes(100))
-    with pytest.raises(DataError, match="sample a: its file is growing"):
+    with pytest.raises(DataError, match="sample a: its file grows"):
         views.write([0], [0], memory, lambda row: None)
     (folder / "a.jpg").unlink()
     with pytest.raises(DataError, match=r"a.jpg: sample a: No such file"):
         views.num_bytes([0], 1)
 
 
-def test_rows_are_told_before_they_are_read(tmp_path):
+def test_rows_are_told_before_they_are_read(tmp_path, monkeypatch):
     source = source_of(tmp_path, {f"{i}.jpg": jpeg(i) for i in range(3)})
-    views, told = EncodedViews(source=source, policy=source.policy), []
-    rows = np.array([2, 0]).tolist()
-    views.write(rows, [0], torch.empty(views.num_bytes(rows, 1), dtype=torch.uint8), told.append)
-    assert told == [2, 0]
+    views, events, read = EncodedViews(source=source, policy=source.policy), [], Source.read
+    monkeypatch.setattr(Source, "read", lambda self, row: events.append(("read", row)) or read(self, row))
+    memory = torch.empty(views.num_bytes([2, 0], 1), dtype=torch.uint8)
+    views.write([2, 0], [0], memory, lambda row: events.append(("told", row)))
+    assert events == [("told", 2), ("read", 2), ("told", 0), ("read", 0)]
 
 
 def test_a_device_that_cannot(monkeypatch):
-    with pytest.raises(ConfigError, match="--decoder nvjpeg: decodes on a GPU, and this runs on the cpu; leave it out"):
+    with pytest.raises(ConfigError, match="decodes on a GPU, this is cpu; give --decoder cpu"):
         check_device(CPU)
 
     def missing(*_, **__):
         raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support\nmore")
 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", missing)
-    with pytest.raises(ConfigError, match=r"^--decoder nvjpeg: .*not compiled with nvJPEG support; leave it out$"):
+    with pytest.raises(
+        ConfigError, match=r"^--decoder nvjpeg: .*not compiled with nvJPEG support; give --decoder cpu$"
+    ):
         check_device(torch.device("cuda:0"))

@@ -74,5 +74,5 @@ def test_other_pixels_than_the_teachers_are_said(world, tmp_path, store, capsys)
 def test_without_a_gpu_such_a_store_is_refused(world, tmp_path, store, capsys, monkeypatch):
     monkeypatch.undo()
     assert run(train_main, as_arguments(student_settings(world, tmp_path / "run", store=store, epochs=1))) == 2
-    assert "this runs on the cpu" in capsys.readouterr().err
+    assert "this is cpu; give --decoder cpu" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
