@@ -9,7 +9,7 @@ import re
 _SEQUENTIAL = (0xC0, 0xC1)
 _SEGMENTS = frozenset((*range(0xE0, 0xF0), 0xDB, 0xC4, 0xFE, *_SEQUENTIAL))
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-_BITS = 8  # of a channel
+_BITS = b"\x08"  # of a channel
 _MARKER = re.compile(rb"\xff[^\x00]")
 
 
@@ -26,6 +26,6 @@ def has_one_whole_scan(data: bytes) -> bool:
             return is_sequential and found is not None and data[found.start() + 1] == _END_OF_IMAGE
         if marker not in _SEGMENTS:
             return False
-        is_sequential |= marker in _SEQUENTIAL and data[at + 4] == _BITS
+        is_sequential |= marker in _SEQUENTIAL and data[at + 4 : at + 5] == _BITS
         at = after
     return False
