@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from pld.errors import ConfigError
 from tests.benchmarks import bench_gpu, gpu_decoding, gpu_step
@@ -45,6 +46,7 @@ def test_a_rehearsal_on_a_cpu(kept):
 
 
 def test_the_step_that_may_not_wait(monkeypatch):
+    AcceleratorState._reset_state(True)  # what another test left in this process
     modes = []
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     gpu_step.step_without_waiting()
