@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -121,6 +123,7 @@ def in_processes(
         orders.append((item, blocks.take(filler.num_bytes(item))))
         return orders[-1]
 
+    ending = torch.zeros(1, dtype=torch.uint8).share_memory_()
     loader = DataLoader(
         _Worker(filler, blocks.memory, at_work),
         sampler=map(order, items),
@@ -129,23 +132,37 @@ def in_processes(
         num_workers=workers,
         prefetch_factor=_PREFETCH,
         multiprocessing_context=context,
-        worker_init_fn=_leave_sigterm_alone,
+        worker_init_fn=functools.partial(_end_with_the_main_process, ending),
     )
-    for made in loader:
-        item, block = orders.popleft()
-        if isinstance(made, PLDError):
-            raise made
-        memory, good = made
-        yield item, memory if block is None else blocks.lend(block), good
+    with _at_exit(functools.partial(ending.fill_, 1)):
+        for made in loader:
+            item, block = orders.popleft()
+            if isinstance(made, PLDError):
+                raise made
+            memory, good = made
+            yield item, memory if block is None else blocks.lend(block), good
+
+
+@contextlib.contextmanager
+def _at_exit(callback: Callable[[], object]) -> Iterator[None]:
+    """Should the interpreter end before the context does, `callback` is called."""
+    atexit.register(callback)
+    try:
+        yield
+    finally:
+        atexit.unregister(callback)
 
 
 def _as_it_is(made: object) -> object:
     return made
 
 
-def _leave_sigterm_alone(worker: int) -> None:
-    """Schedulers send it to all processes of a job; the main process ends its workers itself."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _end_with_the_main_process(ending: UInt8[Tensor, "1"], worker: int) -> None:
+    """Schedulers send SIGTERM to all processes of a job: it ends a worker only where the main process ends.
+
+    That sends it to workers of loaders that nobody closed, and waits for them.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0) if ending.item() else None)
 
 
 def at_work_of(workers: int) -> Int64[Tensor, "workers"]:

@@ -1,11 +1,15 @@
 """Batches come through memory that is used again, and nobody sees another batch in theirs."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from pld.images import open_source
 from pld.images.preprocessing import Preprocessing
+from tests.processes import ROOT
 from train_student.input import ViewDataset, WorkItem
 from train_student.loading import load
 
@@ -55,3 +59,24 @@ def test_a_larger_batch_than_the_first_takes_memory_of_its_own(dataset):
 
 def test_no_items_no_batches(dataset):
     assert list(load(dataset, [], workers=2)) == []
+
+
+LEFT_OPEN = """
+import numpy as np
+from pld.images import open_source
+from pld.images.preprocessing import Preprocessing
+from train_student.input import ViewDataset, WorkItem
+from train_student.loading import load
+
+source = open_source({data!r})
+dataset = ViewDataset(source, source.policy, [Preprocessing(input_size=(32, 32))])
+batches = load(dataset, (WorkItem(0, np.arange(8)) for _ in range(100)), workers=2)
+next(batches)
+"""
+
+
+def test_an_interpreter_ends_though_a_loader_is_open(world):
+    """Multiprocessing ends workers with SIGTERM, which they leave alone, and then waits for them."""
+    script = LEFT_OPEN.format(data=str(world / "data"))
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
