@@ -1,4 +1,4 @@
-# Every target sets up .venv by itself when it is missing or pyproject.toml changed. `make help` lists them.
+# Every target sets up .venv by itself where it is missing or what it is made from changed. `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -20,7 +20,7 @@ help:  ## what there is to make
 
 setup: $(READY)  ## create .venv and install everything into it
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(wildcard pld/images/native/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
@@ -106,5 +106,5 @@ format: $(READY)  ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove runs, stores, caches and .venv
-	rm -rf .venv runs stores dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv runs stores build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis pld/images/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

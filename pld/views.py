@@ -170,9 +170,10 @@ def apply_view(
         torch.Size([3, 224, 224])
     """
     size = (output_size, output_size) if isinstance(output_size, int) else output_size
-    box = image.narrow(1, view.top, view.height).narrow(2, view.left, view.width).unsqueeze(0)
-    # Left to itself, interpolate takes a box cut out of channels last for channels first, and turns it round twice.
-    box = box.contiguous(memory_format=torch.channels_last)
+    box = image.narrow(1, view.top, view.height).narrow(2, view.left, view.width)
+    # Left to itself, interpolate takes a box cut out of channels last for channels first, and turns it round twice; so
+    # it does with one that has the strides of channels last in all dimensions but the batch.
+    box = box.permute(1, 2, 0).contiguous().unsqueeze(0).permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(box, size=size, mode=interpolation, antialias=True).squeeze(0)
     pixels = resized.flip(2) if view.flip else resized
     return pixels if out is None else out.copy_(pixels)

@@ -1,5 +1,6 @@
 """The built wheel, installed without this repository, does the main job from an empty folder."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pld.images.jpeg_box import HAS_BOXES
 from pld.store import open_store
 from tests.making import make_dataset, make_teacher, student_settings
 from tests.processes import ROOT, environment
@@ -16,8 +18,12 @@ from tests.processes import ROOT, environment
 def installed(tmp_path_factory):
     """A folder that the wheel alone is installed to; what it depends on is this interpreter's."""
     folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # without what earlier builds left
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".*", "*.so", "build", "runs", "stores", "tests", "docs")
+    )
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder / "dist", ROOT], check=True, timeout=300)
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder / "dist", source], check=True, timeout=300)
     (wheel,) = (folder / "dist").glob("pld_distill-*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True, timeout=300)
     return folder / "site"
@@ -40,6 +46,7 @@ def test_the_wheel_is_what_runs(installed, tmp_path):
     assert where.split() == [str(installed / name / "__init__.py") for name in names]
     assert not (installed / "tests").exists()
     assert (installed / "pld" / "py.typed").exists()
+    assert len(list((installed / "pld" / "images").glob("_box.*.so"))) == HAS_BOXES
 
 
 @pytest.mark.long

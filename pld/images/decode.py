@@ -1,4 +1,4 @@
-"""Bytes to pixels. libjpeg-turbo decodes ordinary JPEGs, Pillow everything else; both give the same pixels.
+"""Bytes to pixels. Ordinary JPEGs go a fast way, everything else through Pillow; both give the same pixels.
 
 Orientation tags are ignored and CMYK is converted as Pillow does it, because that is what ImageNet models saw.
 """
@@ -12,10 +12,13 @@ import numpy as np
 import simplejpeg
 import torch
 from jaxtyping import UInt8
+from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
 from pld.errors import UndecodableImageError
+from pld.images.jpeg_box import Box, decode_box
+from pld.images.jpeg_rows import decode_upper_rows
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "ppm")
 
@@ -24,16 +27,6 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 
 # ImageNet's largest photo has 32 million pixels; a bomb of a few KB can declare billions.
 MAX_PIXELS = 100_000_000
-
-# Segments before a sequential JPEG's frame header; a restart interval (0xDD) is none of them, see `_cut_below`.
-_TABLES = frozenset((*range(0xE0, 0xF0), 0xDB, 0xC4, 0xFE))
-_SEQUENTIAL = (0xC0, 0xC1)
-
-# Chroma is interpolated between rows, so the last wanted row needs the next one too.
-_CONTEXT_ROWS = 4
-
-# Fewer rows than this are not worth the attempt.
-_LEAST_SAVED_ROWS = 16
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -52,71 +45,48 @@ def jpeg_colours(data: bytes) -> str:
     return str(simplejpeg.decode_jpeg_header(data)[2])
 
 
-def decode_image(
-    data: bytes, num_rows: int | None = None, size: tuple[int, int] | None = None
-) -> UInt8[Tensor, "3 H W"]:
-    """Decode to RGB: a [3, H, W] view of an interleaved [H, W, 3] array, which is what `apply_view` likes best.
+def decode_image(data: bytes, size: tuple[int, int] | None = None, box: Box | None = None) -> UInt8[Tensor, "3 h w"]:
+    """Decode to RGB: a [3, h, w] view of an interleaved [h, w, 3] array, which is what `apply_view` likes best.
 
     Args:
         data: the encoded image.
-        num_rows: how many rows are wanted, from the top; where leaving out the others saves time, H is less than the
-            image's height. The pixels of those decoded are the same. All where None.
         size: what `jpeg_size` said, where it was asked.
+        box: the part that is wanted; all of the image where None. What lies beside it is left out of the work where
+            that can be done, so damage below it may pass unnoticed; its pixels are the same.
 
     Raises:
         UndecodableImageError: the bytes are no image in one of the formats, are cut short or damaged, or declare more
             than MAX_PIXELS. The caller knows the sample and names it.
     """
     size = size or jpeg_size(data)
-    pixels = _decode_plain_jpeg(data, size, num_rows) if size else None
-    return _decode_with_pillow(data) if pixels is None else torch.from_numpy(pixels).permute(2, 0, 1)
+    pixels = _decode_ordinary_jpeg(data, size, box) if size else _cut(_decode_with_pillow(data), box)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _decode_plain_jpeg(data: bytes, size: tuple[int, int], num_rows: int | None) -> UInt8[np.ndarray, "H W 3"] | None:
-    """The fast path; None where libjpeg-turbo as much as warns."""
-    if num_rows is not None and size[0] - num_rows >= _LEAST_SAVED_ROWS + _CONTEXT_ROWS:
-        pixels = _decode_upper_rows(data, num_rows + _CONTEXT_ROWS, size[1])
-        if pixels is not None:
-            return pixels
+def _decode_ordinary_jpeg(data: bytes, size: tuple[int, int], box: Box | None) -> UInt8[ndarray, "h w 3"]:
+    pixels = decode_box(data, size, box or (0, 0, *size))
+    if pixels is not None:
+        return pixels
+    upper = decode_upper_rows(data, size, box[0] + box[2]) if box else None
+    return _cut(_decode_whole_jpeg(data) if upper is None else upper, box)
+
+
+def _cut(pixels: UInt8[ndarray, "H W 3"], box: Box | None) -> UInt8[ndarray, "h w 3"]:
+    if box is None:
+        return pixels
+    top, left, height, width = box
+    return pixels[top : top + height, left : left + width]
+
+
+def _decode_whole_jpeg(data: bytes) -> UInt8[ndarray, "H W 3"]:
+    """By libjpeg-turbo; what it as much as warns of, Pillow judges."""
     try:
         return np.asarray(simplejpeg.decode_jpeg(data))
     except ValueError:
-        return None
+        return _decode_with_pillow(data)
 
 
-def _decode_upper_rows(data: bytes, num_rows: int, width: int) -> UInt8[np.ndarray, "h W 3"] | None:
-    """The first rows alone, the lower ones not even read; None where that cannot be done or something is amiss.
-
-    The decoder is told of a lower image. What is left of the data it reports as bytes too many, behind the last row
-    and in front of the image's end: as it keeps its first warning, no other came before.
-    """
-    cut = _cut_below(data, num_rows)
-    if cut is None:
-        return None
-    pixels = np.empty((num_rows, width, 3), np.uint8)
-    try:
-        simplejpeg.decode_jpeg(cut, buffer=pixels)
-    except ValueError as warning:
-        return pixels if str(warning).endswith("extraneous bytes before marker 0xd9") else None
-    return pixels
-
-
-def _cut_below(data: bytes, num_rows: int) -> bytearray | None:
-    """The JPEG with a lower height in its frame header; None for progressive ones and those with restart markers."""
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker in _SEQUENTIAL:
-            cut = bytearray(data)
-            cut[at + 5 : at + 7] = num_rows.to_bytes(2, "big")
-            return cut
-        if marker not in _TABLES:
-            return None
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
-
-
-def _decode_with_pillow(data: bytes) -> UInt8[Tensor, "3 H W"]:
+def _decode_with_pillow(data: bytes) -> UInt8[ndarray, "H W 3"]:
     try:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata, which the pixels do not depend on.
@@ -126,7 +96,6 @@ def _decode_with_pillow(data: bytes) -> UInt8[Tensor, "3 H W"]:
                 raise UndecodableImageError(f"declares {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             if image.mode.startswith(("I", "F")):
                 raise UndecodableImageError(f"has {image.mode} pixels, wanted 8 bits a channel")
-            pixels = np.array(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UndecodableImageError(f"cannot be decoded: {error or type(error).__name__}") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)

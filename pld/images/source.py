@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from pld.errors import DataError, UndecodableImageError
 from pld.images.decode import decode_image, jpeg_size
-from pld.images.jpeg_box import decode_box
+from pld.images.jpeg_box import Box
 from pld.images.remote_shards import RemotePlace, RemoteShard
 from pld.views import Policy, RandomResizedCrop, View, draw_view
 
@@ -133,22 +132,19 @@ class Source:
         views = [draw_view(key, index, size, policy) for index in view_indexes]
         top, left = min(view.top for view in views), min(view.left for view in views)
         bottom, right = max(view.top + view.height for view in views), max(view.left + view.width for view in views)
-        pixels = decode_box(data, size, (top, left, bottom - top, right - left))
-        if pixels is None:
-            return self.decode(row, data, bottom, size), views
-        moved = [dataclasses.replace(view, top=view.top - top, left=view.left - left) for view in views]
-        return torch.from_numpy(pixels).permute(2, 0, 1), moved
+        image = self.decode(row, data, size, (top, left, bottom - top, right - left))
+        return image, [dataclasses.replace(view, top=view.top - top, left=view.left - left) for view in views]
 
     def decode(
-        self, row: int, data: bytes, num_rows: int | None = None, size: tuple[int, int] | None = None
-    ) -> UInt8[Tensor, "3 H W"]:
+        self, row: int, data: bytes, size: tuple[int, int] | None = None, box: Box | None = None
+    ) -> UInt8[Tensor, "3 h w"]:
         """What `read` gave of an image as pixels, see `decode_image`.
 
         Raises:
             UndecodableImageError: it is no image; names the sample.
         """
         try:
-            return decode_image(data, num_rows, size)
+            return decode_image(data, size, box)
         except UndecodableImageError as error:
             path = self.files[self.file_index[row]]
             raise UndecodableImageError(f"{path}: sample {self.key(row)}: {error}") from error

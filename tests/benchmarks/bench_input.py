@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pld.images.jpeg_box import find_library
+from pld.images.jpeg_box import HAS_BOXES
 from pld.views import Interpolation
 from tests.benchmarks.loader_memory import megabytes
 from tests.benchmarks.loaders import BATCH, STREAMS, WORKERS
@@ -40,7 +40,7 @@ KEYS = {"ImageFolder": "x_imagefolder", "webdataset": "x_webdataset", "DALI": "x
 def main() -> None:
     torch.set_num_threads(1)
     print(f"{machine(torch.device('cpu'))}; {WORKERS} workers each; n = {ROUNDS} rounds, median (quartiles)")
-    print("ours decodes a crop's box alone" if find_library() else "ours decodes what is beside a crop too")
+    print("ours decodes a crop's box alone" if HAS_BOXES else "ours decodes what is beside a crop too")
     with tempfile.TemporaryDirectory() as folder:
         small, full = Path(folder) / "small", Path(folder) / "full"
         print(f"\nsmall: {write_copies(os.environ.get('SMALL'), small, SMALL_IMAGES, (64, 64))}")

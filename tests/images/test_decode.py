@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pld.errors import DataError
-from pld.images.decode import _decode_upper_rows, decode_image, jpeg_size
+from pld.images.decode import decode_image
 from tests.making import jpeg
 
 
@@ -42,52 +42,17 @@ def test_what_imagenet_and_friends_contain(mode, form):
     assert np.array_equal(pixels(data), wanted)
 
 
-SAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
-TALL = Image.open(io.BytesIO(jpeg(1, (131, 37))))
-
-
-@pytest.mark.parametrize("subsampling", SAMPLINGS)
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_upper_rows_are_those_of_the_whole_image(subsampling, mode):
-    """However far down: chroma is interpolated between rows, and the last one must not notice that it is the last."""
-    data = encoded(TALL.convert(mode), "JPEG", subsampling=subsampling)
-    whole = pixels(data)
-    for num_rows in range(1, 132):
-        upper = decode_image(data, num_rows).permute(1, 2, 0).numpy()
-        assert len(upper) >= num_rows
-        assert (len(upper) < 131) == (num_rows <= 111)  # 16 rows and 4 more are worth it
-        assert np.array_equal(upper[:num_rows], whole[:num_rows])
-
-
-@pytest.mark.parametrize("settings", [{"progressive": True}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 3}])
-def test_jpegs_that_cannot_be_cut_are_decoded_whole(settings):
-    data = encoded(TALL, "JPEG", **settings)
-    assert np.array_equal(decode_image(data, 10).permute(1, 2, 0).numpy(), pixels(data))
-
-
-def test_damage_among_the_upper_rows_is_no_less_noticed():
-    """A flipped bit: what is cut is what Pillow decodes, and where the decoder warns, the whole image is judged."""
-    data, rng = encoded(TALL, "JPEG"), np.random.default_rng(0)
-    noticed = 0
-    for place in rng.integers(data.index(b"\xff\xda") + 14, len(data) - 2, 300).tolist():
-        damaged = bytearray(data)
-        damaged[place] ^= 1 << int(rng.integers(8))
-        upper = _decode_upper_rows(bytes(damaged), 64, 37) if jpeg_size(bytes(damaged)) else None
-        noticed += upper is None
-        try:
-            wanted = np.asarray(Image.open(io.BytesIO(damaged)).convert("RGB"))
-        except OSError:
-            continue  # Pillow cannot read on to the end, which is below
-        if upper is not None:
-            assert np.array_equal(upper[:60], wanted[:60])
-    assert noticed
-
-
-def test_a_truncated_image_is_an_error_however_few_rows_are_wanted():
-    data = encoded(TALL, "JPEG")
+def test_a_truncated_image_is_an_error_however_small_the_box():
+    data = encoded(PHOTO, "JPEG")
     for keep in (len(data) - 2, len(data) * 3 // 4, len(data) // 2):
         with pytest.raises(DataError):
-            decode_image(data[:keep], 1)
+            decode_image(data[:keep], box=(0, 0, 1, 1))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_box_is_cut_out_of_the_image(form):
+    data = encoded(PHOTO, form)
+    assert np.array_equal(decode_image(data, box=(3, 5, 20, 31)).permute(1, 2, 0), pixels(data)[3:23, 5:36])
 
 
 def test_orientation_is_ignored():

@@ -1,7 +1,12 @@
-"""A box of a JPEG is what is cut out of the whole image, to the last bit."""
+"""A box of a JPEG is what libjpeg-turbo makes of the whole image, to the last bit, or is left to it."""
 
 import io
+import platform
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,32 +17,40 @@ from PIL import Image
 
 from pld.images import jpeg_box
 from pld.images.decode import decode_image, jpeg_size
-from pld.images.jpeg_box import decode_box
+from pld.images.jpeg_box import HAS_BOXES, decode_box
 from tests.making import jpeg
 
-needs_library = pytest.mark.skipif(jpeg_box.find_library() is None, reason="no libturbojpeg 3 for this platform")
+needs_boxes = pytest.mark.skipif(not HAS_BOXES, reason="the compiled part is not there")
 
-PHOTO = np.array(Image.open(io.BytesIO(jpeg(0, (311, 277)))))
-SAMPLINGS = ("444", "422", "420", "440", "411", "Gray")
-ENCODED = {
-    sampling: simplejpeg.encode_jpeg(
-        PHOTO[:, :, :1].copy() if sampling == "Gray" else PHOTO,
-        quality=90,
-        colorspace="GRAY" if sampling == "Gray" else "RGB",
+SIZE = (311, 277)
+PHOTO = np.array(Image.open(io.BytesIO(jpeg(0, SIZE))))
+TAKEN, LEFT = ("444", "422", "420", "Gray"), ("440", "411")
+
+
+@st.composite
+def boxes(draw):
+    top, left = draw(st.integers(0, SIZE[0] - 1)), draw(st.integers(0, SIZE[1] - 1))
+    return top, left, draw(st.integers(1, SIZE[0] - top)), draw(st.integers(1, SIZE[1] - left))
+
+
+def encoded(pixels: np.ndarray, sampling: str, quality: int = 90) -> bytes:
+    gray = sampling == "Gray"
+    return simplejpeg.encode_jpeg(
+        pixels[:, :, :1].copy() if gray else pixels,
+        quality=quality,
+        colorspace="GRAY" if gray else "RGB",
         colorsubsampling=sampling,
     )
-    for sampling in SAMPLINGS
-}
+
+
+def by_pillow(pixels: np.ndarray, **settings) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", **settings)
+    return buffer.getvalue()
 
 
 def with_pillow(data: bytes) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
-def by_pillow(**settings) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(PHOTO).save(buffer, "JPEG", **settings)
-    return buffer.getvalue()
 
 
 def cut(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -45,58 +58,97 @@ def cut(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     return image[top : top + height, left : left + width]
 
 
-@st.composite
-def boxes(draw):
-    top, left = draw(st.integers(0, 310)), draw(st.integers(0, 276))
-    return top, left, draw(st.integers(1, 311 - top)), draw(st.integers(1, 277 - left))
+ENCODED = {sampling: encoded(PHOTO, sampling) for sampling in TAKEN + LEFT}
+WHOLE = {sampling: with_pillow(data) for sampling, data in ENCODED.items()}
 
 
-@needs_library
-@given(st.sampled_from(SAMPLINGS), boxes())
+def test_the_compiled_part_is_there_where_it_can_be():
+    flags = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
+    if platform.machine() == "x86_64" and "avx2" in flags and "bmi2" in flags and shutil.which("cc"):
+        assert HAS_BOXES
+
+
+@needs_boxes
+@given(st.sampled_from(TAKEN), boxes())
 def test_any_box(sampling, box):
-    data = ENCODED[sampling]
-    found = decode_box(data, (311, 277), box)
-    if 311 * 277 - box[2] * box[3] < jpeg_box._LEAST_SAVED:
-        assert found is None
-    else:
-        assert np.array_equal(found, cut(with_pillow(data), box))
+    assert np.array_equal(decode_box(ENCODED[sampling], SIZE, box), cut(WHOLE[sampling], box))
 
 
-@needs_library
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@needs_boxes
+@pytest.mark.parametrize("sampling", TAKEN)
 def test_every_place_in_a_block(sampling):
-    whole = with_pillow(ENCODED[sampling])
     for place in range(64):
-        for box in ((place, 64 - place, 100, 90), (64 - place, place, 33 + place, 20 + place)):
-            assert np.array_equal(decode_box(ENCODED[sampling], (311, 277), box), cut(whole, box)), box
+        for box in ((place, 64 - place, 100, 90), (64 - place, place, 33 + place, 20 + place), (place, place, 1, 1)):
+            assert np.array_equal(decode_box(ENCODED[sampling], SIZE, box), cut(WHOLE[sampling], box)), box
 
 
-@needs_library
+@needs_boxes
+@pytest.mark.parametrize("sampling", TAKEN)
+@pytest.mark.parametrize("quality", [1, 5, 30, 75, 95, 100])
+def test_pixels_of_every_kind_and_quality(sampling, quality):
+    """Noise and hard edges reach coefficients, and sums beyond 0 and 255, that photos do not."""
+    rng, size = np.random.default_rng(quality), (57, 83)
+    edges = np.where(np.add.outer(np.arange(57) // 3, np.arange(83) // 5)[..., None] % 2, 255, 0)
+    noise = rng.integers(0, 256, (*size, 3))
+    for pixels in (noise, rng.choice([0, 255], (*size, 3)), np.broadcast_to(edges, (*size, 3)), np.full((*size, 3), 7)):
+        data = encoded(np.ascontiguousarray(pixels, np.uint8), sampling, quality)
+        assert np.array_equal(decode_box(data, size, (0, 0, *size)), with_pillow(data))
+        assert np.array_equal(decode_box(data, size, (9, 21, 33, 41)), cut(with_pillow(data), (9, 21, 33, 41)))
+
+
+@needs_boxes
+@pytest.mark.parametrize("sampling", TAKEN)
+def test_images_of_every_size(sampling):
+    for height in range(8, 36):
+        size = (height, 43 - height)
+        data = encoded(PHOTO[: size[0], : size[1]].copy(), sampling)
+        assert np.array_equal(decode_box(data, size, (0, 0, *size)), with_pillow(data)), size
+
+
+@needs_boxes
 @pytest.mark.parametrize(
     "settings",
     [
-        {"progressive": True},
-        {"restart_marker_rows": 1},
-        {"restart_marker_blocks": 3},
-        {"keep_rgb": True},
+        {"optimize": True},
+        {"comment": b"made up"},
+        {"exif": Image.Exif()},
+        {"icc_profile": b"x" * 70_000},
         {"quality": 1},
     ],
 )
-def test_other_kinds_of_jpegs(settings):
-    data = by_pillow(**settings)
-    assert np.array_equal(decode_box(data, (311, 277), (50, 61, 100, 110)), cut(with_pillow(data), (50, 61, 100, 110)))
+def test_what_may_come_before_the_pixels(settings):
+    data, box = by_pillow(PHOTO, **settings), (50, 61, 100, 110)
+    assert np.array_equal(decode_box(data, SIZE, box), cut(with_pillow(data), box))
 
 
-@needs_library
-def test_where_the_library_warns_the_whole_image_is_judged():
-    """A flipped bit: what is cut is what Pillow decodes."""
-    data, rng, box = ENCODED["420"], np.random.default_rng(0), (90, 31, 120, 101)
+@needs_boxes
+@pytest.mark.parametrize(
+    "data",
+    [
+        by_pillow(PHOTO, progressive=True),
+        by_pillow(PHOTO, restart_marker_rows=1),
+        by_pillow(PHOTO, restart_marker_blocks=3),
+        by_pillow(PHOTO, keep_rgb=True),
+        *(ENCODED[sampling] for sampling in LEFT),
+    ],
+)
+def test_other_kinds_are_left_to_libjpeg(data):
+    box = (50, 61, 100, 110)
+    assert decode_box(data, SIZE, box) is None
+    assert np.array_equal(decode_image(data, SIZE, box).permute(1, 2, 0).numpy(), cut(with_pillow(data), box))
+
+
+@needs_boxes
+@pytest.mark.parametrize("box", [(90, 31, 120, 101), (0, 0, *SIZE)])
+def test_damage_is_judged_by_libjpeg(box):
+    """A flipped bit anywhere: a box is what Pillow decodes, or is left to it."""
+    data, rng = ENCODED["420"], np.random.default_rng(0)
     told = 0
-    for place in rng.integers(0, len(data), 400).tolist():
-        damaged = bytearray(data)
-        damaged[place] ^= 1 << int(rng.integers(8))
-        damaged = bytes(damaged)
-        found = decode_box(damaged, (311, 277), box) if jpeg_size(damaged) == (311, 277) else None
+    for place in rng.integers(0, len(data), 600).tolist():
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        damaged = bytes(flipped)
+        found = decode_box(damaged, SIZE, box) if jpeg_size(damaged) == SIZE else None
         told += found is None
         try:
             wanted = with_pillow(damaged)
@@ -104,42 +156,77 @@ def test_where_the_library_warns_the_whole_image_is_judged():
             continue  # Pillow cannot read on to the end, which is below
         if found is not None:
             assert np.array_equal(found, cut(wanted, box))
-    assert 0 < told < 380
+    assert 0 < told < 600
 
 
-@needs_library
+@needs_boxes
 def test_images_cut_short():
     data, box = ENCODED["444"], (0, 0, 20, 20)
-    assert decode_box(data + bytes(9), (311, 277), box) is not None
-    for keep in (len(data) - 2, len(data) * 3 // 4, 700, 4, 0):
-        assert decode_box(data[:keep], (311, 277), box) is None
+    assert decode_box(data + bytes(9), SIZE, box) is not None
+    for keep in (len(data) - 1, len(data) - 2, len(data) * 3 // 4, 700, 4, 0):
+        assert decode_box(data[:keep], SIZE, box) is None
 
 
-@needs_library
-def test_threads_do_not_share_a_decoder():
+@needs_boxes
+def test_bytes_too_many_are_noticed_where_all_is_wanted():
+    """As libjpeg does, which warns of them."""
+    data = ENCODED["444"][:-2] + bytes(3) + ENCODED["444"][-2:]
+    assert decode_box(data, SIZE, (0, 0, 20, 20)) is not None
+    assert decode_box(data, SIZE, (0, 0, *SIZE)) is None
+
+
+@needs_boxes
+@pytest.mark.parametrize("box", [(-1, 0, 9, 9), (0, 270, 9, 9), (0, 0, 312, 9), (0, 0, 0, 9), (2**31 - 1, 0, 9, 9)])
+def test_boxes_that_are_not_inside(box):
+    with pytest.raises(ValueError, match="not inside the image"):
+        jpeg_box._box.decode(ENCODED["444"], SIZE, box, bytearray(3 * max(box[2], 0) * box[3]))
+
+
+@needs_boxes
+def test_memory_of_another_size():
+    with pytest.raises(ValueError, match="not as large as the box"):
+        jpeg_box._box.decode(ENCODED["444"], SIZE, (0, 0, 9, 9), bytearray(3 * 9 * 9 - 1))
+    assert not jpeg_box._box.decode(ENCODED["444"], (310, 277), (0, 0, 9, 9), bytearray(3 * 9 * 9))
+
+
+@needs_boxes
+def test_threads_do_not_share_anything():
     def decode(number: int) -> bool:
-        sampling, box = SAMPLINGS[number % 6], (number % 100, number % 90, 60 + number % 50, 70)
-        return np.array_equal(decode_box(ENCODED[sampling], (311, 277), box), cut(wholes[sampling], box))
+        sampling, box = TAKEN[number % 4], (number % 100, number % 90, 60 + number % 50, 70)
+        return np.array_equal(decode_box(ENCODED[sampling], SIZE, box), cut(WHOLE[sampling], box))
 
-    wholes = {sampling: with_pillow(data) for sampling, data in ENCODED.items()}
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(decode, range(600)))
 
 
-@needs_library
-def test_libraries_that_do_not_know_boxes_are_passed_over(monkeypatch):
-    names = ["libnowhere.so.7", "libc.so.6", *jpeg_box._names()]
-    monkeypatch.setattr(jpeg_box, "_names", lambda: iter(names))
-    jpeg_box.find_library.cache_clear()
-    assert hasattr(jpeg_box.find_library(), "tj3SetCroppingRegion")
-    monkeypatch.setattr(jpeg_box, "_names", lambda: iter(names[:2]))
-    jpeg_box.find_library.cache_clear()
-    assert jpeg_box.find_library() is None
-    assert decode_box(ENCODED["444"], (311, 277), (0, 0, 9, 9)) is None
-    jpeg_box.find_library.cache_clear()
+def test_without_the_compiled_part(monkeypatch):
+    monkeypatch.setattr(jpeg_box, "HAS_BOXES", False)
+    for sampling, data in ENCODED.items():
+        assert decode_box(data, SIZE, (9, 9, 80, 70)) is None
+        for box in ((9, 19, 80, 70), (200, 0, 111, 277), None):
+            found = decode_image(data, SIZE, box).permute(1, 2, 0).numpy()
+            assert np.array_equal(found, cut(WHOLE[sampling], box or (0, 0, *SIZE)))
 
 
-def test_the_whole_image_is_the_other_way():
-    """What `decode_box` leaves to it."""
-    for data in ENCODED.values():
-        assert np.array_equal(decode_image(data).permute(1, 2, 0).numpy(), with_pillow(data))
+ROOT = Path(__file__).parents[2]
+SANITIZED = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-mavx2", "-mbmi", "-mbmi2"]
+
+
+@needs_boxes
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+@pytest.mark.parametrize("rounds", [200, pytest.param(20_000, marks=pytest.mark.long)])
+def test_hostile_images_touch_no_memory_of_others(tmp_path, rounds):
+    """Changed bytes, lengths and ends, in memory that the compiler's sanitizers watch."""
+    fuzz = str(tmp_path / "fuzz")
+    sources = ["-std=gnu11", "-I", str(ROOT / "pld/images/native"), str(ROOT / "tests/images/fuzz_box.c")]
+    subprocess.run(["cc", *SANITIZED, *sources, "-o", fuzz], check=True)
+    files = []
+    for name in TAKEN:
+        files.append(tmp_path / f"{name}.jpg")
+        files[-1].write_bytes(encoded(PHOTO[:61, :83].copy(), name))
+    done = subprocess.run([fuzz, str(rounds), *map(str, files)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    taken, left = map(int, done.stdout.split())
+    assert taken + left == 4 * rounds
+    assert taken > rounds / 20
+    assert left > rounds / 20

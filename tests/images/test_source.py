@@ -237,10 +237,9 @@ def test_links_to_folders_are_followed(tmp_path):
     assert len(open_source(str(tmp_path / "d"))) == 24
 
 
-@pytest.mark.parametrize("library", ["as it is", "none"])
-def test_views_are_cut_from_as_much_of_the_image_as_they_need(tmp_path, monkeypatch, library):
-    if library == "none":
-        monkeypatch.setattr(jpeg_box, "find_library", lambda: None)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_views_are_cut_from_as_much_of_the_image_as_they_need(tmp_path, monkeypatch, compiled):
+    monkeypatch.setattr(jpeg_box, "HAS_BOXES", compiled and jpeg_box.HAS_BOXES)
     sizes = [(300, 200), (120, 160), (90, 90)]
     members = {f"{i}.jpg": jpeg(i, size) for i, size in enumerate(sizes)} | {f"{i}.cls": b"0" for i in range(3)}
     source = open_source(str(write_tar(tmp_path / "a.tar", members)))

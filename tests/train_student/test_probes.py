@@ -40,8 +40,10 @@ def source(world):
 def other_decoder(monkeypatch):
     """libjpeg-turbo's fast, less exact transform: what another build or library may do."""
 
-    def decode(data, num_rows=None, size=None):
-        return torch.from_numpy(simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True)).permute(2, 0, 1)
+    def decode(data, size, box):
+        whole = simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True)
+        top, left, height, width = box
+        return torch.from_numpy(whole[top : top + height, left : left + width]).permute(2, 0, 1)
 
     monkeypatch.setattr("pld.images.source.decode_image", decode)
 
