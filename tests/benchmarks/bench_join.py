@@ -48,7 +48,8 @@ from train_student.teacher_signal import LiveTeacher, NoTeacher, StoredTeacher, 
 
 ROUNDS, BATCH, CLASSES, K = 9, 64, 1000, 50
 FULL_IMAGES, SMALL_IMAGES, SMALL_SIDE = 640, 2048, 64
-WARM_BATCHES, FULL_BATCHES, SMALL_BATCHES, STEPS = 8, 10, 64, 8
+# Workers deliver about two batches at once: as many are timed as make one more or less of little account.
+STREAM_ROUNDS, WARM_BATCHES, FULL_BATCHES, SMALL_BATCHES, STEPS = 15, 8, 40, 192, 8
 SHARDS, TEMPERATURES = 64, (0.5, 1.0, 1.5, 2.0, 4.0)
 CPU = torch.device("cpu")
 NARROW = {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128], "stem_width": 16}
@@ -57,7 +58,7 @@ Step = Callable[[], object]
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"{machine(CPU)}; n = {ROUNDS} rounds in turn, median (quartiles)")
+    print(f"{machine(CPU)}; n = {ROUNDS} rounds in turn, {STREAM_ROUNDS} of streams, median (quartiles)")
     with tempfile.TemporaryDirectory() as folder:
         full, small = Path(folder) / "full", Path(folder) / "small"
         print(f"full size: {write_copies(os.environ.get('PHOTOS'), full, FULL_IMAGES, (390, 466))}")
@@ -129,7 +130,7 @@ def streams(place: Path, side: int, num: int, load_seconds: float) -> float:
 
     made = {"plain": plain, "joined": joined}
     running = {name: make(batches(place, [preprocessing], 2)) for name, make in made.items()}
-    seconds = in_turn({name: stream.__next__ for name, stream in running.items()}, num, WARM_BATCHES)
+    seconds = in_turn({name: stream.__next__ for name, stream in running.items()}, num, WARM_BATCHES, STREAM_ROUNDS)
     seconds["joined"] = [each + num * BATCH * load_seconds for each in seconds["joined"]]
     print(f"\nstreams of {side} x {side}, {K} of {CLASSES} classes joined")
     for name, taken in seconds.items():
@@ -196,11 +197,11 @@ def training(place: Path, teacher: str) -> dict[str, float]:
     }
 
 
-def in_turn(steps: Mapping[str, Step], num: int, warm: int) -> dict[str, list[float]]:
-    """Seconds that `num` calls of each took, ROUNDS times, each round beginning with another, after `warm` calls."""
+def in_turn(steps: Mapping[str, Step], num: int, warm: int, rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Seconds that `num` calls of each took in each round, which begins with another one, after `warm` calls."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         names = names[1:] + names[:1]
         for name in names:
             for _ in range(warm):
