@@ -2,10 +2,12 @@
 
 from cache_teacher.cache import main as cache_main
 from pld.config import run
+from pld.reused_memory import keep_freed_memory
 
 
 def main() -> int:
     """Exit status of the command."""
+    keep_freed_memory()
     return run(cache_main)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+import torch
+
 from pld.cli.arguments import positive
 from pld.errors import ConfigError, CorruptStoreError, DataError, DifferentPixelsError
 from pld.images import open_source
@@ -12,7 +14,7 @@ from pld.pairing import stored_policy
 from pld.probes import compare_probes
 from pld.progress import progress
 from pld.rerun import rerun_teacher
-from pld.store import open_store
+from pld.store import Store, open_store
 from pld.store.manifest import read_manifest
 from pld.store.probes import PROBES_NAME
 from pld.store.repair import plan_repair, repair
@@ -86,14 +88,25 @@ def _replay(arguments: argparse.Namespace) -> Iterator[Problem]:
             f"{store.url}: keeps {len(store.probes)} views' pixels, none of samples of {source.location}: nothing to "
             "compare; give the store's own images, or run its --teacher again on some"
         )
+    gpu = _decoding_gpu(store)
     try:
-        warning = compare_probes(probes, source, stored_policy(store), store.url)
+        warning = compare_probes(probes, source, stored_policy(store), store.url, gpu)
     except DifferentPixelsError as error:
         yield Problem(name=PROBES_NAME, found=str(error))
     else:
         print(warning or f"{store.url}: {len(probes)} stored views are what this machine draws, pixel by pixel")
         if len(probes) < arguments.replay:
             print(f"{store.url}: keeps no more views' pixels of these images than that")
+
+
+def _decoding_gpu(store: Store) -> torch.device | None:
+    """Where this machine decodes as the store's teacher did, if that was on a GPU."""
+    if store.manifest.identity.views.decoder == "cpu":
+        return None
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    print(f"{store.url}: its images were decoded by nvJPEG; there is no GPU here, so the CPU decodes them")
+    return None
 
 
 def _rerun(arguments: argparse.Namespace) -> Iterator[Problem]:

@@ -166,7 +166,8 @@ def _by_nvjpeg(encoded: list[UInt8[Tensor, "_"]], device: torch.device) -> list[
     except RuntimeError as error:
         if "out of memory" in str(error):  # torchvision makes one kind of error of all
             raise
-        return [None] if len(encoded) == 1 else [_by_nvjpeg([data], device)[0] for data in encoded]
+        half = len(encoded) // 2
+        return _by_nvjpeg(encoded[:half], device) + _by_nvjpeg(encoded[half:], device) if half else [None]
 
 
 def gpu_view(

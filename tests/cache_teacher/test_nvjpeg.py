@@ -12,6 +12,7 @@ from cache_teacher.cache import cache
 from cache_teacher.cache import main as cache_main
 from cache_teacher.cutting import GpuCutter, PartRows, cut_views, view_cutter
 from cache_teacher.decoding import by_processes
+from pld.cli.main import _main as pld_main
 from pld.config import run
 from pld.errors import DataError, FingerprintMismatchError, UndecodableImageError
 from pld.images import open_source
@@ -90,6 +91,14 @@ def test_who_decoded_is_part_of_the_store(world, tmp_path, on_the_cpu, capsys):
         cache(config(world, tmp_path / "gpu", views=4))
     with pytest.raises(FingerprintMismatchError, match=r"views\.decoder"):
         cache(config(world, tmp_path / "cpu", decoder="nvjpeg", views=4))
+
+
+def test_a_replay_without_a_gpu_says_so(world, tmp_path, on_the_cpu, capsys):
+    cache(config(world, tmp_path / "gpu", decoder="nvjpeg", views=1))
+    assert run(pld_main, ["verify", str(tmp_path / "gpu"), "--replay", "3", "--data", str(world / "data")]) == 0
+    printed = capsys.readouterr().out
+    assert "decoded by nvJPEG; there is no GPU here" in printed
+    assert "little differently than the teacher's" in printed
 
 
 def test_without_a_gpu_it_is_refused(world, tmp_path, capsys):

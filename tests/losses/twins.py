@@ -100,7 +100,10 @@ def dist(students, teachers, labels, k, alpha=1.0, beta=2.0, gamma=2.0, temperat
     """Over a whole batch, because the columns are: [B, C] each; the mean over the batch."""
 
     def pearson(a, b):
+        length = a.norm()
         a, b = a - a.mean(), b - b.mean()
+        if a.norm() <= 1e-12 * length:  # constant, but for rounding
+            return 0 * a.sum()
         return (a * b).sum() / (a.norm() * b.norm() + 1e-8)
 
     p = torch.stack([(s / temperature).softmax(0) for s in students])
