@@ -22,6 +22,7 @@ setup: $(READY)  ## create .venv and install everything into it
 
 $(READY): pyproject.toml $(wildcard pld/images/native/*)
 	$(PYTHON) -m venv .venv
+	rm -f pld/images/*.so  # of what is compiled, nothing older is left where that fails
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
@@ -106,5 +107,5 @@ format: $(READY)  ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove runs, stores, caches and .venv
-	rm -rf .venv runs stores build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis pld/images/*.so
+	rm -rf .venv runs stores build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache pld/images/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Memory for batches that is used again: on many machines fresh pages cost more than what is done with them."""
+"""Memory that is used again: on many machines fresh pages cost more than what is done with them."""
 
 from __future__ import annotations
 

@@ -79,10 +79,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="models run on the GPU")
 def test_freed_memory_is_not_given_back():
-    """64 MB ten times over: 160,000 pages where it is given back each time."""
+    """64 MB ten times over, fresh each time where it is given back."""
 
     def faults(keep: str) -> int:
         script = FAULTS.format(keep=keep)
         return int(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout)
 
-    assert faults("keep_freed_memory()") < 1000 < faults("")
+    assert 10 * faults("keep_freed_memory()") < faults("")

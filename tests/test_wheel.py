@@ -19,9 +19,10 @@ def installed(tmp_path_factory):
     """A folder that the wheel alone is installed to; what it depends on is this interpreter's."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # without what earlier builds left
-    shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".*", "*.so", "build", "runs", "stores", "tests", "docs")
-    )
+    for name in ("pld", "cache_teacher", "train_student"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder / "dist", source], check=True, timeout=300)
     (wheel,) = (folder / "dist").glob("pld_distill-*.whl")
@@ -45,7 +46,9 @@ def test_the_wheel_is_what_runs(installed, tmp_path):
     )
     assert where.split() == [str(installed / name / "__init__.py") for name in names]
     assert not (installed / "tests").exists()
-    assert (installed / "pld" / "py.typed").exists()
+    for data in ("pld/py.typed", "pld/store/FORMAT.md", "pld/report/templates", "train_student/recipes/paper"):
+        assert (installed / data).exists(), data
+    assert not (installed / "pld" / "images" / "native").exists()
     assert len(list((installed / "pld" / "images").glob("_box.*.so"))) == HAS_BOXES
 
 

@@ -9,9 +9,14 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from pld.images.jpeg_box import HAS_BOXES
 from train_student.input import Batch
 
 _MUCH_WAITING = 0.1
+_NO_BOXES = (
+    "; here photos are decoded beyond their crops: install pld-distill again where there are a C compiler, Python's "
+    "headers and an x86 processor with AVX2"
+)
 
 
 class Meter:
@@ -61,7 +66,8 @@ def advice(wait_share: float, workers: int) -> str | None:
     """What to change where the device waits for images much of the time."""
     if wait_share <= _MUCH_WAITING:
         return None
-    return (
+    told = (
         f"{100 * wait_share:.0f} % of the time went into waiting for images: raise --workers (now {workers} for each "
         "process) if cores are idle, put the shards on a faster disk, or store smaller images"
     )
+    return told if HAS_BOXES else told + _NO_BOXES

@@ -10,6 +10,7 @@ import torch
 from pld.cli.arguments import positive
 from pld.errors import ConfigError, CorruptStoreError, DataError, DifferentPixelsError
 from pld.images import open_source
+from pld.images.nvjpeg import check_device
 from pld.pairing import stored_policy
 from pld.probes import compare_probes
 from pld.progress import progress
@@ -103,10 +104,13 @@ def _decoding_gpu(store: Store) -> torch.device | None:
     """Where this machine decodes as the store's teacher did, if that was on a GPU."""
     if store.manifest.identity.views.decoder == "cpu":
         return None
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    print(f"{store.url}: its images were decoded by nvJPEG; there is no GPU here, so the CPU decodes them")
-    return None
+    gpu = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        check_device(gpu)
+    except ConfigError:
+        print(f"{store.url}: its images were decoded by nvJPEG, which cannot be had here; the CPU decodes them")
+        return None
+    return gpu
 
 
 def _rerun(arguments: argparse.Namespace) -> Iterator[Problem]:

@@ -35,7 +35,7 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
         return None
     try:
         height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except (ValueError, KeyError):  # KeyError for 4:4:1
         return None
     return None if colour_space in ("CMYK", "YCCK") or height * width > MAX_PIXELS else (height, width)
 

@@ -117,7 +117,7 @@ class Source:
         """
         return self.decode(row, self.read(row))
 
-    def views(self, row: int, view_indexes: Sequence[int], policy: Policy) -> tuple[UInt8[Tensor, "3 H W"], list[View]]:
+    def views(self, row: int, view_indexes: Sequence[int], policy: Policy) -> tuple[UInt8[Tensor, "3 h w"], list[View]]:
         """As much of one image as some of its views need, and their places in that.
 
         Raises:

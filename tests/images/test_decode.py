@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pld.errors import DataError
-from pld.images.decode import decode_image
+from pld.images.decode import decode_image, jpeg_size
 from tests.making import jpeg
 
 
@@ -53,6 +53,14 @@ def test_a_truncated_image_is_an_error_however_small_the_box():
 def test_a_box_is_cut_out_of_the_image(form):
     data = encoded(PHOTO, form)
     assert np.array_equal(decode_image(data, box=(3, 5, 20, 31)).permute(1, 2, 0), pixels(data)[3:23, 5:36])
+
+
+def test_a_sampling_that_simplejpeg_has_no_name_for():
+    """4:4:1: chroma of a quarter of the height."""
+    data = encoded(PHOTO, "JPEG", subsampling=0)
+    frame = data.index(b"\xff\xc0")
+    other = data[: frame + 11] + b"\x14" + data[frame + 12 :]
+    assert jpeg_size(other) is None
 
 
 def test_orientation_is_ignored():

@@ -1,10 +1,12 @@
 // One box of a JPEG: blocks beside it are passed over, what lies below is not read. Pixels are libjpeg-turbo's, to the
 // last bit. For x86 with AVX2 and BMI2.
 
-#include "header.h"
-#include "entropy.h"
-#include "idct.h"
+#pragma once
+
 #include "colour.h"
+#include "entropy.h"
+#include "header.h"
+#include "idct.h"
 
 // Chroma of two samples is not interpolated by libjpeg; images so small are not worth the bother.
 enum { LEAST_SIDE = 8 };
@@ -29,13 +31,13 @@ static inline int divided_up(int value, int by) { return (value + by - 1) / by; 
 static void plan(Work *work, Box box) {
     const Header *header = &work->header;
     int across = header->components[0].across, down = header->components[0].down;
-    int beside = across > 1 ? 2 : 0, above = down > 1 ? 2 : 0;
+    int left = across > 1 ? 2 : 0, above = down > 1 ? 2 : 0;
     work->unit_width = 8 * across;
     work->unit_height = 8 * down;
     work->first_row = clamped(box.top - above, header->height) / work->unit_height;
     work->end_row = clamped(box.top + box.height - 1 + above, header->height) / work->unit_height + 1;
-    work->first_unit = clamped(box.left - beside, header->width) / work->unit_width;
-    work->end_unit = clamped(box.left + box.width - 1 + beside, header->width) / work->unit_width + 1;
+    work->first_unit = clamped(box.left - left, header->width) / work->unit_width;
+    work->end_unit = clamped(box.left + box.width - 1 + left, header->width) / work->unit_width + 1;
     for (int i = 0; i < header->num_components; i++) {
         const Component *c = &header->components[i];
         Plane *plane = &work->planes[i];
@@ -150,7 +152,7 @@ static bool read_pixels(Work *work, Box box, uint8_t *rgb) {
 }
 
 static bool is_inside(Box box, int height, int width) {
-    return box.top >= 0 && box.left >= 0 && box.height > 0 && box.width > 0 && box.height <= height - box.top &&
+    return height <= MAX_SIDE && width <= MAX_SIDE && box.top >= 0 && box.left >= 0 && box.height > 0 && box.width > 0 && box.height <= height - box.top &&
            box.width <= width - box.left;
 }
 
@@ -158,8 +160,9 @@ static bool is_inside(Box box, int height, int width) {
 // then some may have been written.
 static bool read_box(const uint8_t *data, size_t size, int height, int width, Box box, uint8_t *rgb) {
     Work *work = calloc(1, sizeof *work);
+    if (!work) return false;
     const Header *header = &work->header;
-    bool good = work && read_header(&work->header, data, size) && header->height == height && header->width == width &&
+    bool good = read_header(&work->header, data, size) && header->height == height && header->width == width &&
                 height >= LEAST_SIDE && width >= LEAST_SIDE && is_inside(box, height, width) &&
                 read_pixels(work, box, rgb);
     free(work);

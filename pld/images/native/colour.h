@@ -1,6 +1,14 @@
 // From planes of samples to RGB, as libjpeg-turbo does it: chroma interpolated by triangles ("fancy upsampling"), then
 // BT.601 in 16-bit fixed point.
 
+#pragma once
+
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
 // Behind a row there are so many bytes that may be read.
 enum { SLACK = 16 };
 

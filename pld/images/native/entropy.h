@@ -3,7 +3,11 @@
 // Escapes are taken out of the whole scan first, so that a reader of bits need not look for them; behind the last bit
 // are zeros enough for one unit of the longest codes, so that it need not look for the end either.
 
+#pragma once
+
 #include <stdlib.h>
+
+#include "header.h"
 
 enum { LOOK_BITS = 10, UNIT_BYTES = 2048, RANGE = 2047 };
 
@@ -62,16 +66,17 @@ static inline Code code_of(uint8_t symbol, int length, bool is_dc) {
     return zeros << 24 | number << 16 | bits << 8 | (bits + number);
 }
 
-// False where the lengths are not those of a code, or a symbol is none.
+// False where the lengths are not those of a code, which leaves the ones alone free, or a symbol is none.
 static bool make_table(Table *table, Codes codes, bool is_dc) {
     memset(table->short_codes, 0, sizeof table->short_codes);
     table->symbols = codes.symbols;
     uint32_t code = 0, place = 0;
     for (int length = 1; length <= 16; length++, code <<= 1) {
         table->offsets[length] = (int)place - (int)code;
+        if (code + codes.counts[length - 1] >= 1u << length) return false;
         for (int i = 0; i < codes.counts[length - 1]; i++, code++, place++) {
             uint8_t symbol = codes.symbols[place];
-            if (code >= 1u << length || !is_symbol(symbol, is_dc)) return false;
+            if (!is_symbol(symbol, is_dc)) return false;
             if (length > LOOK_BITS) continue;
             uint32_t num = 1u << (LOOK_BITS - length), first = code * num;
             for (uint32_t k = first; k < first + num; k++) table->short_codes[k] = code_of(symbol, length, is_dc);

@@ -3,6 +3,8 @@
 // Only the ordinary kind is taken: sequential, Huffman-coded, 8 bits a sample, one scan without restart markers, grey or
 // YCbCr with chroma at 4:4:4, 4:2:2 or 4:2:0. Everything else is somebody else's; nothing is mended or guessed.
 
+#pragma once
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -3,7 +3,12 @@
 //
 // Two rows of eight lie in one register, one in each half; "04" holds rows 0 and 4.
 
+#pragma once
+
 #include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 typedef struct {
     __m256i r04, r15, r26, r37;
@@ -13,6 +18,9 @@ typedef struct {
 static inline __m256i products(__m256i pair, int first, int second) {
     return _mm256_madd_epi16(pair, _mm256_set1_epi32((int)((uint32_t)second << 16 | (uint16_t)first)));
 }
+
+// What sums of 13 fractional bits were, had they been formed in 16 bits: libjpeg-turbo does so.
+static inline __m256i wrapped(__m256i sums) { return _mm256_srai_epi32(_mm256_slli_epi32(sums, 3), 3); }
 
 // [a | b] with each column's two numbers beside each other.
 static inline __m256i beside(__m256i pair) {
@@ -38,8 +46,8 @@ static inline Rows idct_pass(Rows in, int shift) {
     r71 = beside(r71), r35 = beside(r35);
     __m256i half = _mm256_set1_epi32(1 << (shift - 1));
 
-    __m256i sum = _mm256_add_epi32(products(r04, 8192, 8192), half);
-    __m256i difference = _mm256_add_epi32(products(r04, 8192, -8192), half);
+    __m256i sum = _mm256_add_epi32(wrapped(products(r04, 8192, 8192)), half);
+    __m256i difference = _mm256_add_epi32(wrapped(products(r04, 8192, -8192)), half);
     __m256i half2 = products(r26, 4433, 4433 - 15137), half3 = products(r26, 4433 + 6270, 4433);
     __m256i even0 = _mm256_add_epi32(sum, half3), even3 = _mm256_sub_epi32(sum, half3);
     __m256i even1 = _mm256_add_epi32(difference, half2), even2 = _mm256_sub_epi32(difference, half2);

@@ -1,25 +1,25 @@
 // pld.images._box: pixels of one box of an ordinary JPEG; box.h is how, jpeg_box.py what of it is promised.
 
-#define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "box.h"
 
 static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *args) {
-    Py_buffer data, out;
+    const char *data;
+    Py_ssize_t size;
+    Py_buffer out;
     int height, width;
     Box box;
-    if (!PyArg_ParseTuple(args, "y*(ii)(iiii)w*", &data, &height, &width, &box.top, &box.left, &box.height, &box.width,
+    if (!PyArg_ParseTuple(args, "y#(ii)(iiii)w*", &data, &size, &height, &width, &box.top, &box.left, &box.height, &box.width,
                           &out))
         return NULL;
-    bool fits = is_inside(box, height, width) && out.len == (Py_ssize_t)3 * box.height * box.width, good = false;
+    bool fits = is_inside(box, height, width) && out.len == 3 * (Py_ssize_t)box.height * box.width, good = false;
     if (fits) {
         Py_BEGIN_ALLOW_THREADS
-        good = read_box(data.buf, (size_t)data.len, height, width, box, out.buf);
+        good = read_box((const uint8_t *)data, (size_t)size, height, width, box, out.buf);
         Py_END_ALLOW_THREADS
     }
-    PyBuffer_Release(&data);
     PyBuffer_Release(&out);
     if (fits) return PyBool_FromLong(good);
     PyErr_SetString(PyExc_ValueError, "the box is not inside the image, or the memory is not as large as the box");
