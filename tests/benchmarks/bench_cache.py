@@ -31,6 +31,7 @@ from cache_teacher.cutting import PartRows, ViewCutter, cut_views
 from cache_teacher.decoding import by_processes
 from pld.images import Source, open_source
 from pld.precision import Precision
+from pld.reused_memory import keep_freed_memory
 from pld.teachers import Teacher, build_teacher
 from tests.benchmarks.photos import write_copies
 from tests.benchmarks.timing import Spread, machine, ratio
@@ -68,6 +69,7 @@ class Work:
 
 def main() -> None:
     """Measure on this machine and print."""
+    keep_freed_memory()  # as the command does
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(json.dumps({"cost_bound": measure(device)}))
 
