@@ -25,6 +25,18 @@ def jpeg(seed: int, size: tuple[int, int] = (40, 48)) -> bytes:
     return buffer.getvalue()
 
 
+def encoded(image: Image.Image, form: str = "JPEG", **settings) -> bytes:
+    """An image as Pillow writes it."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, **settings)
+    return buffer.getvalue()
+
+
+def with_pillow(data: bytes) -> np.ndarray:
+    """The RGB pixels that Pillow reads, [H, W, 3]."""
+    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:

@@ -8,13 +8,7 @@ from PIL import Image
 
 from pld.errors import DataError
 from pld.images.decode import decode_image, jpeg_size
-from tests.making import jpeg
-
-
-def encoded(image: Image.Image, form: str, **settings) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **settings)
-    return buffer.getvalue()
+from tests.making import encoded, jpeg
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -1,6 +1,5 @@
 """A box of a JPEG is what libjpeg-turbo makes of the whole image, to the last bit, or is left to it."""
 
-import io
 import platform
 import shutil
 import subprocess
@@ -20,12 +19,12 @@ from pld.images import jpeg_box
 from pld.images.decode import decode_image, jpeg_size
 from pld.images.jpeg_box import HAS_BOXES, decode_box
 from tests.images.jpeg_blocks import gray_jpeg
-from tests.making import jpeg
+from tests.making import encoded, jpeg, with_pillow
 
 needs_boxes = pytest.mark.skipif(not HAS_BOXES, reason="the compiled part is not there")
 
 SIZE = (311, 277)
-PHOTO = np.array(Image.open(io.BytesIO(jpeg(0, SIZE))))
+PHOTO = with_pillow(jpeg(0, SIZE))
 TAKEN, LEFT = ("444", "422", "420", "Gray"), ("440", "411")
 
 
@@ -35,7 +34,7 @@ def boxes(draw):
     return top, left, draw(st.integers(1, SIZE[0] - top)), draw(st.integers(1, SIZE[1] - left))
 
 
-def encoded(pixels: np.ndarray, sampling: str, quality: int = 90) -> bytes:
+def by_simplejpeg(pixels: np.ndarray, sampling: str, quality: int = 90) -> bytes:
     gray = sampling == "Gray"
     return simplejpeg.encode_jpeg(
         pixels[:, :, :1].copy() if gray else pixels,
@@ -45,22 +44,12 @@ def encoded(pixels: np.ndarray, sampling: str, quality: int = 90) -> bytes:
     )
 
 
-def by_pillow(pixels: np.ndarray, **settings) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", **settings)
-    return buffer.getvalue()
-
-
-def with_pillow(data: bytes) -> np.ndarray:
-    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
 def cut(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     top, left, height, width = box
     return image[top : top + height, left : left + width]
 
 
-ENCODED = {sampling: encoded(PHOTO, sampling) for sampling in TAKEN + LEFT}
+ENCODED = {sampling: by_simplejpeg(PHOTO, sampling) for sampling in TAKEN + LEFT}
 WHOLE = {sampling: with_pillow(data) for sampling, data in ENCODED.items()}
 
 
@@ -93,7 +82,7 @@ def test_pixels_of_every_kind_and_quality(sampling, quality):
     edges = np.where(np.add.outer(np.arange(57) // 3, np.arange(83) // 5)[..., None] % 2, 255, 0)
     noise = rng.integers(0, 256, (*size, 3))
     for pixels in (noise, rng.choice([0, 255], (*size, 3)), np.broadcast_to(edges, (*size, 3)), np.full((*size, 3), 7)):
-        data = encoded(np.ascontiguousarray(pixels, np.uint8), sampling, quality)
+        data = by_simplejpeg(np.ascontiguousarray(pixels, np.uint8), sampling, quality)
         assert np.array_equal(decode_box(data, size, (0, 0, *size)), with_pillow(data))
         assert np.array_equal(decode_box(data, size, (9, 21, 33, 41)), cut(with_pillow(data), (9, 21, 33, 41)))
 
@@ -137,7 +126,7 @@ def test_tables_that_libjpeg_refuses():
 def test_images_of_every_size(sampling):
     for height in range(8, 36):
         size = (height, 43 - height)
-        data = encoded(PHOTO[: size[0], : size[1]].copy(), sampling)
+        data = by_simplejpeg(PHOTO[: size[0], : size[1]].copy(), sampling)
         assert np.array_equal(decode_box(data, size, (0, 0, *size)), with_pillow(data)), size
 
 
@@ -152,7 +141,7 @@ def test_images_of_every_size(sampling):
     ],
 )
 def test_what_may_come_before_the_pixels(settings):
-    data, box = by_pillow(PHOTO, **settings), (50, 61, 100, 110)
+    data, box = encoded(Image.fromarray(PHOTO), **settings), (50, 61, 100, 110)
     assert np.array_equal(decode_box(data, SIZE, box), cut(with_pillow(data), box))
 
 
@@ -173,10 +162,10 @@ def test_what_else_is_ordinary(frame, segment):
 @pytest.mark.parametrize(
     "data",
     [
-        by_pillow(PHOTO, progressive=True),
-        by_pillow(PHOTO, restart_marker_rows=1),
-        by_pillow(PHOTO, restart_marker_blocks=3),
-        by_pillow(PHOTO, keep_rgb=True),
+        encoded(Image.fromarray(PHOTO), progressive=True),
+        encoded(Image.fromarray(PHOTO), restart_marker_rows=1),
+        encoded(Image.fromarray(PHOTO), restart_marker_blocks=3),
+        encoded(Image.fromarray(PHOTO), keep_rgb=True),
         ENCODED["444"][:2] + adobe(0) + ENCODED["444"][2:],
         *(ENCODED[sampling] for sampling in LEFT),
     ],
@@ -280,7 +269,7 @@ def test_hostile_images_touch_no_memory_of_others(tmp_path, rounds):
     files = []
     for name in TAKEN:
         files.append(tmp_path / f"{name}.jpg")
-        files[-1].write_bytes(encoded(PHOTO[:61, :83].copy(), name))
+        files[-1].write_bytes(by_simplejpeg(PHOTO[:61, :83].copy(), name))
     done = subprocess.run([fuzz, str(rounds), *map(str, files)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     taken, left = map(int, done.stdout.split())

@@ -8,19 +8,9 @@ from PIL import Image
 
 from pld.images.decode import jpeg_size
 from pld.images.jpeg_rows import decode_upper_rows
-from tests.making import jpeg
+from tests.making import encoded, jpeg, with_pillow
 
 TALL = Image.open(io.BytesIO(jpeg(1, (131, 37))))
-
-
-def encoded(image: Image.Image, **settings) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", **settings)
-    return buffer.getvalue()
-
-
-def with_pillow(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 @pytest.mark.parametrize(("mode", "subsampling"), [("RGB", 0), ("RGB", 1), ("RGB", 2), ("L", 0)])
