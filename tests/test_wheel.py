@@ -49,7 +49,7 @@ def test_the_wheel_is_what_runs(installed, tmp_path):
     for data in ("pld/py.typed", "pld/store/FORMAT.md", "pld/report/templates", "train_student/recipes/paper"):
         assert (installed / data).exists(), data
     assert not (installed / "pld" / "images" / "native").exists()
-    assert len(list((installed / "pld" / "images").glob("_box.*.so"))) == HAS_BOXES
+    assert len(list((installed / "pld" / "images").glob("_box.*.so"))) >= HAS_BOXES  # built, and of use here
 
 
 @pytest.mark.long

@@ -21,7 +21,7 @@ import torch
 
 from pld.images import open_source
 from pld.images.decode import jpeg_size
-from pld.images.jpeg_box import Box, decode_box
+from pld.images.jpeg_box import HAS_BOXES, Box, decode_box
 from pld.images.jpeg_rows import decode_upper_rows
 from pld.views import RandomResizedCrop, draw_view
 from tests.benchmarks.photos import write_copies
@@ -46,6 +46,8 @@ WAYS: dict[str, Decode] = {
 
 
 def main() -> None:
+    if not HAS_BOXES:
+        raise SystemExit("there is no compiled part here to measure; docs/decisions/0016 says how to get it")
     with tempfile.TemporaryDirectory() as folder:
         told = write_copies(os.environ.get("PHOTOS"), Path(folder), IMAGES, (390, 466))
         source = open_source(str(Path(folder) / "shards"))

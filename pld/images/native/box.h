@@ -152,8 +152,8 @@ static bool read_pixels(Work *work, Box box, uint8_t *rgb) {
 }
 
 static bool is_inside(Box box, int height, int width) {
-    return height <= MAX_SIDE && width <= MAX_SIDE && box.top >= 0 && box.left >= 0 && box.height > 0 && box.width > 0 && box.height <= height - box.top &&
-           box.width <= width - box.left;
+    return height <= MAX_SIDE && width <= MAX_SIDE && box.top >= 0 && box.left >= 0 && box.height > 0 &&
+           box.width > 0 && box.height <= height - box.top && box.width <= width - box.left;
 }
 
 // Writes a box's pixels to `rgb`, which has room for them. False where the image is of another kind or size or damaged;
