@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from pld.errors import CorruptStoreError, NotCachedError, StoreError
+from pld.store.exclusive import NO_LINKS, create
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _TEMPORARY = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{32}\.tmp")
@@ -145,6 +146,10 @@ class LocalStorage:
                 if path.exists():
                     return False
                 raise
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                return create(temporary, path, data)
         return True
 
     def exists(self, name: str) -> bool:
@@ -195,7 +200,8 @@ class LocalStorage:
         with self._explained(path):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with temporary.open("xb") as file:
+                # Not "xb": the name is random, and not every file system can create exclusively.
+                with temporary.open("wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
