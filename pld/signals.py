@@ -137,9 +137,9 @@ class TopK:
             "labels outside 0..C-1": (self.labels < 0) | (self.labels >= num_classes),
             "classes outside 0..C-1": (classes < 0) | (classes >= num_classes),
             "a class twice in a row": ordered[:, 1:] == ordered[:, :-1],
-            "log-probabilities that rise with the rank": logprobs[:, 1:] > logprobs[:, :-1],
             "log-probabilities that are not finite": ~torch.isfinite(logprobs) | ~torch.isfinite(label),
             "tails that are nan or +inf": ~(self.tail_logmass < torch.inf),
+            "log-probabilities that rise with the rank": logprobs[:, 1:] > logprobs[:, :-1],
             "tails of more mass than C classes can have": self._tail_excess(num_classes) > tolerance,
             "a label whose log-probability is not that of its entry": is_label & ((logprobs - label).abs() > tolerance),
             "a label outside the top k that is more probable than its last class": outside
@@ -152,7 +152,7 @@ class TopK:
         return None
 
     def check_shapes(self, num_classes: int) -> None:
-        """Raise SignalError unless the tensors' shapes and kinds fit each other, and k is in 1..C."""
+        """Raise SignalError unless shapes and kinds fit each other, k is in 1..C and the plain numbers make sense."""
         rows, k = self.classes.shape[0], self.classes.shape[-1]
         wanted = {
             "classes": [rows, k],
@@ -170,6 +170,19 @@ class TopK:
                 )
         if not 1 <= k <= num_classes:
             raise SignalError(f"TopK.classes: found shape {[rows, k]}, wanted k from 1 to {num_classes}")
+        self.check_numbers()
+
+    def check_numbers(self) -> None:
+        """Raise SignalError unless `logprob_error` is finite and at least 0, and the temperatures finite and above 0.
+
+        As a tolerance, an infinite rounding would accept anything; a bound would be nan or inf.
+        """
+        if not 0 <= self.logprob_error < math.inf:
+            raise SignalError(
+                f"TopK.logprob_error: found {self.logprob_error}, wanted a finite number, nats, 0 or more"
+            )
+        if not all(0 < t < math.inf for t in self.temperatures):
+            raise SignalError(f"TopK.temperatures: found {list(self.temperatures)}, wanted finite numbers above 0")
 
     def _tail_excess(self, num_classes: int) -> Float[Tensor, "B T"]:
         """By how much t * tail_logmass is above that of the uniform distribution, or of certainty below t = 1."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pld.losses.checks import Tail, check_settings
+from pld.losses.checks import Tail, check_settings, check_topk
 from pld.losses.teacher import log_weights, ranking
 from pld.signals import TopK
 
@@ -27,7 +27,7 @@ def gradient_error_bound(topk: TopK, temperature: float = 1.0, tail: Tail = "dro
         tail: the loss's.
 
     Raises:
-        SignalError: the TopK does not hold the temperature.
+        SignalError: the TopK does not hold the temperature, or holds inf or nan.
         ConfigError: a setting has a value that is not one of its own.
 
     Example:
@@ -37,6 +37,8 @@ def gradient_error_bound(topk: TopK, temperature: float = 1.0, tail: Tail = "dro
         0.0625
     """
     check_settings("gradient_error_bound", temperature=temperature, tail=tail)
+    check_topk("topk", topk)
+    topk.check_numbers()
     weights = torch.softmax(log_weights(topk, ranking(topk).held, topk.tail_at(temperature), temperature), dim=1)
     per_mass = 2 if tail == "drop" else 4
     bound = per_mass * weights[:, -1] + 4 * math.tanh(topk.logprob_error / (2 * temperature))

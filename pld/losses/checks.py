@@ -2,7 +2,8 @@
 
 Checks that must look at values run where looking is free: on the CPU, outside `torch.compile`. On an accelerator they
 would make the host wait for the device at every step; there a label out of range is the device's own index error
-(with the Triton kernel, a nan loss), and a non-finite logit gives a non-finite loss.
+(with the Triton kernel, a nan loss), and what is not finite in logits, a signal or weights gives a loss that is not
+finite, where the loss makes use of it.
 """
 
 from __future__ import annotations
@@ -61,13 +62,13 @@ def values_are_free(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def check_finite(name: str, logits: Tensor) -> None:
-    """Raise SignalError where a logit is inf or nan."""
+def check_finite(name: str, values: Tensor) -> None:
+    """Raise SignalError where a value is inf or nan."""
     # One sum is far cheaper than a mask of the whole matrix; it can overflow, so only the mask decides.
-    if values_are_free(logits) and not math.isfinite(float(logits.detach().sum())):
-        bad = int((~torch.isfinite(logits)).sum())
+    if values_are_free(values) and not math.isfinite(float(values.detach().sum())):
+        bad = int((~torch.isfinite(values)).sum())
         if bad:
-            raise SignalError(f"{name} of shape {list(logits.shape)}: found {bad} inf or nan, wanted finite values")
+            raise SignalError(f"{name} of shape {list(values.shape)}: found {bad} inf or nan, wanted finite values")
 
 
 def check_student(student_logits: Tensor) -> None:
@@ -108,8 +109,22 @@ def check_order(order: Tensor, weight: Tensor, student_logits: Tensor) -> None:
     _check_range("order's first column", order[:, 0], num_classes, lowest=0)
 
 
+def check_topk(name: str, topk: TopK) -> None:
+    """Raise SignalError where a TopK holds inf or nan; only a tail may be -inf, which is an empty one."""
+    check_finite(f"{name}.logprobs", topk.logprobs)
+    check_finite(f"{name}.label_logprob", topk.label_logprob)
+    tail = topk.tail_logmass
+    # Of a nan the largest value is nan, and no nan is below inf.
+    if values_are_free(tail) and tail.numel() and not float(tail.detach().amax()) < math.inf:
+        bad = int((~(tail < math.inf)).sum())
+        raise SignalError(
+            f"{name}.tail_logmass of shape {list(tail.shape)}: found {bad} nan or +inf, wanted finite values, or -inf "
+            "where the tail is empty"
+        )
+
+
 def check_teacher(teacher: TopK | Tensor, labels: Tensor, student_logits: Tensor) -> None:
-    """Raise SignalError unless the teacher's signal belongs to these samples, labels and classes."""
+    """Raise SignalError unless the teacher's signal belongs to these samples, labels and classes, and is finite."""
     rows, num_classes = student_logits.shape
     if isinstance(teacher, Tensor):
         if teacher.shape != student_logits.shape or not teacher.is_floating_point():
@@ -125,6 +140,7 @@ def check_teacher(teacher: TopK | Tensor, labels: Tensor, student_logits: Tensor
             f"{num_classes} for student_logits of shape {list(student_logits.shape)}"
         )
     _check_range("teacher.classes", teacher.classes, num_classes, lowest=0)
+    check_topk("teacher", teacher)
     # The same tensor needs no look: loops that pass `topk.labels` never wait for the device here.
     if labels is not teacher.labels and not torch.compiler.is_compiling() and not torch.equal(labels, teacher.labels):
         different = int((labels != teacher.labels).sum())

@@ -22,7 +22,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pld.losses.checks import Backend, check_order, check_settings, check_student, check_vector, values_are_free
+from pld.losses.checks import (
+    Backend,
+    check_finite,
+    check_order,
+    check_settings,
+    check_student,
+    check_vector,
+    values_are_free,
+)
 from pld.losses.fused import fused_nll
 from pld.losses.rows import rest_exponentials, row_by_sums, row_in_log_space, wide_dtype
 
@@ -45,7 +53,7 @@ def plackett_luce_nll(
         student_logits: [B, C], finite. Half types are worked on in float32 whatever autocast says, float64 is kept.
         order: int64 [B, R], classes by rank, none repeated within a row; -1 stands for no class, except in the first
             column.
-        weight: [B, R], not negative; ignored where order is -1. A constant: no gradient flows to it.
+        weight: [B, R], finite and not negative; ignored where order is -1. A constant: no gradient flows to it.
         rest_weight: [B], or None for zero: adds rest_weight * (logsumexp - mean) over the classes not listed, as one
             group whose members are exchangeable; zero where every class is listed.
         backend: "torch", or "triton": one kernel for a GPU, see `pld_loss`.
@@ -55,7 +63,8 @@ def plackett_luce_nll(
         is in closed form, and asking for a second one raises RuntimeError.
 
     Raises:
-        SignalError: an argument has a wrong shape or dtype, a class is out of range, or a logit is not finite.
+        SignalError: an argument has a wrong shape or dtype, a class is out of range, or a logit or a weight is not
+            finite.
         ConfigError: the backend is neither, or cannot serve here.
 
     Example:
@@ -70,9 +79,12 @@ def plackett_luce_nll(
     check_order(order, weight, student_logits)
     if rest_weight is not None:
         check_vector("rest_weight", rest_weight, student_logits)
+        check_finite("rest_weight", rest_weight)
     held = order >= 0
     index = torch.where(held, order, order[:, :1])
-    return checked_nll(student_logits, index, held, torch.where(held, weight, 0.0), rest_weight, backend)
+    counting = torch.where(held, weight, 0.0)
+    check_finite("weight", counting)
+    return checked_nll(student_logits, index, held, counting, rest_weight, backend)
 
 
 def checked_nll(

@@ -64,8 +64,8 @@ def dist_loss(
             column term.
 
     Raises:
-        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit is not
-            finite, or the TopK cannot support the temperature.
+        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit, a
+            weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own.
     """
     settings = {"alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature, "global_batch": global_batch}

@@ -32,7 +32,8 @@ def cross_entropy_loss(
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
     Raises:
-        SignalError: an argument has a wrong shape or dtype, a label is out of range, or a logit is not finite.
+        SignalError: an argument has a wrong shape or dtype, a label is out of range, or a logit or a weight is not
+            finite.
         ConfigError: a setting has a value that is not one of its own.
     """
     check_settings("cross_entropy_loss", label_smoothing=label_smoothing)
@@ -68,8 +69,8 @@ def kd_loss(
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
     Raises:
-        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit is not
-            finite, or the TopK cannot support the temperature.
+        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit, a
+            weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own.
     """
     check_settings("kd_loss", alpha=alpha, temperature=temperature, approximate=approximate)

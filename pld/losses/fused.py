@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pld.errors import ConfigError
+from pld.installing import install_hint
 
 
 def fused_nll(
@@ -72,7 +73,6 @@ def _rows() -> ModuleType:
         from pld.losses import triton_rows
     except ImportError as error:
         raise ConfigError(
-            'backend = "triton": triton is not installed; pip install "pld-distill[triton]" (Linux), or use '
-            'backend="torch"'
+            f'backend = "triton": triton is not installed; {install_hint("triton")} (Linux), or use backend="torch"'
         ) from error
     return triton_rows

@@ -43,13 +43,13 @@ def pld_loss(
             tail as one group of exchangeable classes, mass * (logsumexp of the tail - its mean).
         approximate: permit what a truncated TopK cannot support.
         backend: "torch" works everywhere; "triton" is one kernel for a GPU that makes the loss and its gradient in one
-            pass over each row (docs/decisions/0007), for k up to 4095. It wants `pip install "pld-distill[triton]"`.
+            pass over each row (docs/decisions/0007), for k up to 4095. It wants triton, `pip install '.[triton]'`.
         weight: [B], what each sample counts for.
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
     Raises:
-        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit is not
-            finite, or the TopK cannot support the temperature.
+        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit, a
+            weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own, or the backend cannot serve here.
 
     Example:

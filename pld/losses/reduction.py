@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pld.losses.checks import Reduction, check_settings, check_vector
+from pld.losses.checks import Reduction, check_finite, check_settings, check_vector
 
 
 def reduce_loss(
@@ -20,11 +20,12 @@ def reduce_loss(
 
     Raises:
         ConfigError: the reduction is neither.
-        SignalError: weight has another length.
+        SignalError: weight has another length, or is not finite.
     """
     check_settings("loss", reduction=reduction)
     if weight is None:
         return per_sample.mean() if reduction == "mean" else per_sample
     check_vector("weight", weight, per_sample[:, None])
+    check_finite("weight", weight)
     weighted = per_sample * weight
     return weighted.sum() / weight.sum() if reduction == "mean" else weighted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -92,7 +92,8 @@ class NamedLoss:
 
         Raises:
             ConfigError: the method needs a teacher and got None.
-            SignalError: as the loss function.
+            SignalError: as the loss function and, where they are asked for, as `standardize_logits` and
+                `dense_logprobs`.
         """
         method = _METHODS[self.name]
         if self.standardize == "both":
@@ -141,16 +142,16 @@ def build_loss(name: str, *, standardize: str = "none", approximate: bool = Fals
     if name not in _METHODS:
         raise ConfigError(f"loss {name!r}: {_nearest(name, _METHODS)}")
     method = _METHODS[name]
-    known = {
-        parameter.name: parameter.default
-        for parameter in inspect.signature(method.function).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _PER_CALL
-    }
-    for setting in settings:
-        if setting not in known:
-            raise ConfigError(f"loss {name!r} has no setting {setting!r}: {_nearest(setting, known)}")
-    if standardize not in _STANDARDIZE or (standardize == "teacher" and not method.needs_teacher):
+    known = _settings_of(method)
+    if unknown := [setting for setting in settings if setting not in known]:
+        raise ConfigError(f"loss {name!r} has no setting {_without(unknown, known)}")
+    if standardize not in _STANDARDIZE:
         raise ConfigError(f"loss {name!r}: standardize = {standardize!r}, wanted one of {', '.join(_STANDARDIZE)}")
+    if standardize == "teacher" and not method.needs_teacher:
+        raise ConfigError(
+            f"loss {name!r}: standardize = 'teacher', and it has no teacher: leave out, or take back from a recipe by "
+            "--standardize none"
+        )
     settings = {**known, **method.defaults, **settings}
     if "approximate" in known:
         settings["approximate"] = approximate
@@ -161,6 +162,26 @@ def build_loss(name: str, *, standardize: str = "none", approximate: bool = Fals
 def required_signal(name: str, **settings: Any) -> RequiredSignal:
     """What the loss that `build_loss` makes of the same arguments asks of a store or a live teacher."""
     return build_loss(name, **settings).required_signal
+
+
+def _settings_of(method: _Method) -> dict[str, Any]:
+    """A loss function's settings and their defaults."""
+    return {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(method.function).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _PER_CALL
+    }
+
+
+def _without(unknown: Sequence[str], known: Mapping[str, Any]) -> str:
+    """Settings that a loss has not, and what to do: mend the first that no loss has, or leave out those of others."""
+    of_any = {setting for method in _METHODS.values() for setting in _settings_of(method)}
+    for word in unknown:
+        if word not in of_any:
+            return f"{word!r}: {_nearest(word, known) if known else 'it has none'}"
+    own = ", ".join(name for name in known if name != "approximate") or "none"
+    take_back = " ".join(f"--{name} null" for name in unknown)
+    return f"{', '.join(map(repr, unknown))}: leave out, or take back from a recipe by {take_back}; its settings: {own}"
 
 
 def _nearest(word: str, known: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pld.losses.checks import check_topk
 from pld.losses.requirements import require_classes
 from pld.signals import TopK
 
@@ -95,8 +96,9 @@ def dense_logprobs(
         approximate: allow k < C. Losses that need a dense vector at T = 1 pass True; see `why_all_classes`.
 
     Raises:
-        SignalError: k < C and `approximate` is False, or the TopK does not hold the temperature.
+        SignalError: k < C and `approximate` is False, the TopK does not hold the temperature, or holds inf or nan.
     """
+    check_topk("topk", topk)
     require_classes("dense_logprobs", topk, num_classes, "a dense vector is asked for", approximate=approximate)
     index, held = ranking(topk)
     tail = tail_logmass(topk, num_classes, temperature)

@@ -64,6 +64,11 @@ def check_samples(
 
 def check_signal(topk: TopK, labels: Int[np.ndarray, "N"], codec: CodecIdentity, num_classes: int, where: str) -> None:
     """Raise SignalError unless a signal holds what the codec promises, of these samples, as probabilities at T = 1."""
+    if not isinstance(topk, TopK):
+        raise SignalError(
+            f"{where}: found a {type(topk).__name__}, wanted a TopK; TopK.from_logits(logits, labels, k={codec.k}, "
+            f"temperatures={codec.temperatures}) makes one of dense logits"
+        )
     try:
         topk.check_shapes(num_classes)
     except SignalError as error:

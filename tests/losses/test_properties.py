@@ -280,5 +280,32 @@ def test_a_top_k_serves_its_own_labels_and_what_it_holds():
         build_loss("pdl")
     with pytest.raises(ConfigError, match="has no setting 'temprature': did you mean temperature"):
         build_loss("pld", temprature=2.0)
+    with pytest.raises(ConfigError, match="loss 'plistmle' has no setting 'temprature': it has none"):
+        build_loss("plistmle", temprature=2.0)
     with pytest.raises(ConfigError, match="temperature = 0"):
         build_loss("pld", temperature=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        (
+            "ce",
+            {"temperature": 2.0},
+            "'temperature': leave out, or take back from a recipe by --temperature null; its settings: label_smoothing",
+        ),
+        ("ce", {"alpha": 0.1, "beta": 1.0}, r"'alpha', 'beta': leave out, or .* by --alpha null --beta null; its"),
+        ("pld", {"gamma": 1.0}, "'gamma': .* by --gamma null; its settings: temperature, tail, backend"),
+        ("listmle", {"temperature": 1.0}, "'temperature': .* by --temperature null; its settings: none"),
+    ],
+)
+def test_a_setting_of_another_loss_is_to_be_taken_back(name, settings, message):
+    with pytest.raises(ConfigError, match=f"^loss '{name}' has no setting {message}"):
+        build_loss(name, **settings)
+
+
+@pytest.mark.parametrize("name", ["ce", "ls"])
+def test_a_loss_without_a_teacher_has_none_to_standardise(name):
+    with pytest.raises(ConfigError, match=r"it has no teacher: leave out, or take .* by --standardize none"):
+        build_loss(name, standardize="teacher")
+    assert build_loss(name, standardize="none").standardize == "none"

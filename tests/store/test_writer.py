@@ -150,12 +150,17 @@ def test_samples_that_are_not_the_shards_are_refused(tmp_path, samples, complain
         (lambda t: dataclasses.replace(t, classes=t.classes + 17), "classes outside"),
         (lambda t: dataclasses.replace(t, classes=t.classes * 0), "class twice"),
         (lambda t: dataclasses.replace(t, logprobs=t.logprobs.flip(1)), "rise with the rank"),
-        (lambda t: dataclasses.replace(t, logprobs=t.logprobs * torch.nan), "not finite"),
+        *(
+            (lambda t, n=name, b=bad: dataclasses.replace(t, **{n: getattr(t, n) * 0 + b}), "not finite|are nan or")
+            for name in ("logprobs", "label_logprob", "tail_logmass")
+            for bad in (torch.nan, torch.inf)
+        ),
+        (lambda t: dataclasses.replace(t, logprobs=t.logprobs - torch.inf), "not finite"),
+        (lambda t: dataclasses.replace(t, logprob_error=torch.nan), "logprob_error: found nan"),
         (
             lambda t: dataclasses.replace(t, logprobs=t.logprobs - 1, label_logprob=t.label_logprob - 1),
             "do not sum to 1",
         ),
-        (lambda t: dataclasses.replace(t, tail_logmass=t.tail_logmass + torch.inf), "nan or"),
         (
             lambda t: dataclasses.replace(t, tail_logmass=t.tail_logmass.index_fill(1, torch.tensor(4), 9.0)),
             "more mass",
@@ -194,6 +199,16 @@ def test_tensors_that_do_not_fit_each_other_are_named(tmp_path, monkeypatch, nam
     signal = world.signal("train-0000", 0)
     with pytest.raises(SignalError, match=r"view 0: TopK\.\w+: found .*wanted"):
         _write(world, tmp_path, views=[dataclasses.replace(signal, **{name: change(getattr(signal, name))})])
+    assert not (tmp_path / "parts").exists()
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_dense_logits_are_no_signal(tmp_path, monkeypatch, finite):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is outside of tests
+    world = World()
+    logits = world.logits("train-0000", 0) * (1 if finite else torch.nan)
+    with pytest.raises(SignalError, match=r"view 0: found a Tensor, wanted a TopK; TopK.from_logits\(.*k=4"):
+        _write(world, tmp_path, views=[logits])
     assert not (tmp_path / "parts").exists()
 
 
