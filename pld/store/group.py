@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Integer
 from torch import Tensor
 
 from pld.averaging import average, common_temperatures
@@ -20,9 +20,11 @@ from pld.store.canonical import canonical_json, sha256_hex
 from pld.store.manifest import differences, short
 from pld.store.reader import Store, open_store
 from pld.store.samples import Keys
-from pld.store.table import LogitTable
+from pld.store.table import LogitTable, Rows, row_numbers
 
 Combine = Literal["average", "pick"]
+GroupRows = Sequence[Rows] | Integer[np.ndarray, "M B"] | Integer[Tensor, "M B"]
+"""Row numbers in each of M stores, as `StoreGroup.rows` gives them; a list of lists will do."""
 
 
 def open_stores(urls: Sequence[str], combine: Combine = "average", seed: int = 0) -> StoreGroup:
@@ -121,7 +123,9 @@ class StoreGroup:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GroupTable:
-    """One view of all of a group's members; `table[rows]` combines a batch.
+    """One view of all of a group's members; `table[group.rows(keys)]` combines a batch.
+
+    A sample's row may be another in each member, so that rows are [M, B]; of a group of one store [B] will do.
 
     Attributes:
         view: the view's index.
@@ -133,12 +137,27 @@ class GroupTable:
     group: StoreGroup
     tables: tuple[LogitTable, ...]
 
-    def __getitem__(self, rows: Int64[np.ndarray, "M B"]) -> TopK:
+    def __getitem__(self, rows: GroupRows | Rows) -> TopK:
+        """The signal of these rows, in their order.
+
+        Raises:
+            TypeError: these are no row numbers, or not those of each store.
+            IndexError: there is no such row.
+            SignalError: the rows are those of other samples in one store than in another.
+        """
+        numbers = row_numbers(rows)
+        if numbers.ndim == 1 and len(self.tables) == 1:
+            numbers = numbers[None]
+        if numbers.ndim != 2 or len(numbers) != len(self.tables):
+            raise TypeError(
+                f"rows: found shape {list(numbers.shape)}, wanted [{len(self.tables)}, B], rows in each of "
+                f"{len(self.tables)} stores; StoreGroup.rows(keys) gives them"
+            )
         if len(self.tables) == 1:
-            return self.tables[0][rows[0]]
+            return self.tables[0][numbers[0]]
         if self.group.combine == "pick":
-            return self._picked(rows)
-        return average([table[own] for table, own in zip(self.tables, rows, strict=True)], self.group.num_classes)
+            return self._picked(numbers)
+        return average([table[own] for table, own in zip(self.tables, numbers, strict=True)], self.group.num_classes)
 
     def _picked(self, rows: Int64[np.ndarray, "M B"]) -> TopK:
         keys = self.group.members[0].keys[rows[0]].tolist()

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -75,6 +76,37 @@ def test_an_average_is_that_of_each_samples_signals_wherever_the_stores_have_the
         wanted = average([store.load_view(1)[store.rows(keys)] for store in stores], 20)
         same(got, wanted)
         got.validate(20)
+
+
+@pytest.mark.parametrize("combine", ["average", "pick"])
+@pytest.mark.parametrize("kind", [list, tuple, np.ndarray.tolist, torch.from_numpy, lambda rows: rows.astype(np.int32)])
+def test_rows_may_be_whole_numbers_in_any_rows(urls, combine, kind):
+    group = open_stores(urls, combine)
+    table, rows = group.load_view(0), group.rows(WORLD.keys[[7, 70, 0]])
+    same(table[kind(rows)], table[rows])
+
+
+@pytest.mark.parametrize("rows", [[3, 1], range(3, 0, -2), torch.tensor([3, 1]), [[3, 1]], np.array([[3, 1]])])
+def test_of_one_store_its_own_rows_will_do(urls, rows):
+    same(open_stores(urls[:1]).load_view(0)[rows], open_store(urls[0]).load_view(0)[[3, 1]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([0, 1], r"found shape \[2\], wanted \[2, B\], rows in each of 2 stores; StoreGroup.rows\(keys\) gives them"),
+        ([[0, 1]], r"found shape \[1, 2\], wanted \[2, B\]"),
+        (np.zeros((3, 4), np.int64), r"found shape \[3, 4\], wanted \[2, B\]"),
+        ([[0, 1], [2]], "found list, wanted whole numbers"),
+        (np.zeros((2, 4)), "found ndarray of float64, wanted whole numbers"),
+        (torch.ones(2, 4) > 0, "found Tensor of torch.bool, wanted whole numbers"),
+    ],
+)
+@pytest.mark.parametrize("combine", ["average", "pick"])
+def test_rows_that_are_not_those_of_each_store_are_refused(urls, combine, rows, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is outside of tests
+    with pytest.raises(TypeError, match=message):
+        open_stores(urls, combine).load_view(0)[rows]
 
 
 @pytest.mark.parametrize(

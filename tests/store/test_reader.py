@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 import tracemalloc
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -82,9 +83,65 @@ def test_what_is_not_cached_is_said(store, tmp_path):
         open_store(str(tmp_path / "nowhere"))
 
 
-def test_a_row_below_0_is_no_row(store):
-    with pytest.raises(IndexError, match="count from 0"):
-        store.load_view(0)[np.array([0, -1])]
+@pytest.mark.parametrize("missing", [-1, 17, 10**6])
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_a_row_below_0_or_above_the_last_is_no_row(store, kind, missing):
+    with pytest.raises(IndexError, match=f"row {missing}: rows count from 0, and this view has 17 of them"):
+        store.load_view(0)[kind([0, missing])]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [3, 1],
+        (3, 1),
+        range(3, 0, -2),
+        [np.int64(3), np.int32(1)],
+        (torch.tensor(3), torch.tensor(1)),
+        np.array([3, 1], np.int32),
+        np.array([3, 1], np.uint64),
+        np.array([3, 0, 1])[::2],
+        torch.tensor([3, 1]),
+        torch.tensor([3, 1], dtype=torch.uint8),
+    ],
+    ids=repr,
+)
+def test_rows_may_be_whole_numbers_in_any_row(store, rows):
+    table = store.load_view(0)
+    got, wanted = table[rows], table[np.array([3, 1])]
+    for name in ("classes", "logprobs", "labels", "label_logprob", "tail_logmass"):
+        assert torch.equal(getattr(got, name), getattr(wanted, name))
+
+
+@pytest.mark.parametrize("rows", [[], (), range(0), np.array([], np.int64), torch.tensor([], dtype=torch.int64)])
+def test_no_rows_are_an_empty_batch(store, rows):
+    assert store.load_view(0)[rows].classes.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.array([0.0, 1.0]), "found ndarray of float64, wanted whole numbers: a list, a tuple, a range, an array"),
+        ([0.0, 1.0], "found list, wanted whole numbers"),
+        (torch.tensor([0.0, 1.0]), "found Tensor of torch.float32, wanted whole numbers"),
+        (torch.zeros(2, dtype=torch.bfloat16), "found Tensor of torch.bfloat16, wanted whole numbers"),
+        (np.zeros(0), "found ndarray of float64, wanted whole numbers"),
+        (np.ones(17, bool), r"found ndarray of bool, wanted .*; np.flatnonzero\(mask\) gives those of a mask"),
+        ([True, False], r"found list, wanted .*np.flatnonzero\(mask\)"),
+        (torch.tensor([True]), r"found Tensor of torch.bool, .*np.flatnonzero\(mask\)"),
+        (["n00003_é"], r"found list, wanted .*; table\[table.rows\(keys\)\] finds them by their keys"),
+        (None, "found NoneType, wanted whole numbers"),
+        ([[0, 1], [2]], "found list, wanted whole numbers"),
+        (slice(0, 2), "found slice, wanted whole numbers"),
+        (3, r"found shape \[\], wanted \[B\]; for one row table\[\[row\]\]"),
+        (np.zeros((1, 2), np.int64), r"found shape \[1, 2\], wanted \[B\]"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_row_numbers_is_said(store, monkeypatch, rows, message):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is outside of tests
+    with pytest.raises(TypeError, match="rows: " + message):
+        store.load_view(0)[rows]
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
