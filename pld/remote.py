@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from fsspec.core import url_to_fs
 
 from pld.errors import PLDError
+from pld.installing import install_hint
 from pld.transient import ATTEMPTS, advice, described, http_status, is_transient, pauses
 
 T = TypeVar("T")
@@ -21,7 +22,8 @@ T = TypeVar("T")
 # All retries are those of this file. Enough connections for the readers' threads.
 _S3: dict[str, Any] = {"config_kwargs": {"retries": {"max_attempts": 0}, "max_pool_connections": 32}}
 _DRIVER_OPTIONS: dict[str, dict[str, Any]] = {"s3": _S3, "s3a": _S3}
-_PACKAGES = {"s3": "'pld-distill[s3]'", "s3a": "'pld-distill[s3]'", "gs": "gcsfs", "gcs": "gcsfs"}
+_GCS = "pip install gcsfs"
+_INSTALL = {"s3": install_hint("s3"), "s3a": install_hint("s3"), "gs": _GCS, "gcs": _GCS}
 
 _RANGE_NOT_SATISFIABLE = 416
 
@@ -100,8 +102,8 @@ class Remote:
         try:
             self._driver, root = url_to_fs(self._target, use_listings_cache=False, **options)
         except ImportError as error:
-            package = _PACKAGES.get(self.scheme)
-            raise self._error(f"{self.url}: {error}" + (f": pip install {package}" if package else "")) from error
+            install = _INSTALL.get(self.scheme)
+            raise self._error(f"{self.url}: {error}" + (f": {install}" if install else "")) from error
         except ValueError as error:
             raise self._error(f"{self.url}: {error}; wanted a folder or a URL such as s3://BUCKET/FOLDER") from error
         self.root = root.rstrip("/")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pld.cli.arguments import local_path
 from pld.errors import ConfigError
+from pld.installing import install_hint
 from pld.report.landscape import LOSSES, TITLE, caption, grid, random_plane, surface
 from pld.writing import writing
 
@@ -26,7 +27,7 @@ def execute(arguments: argparse.Namespace) -> None:
     try:
         from pld.report.landscape_plot import SUFFIXES, write_surfaces
     except ImportError as error:
-        raise ConfigError(f"the picture needs {error.name}: pip install 'pld-distill[report]'") from error
+        raise ConfigError(f"the picture needs {error.name}: {install_hint('report')}") from error
     if arguments.out.suffix not in SUFFIXES:
         raise ConfigError(f"--out {arguments.out}: wanted a name ending in {', '.join(SUFFIXES)}")
     plane = random_plane(arguments.classes, arguments.seed)

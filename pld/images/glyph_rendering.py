@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from pld.errors import DataError
+from pld.installing import install_hint
 from pld.randomness import philox
 
 CHARACTERS = "".join(chr(code) for code in range(33, 127))
@@ -100,7 +101,7 @@ def load_glyphs() -> Mapping[str, Sequence[Glyph]]:
     except ImportError as error:
         raise DataError(
             "glyphs: the dataset is drawn with matplotlib's fonts, and matplotlib is not installed; "
-            'run "pip install pld-distill[report]"'
+            f"run {install_hint('report')}"
         ) from error
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     glyphs: dict[str, list[Glyph]] = {character: [] for character in CHARACTERS}

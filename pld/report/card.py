@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from pld.errors import NotCachedError
+from pld.installing import install_command
 from pld.report.table import store_rows
 from pld.store import Store
 from pld.store.storage import Storage
@@ -41,7 +42,7 @@ def dataset_card(store: Store, license_name: str, url: str) -> str:
     }
     # A JSON value is a YAML one.
     front = "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in metadata.items())
-    extra = "[s3]" if url.startswith("s3://") else ""
+    install = install_command("s3" if url.startswith("s3://") else None)
     rows = "\n".join(f"| {_plain(name)} | {_plain(value)} |" for name, value in _facts(store))
     return f"""---
 {front}
@@ -60,7 +61,7 @@ so you need the same dataset. Every number was rounded to a grid and has a known
 
 ## How to use it
 
-    pip install 'pld-distill{extra}'
+    {install}    # in a clone of pld-distill
     pld inspect {url}
     train-student --data YOUR_IMAGES --store {url} --model resnet50
 
