@@ -1,7 +1,12 @@
-"""Do this machine's pixels still match those that the teacher saw? A store keeps a few small views to compare with."""
+"""Do this machine's pixels still match those that the teacher saw? A store keeps a few small views to compare with.
+
+Beside their pixels it keeps their images' sizes: a crop of a resized image is nearly the same crop, and pixels alone
+would look like another decoder's.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +15,7 @@ from jaxtyping import UInt8
 
 from pld.errors import DifferentPixelsError, UndecodableImageError
 from pld.images import Source
+from pld.images.decode import jpeg_size
 from pld.images.nvjpeg import gpu_view
 from pld.images.preprocessing import Preprocessing
 from pld.store import Probe
@@ -36,9 +42,10 @@ def make_probes(source: Source, policy: Policy, gpu: torch.device | None = None)
     for row in _candidates(len(source)):
         try:
             pixels = _pixels(source, row, 0, policy, (_SIDE, _SIDE), gpu)
+            image_size = _image_size(source, row)
         except UndecodableImageError:
             continue
-        probes.append(Probe(key=source.key(row), view=0, pixels=pixels))
+        probes.append(Probe(key=source.key(row), view=0, pixels=pixels, image_size=image_size))
         if len(probes) == _NUM_PROBES:
             break
     return probes
@@ -57,18 +64,21 @@ def compare_probes(
         gpu: where nvJPEG decodes them, if it does.
 
     Returns:
-        None where every pixel is the same, else a warning that says how far they are apart.
+        None where every pixel is the same or no image can be decoded, else a warning that says how far they are apart.
 
     Raises:
-        DifferentPixelsError: they are so far apart that these are other views or images.
+        DifferentPixelsError: an image has another size than it had, or views are so far apart that these are others.
         DataError: an image cannot be read.
     """
     rows = {key.decode(): row for row, key in enumerate(source.keys.tolist())} if probes else {}
-    found = [
-        (probe, _pixels(source, rows[probe.key], probe.view, policy, probe.pixels.shape[1:], gpu))
-        for probe in probes
-        if probe.key in rows
-    ]
+    held = [probe for probe in probes if probe.key in rows]
+    found = []
+    for probe in held:
+        row = rows[probe.key]
+        # An image that is broken now tells nothing; whoever comes to it says so, or skips it.
+        with contextlib.suppress(UndecodableImageError):
+            _check_size(probe, _image_size(source, row), where)
+            found.append((probe, _pixels(source, row, probe.view, policy, probe.pixels.shape[1:], gpu)))
     distances = [_distance(probe.pixels, pixels) for probe, pixels in found]
     steps = [float(np.abs(probe.pixels.astype(float) - pixels).mean()) for probe, pixels in found]
     if max(distances, default=0.0) > _MAX_DISTANCE:
@@ -81,8 +91,10 @@ def compare_probes(
         )
     if not any(steps):
         return None
+    # What was cached before sizes were kept may also be a resized image's.
+    others = "" if all(probe.image_size for probe in held) else ", or the images were resized since they were cached"
     return (
-        f"{where}: this machine decodes or resizes images a little differently than the teacher's: by "
+        f"{where}: this machine decodes or resizes images a little differently than the teacher's{others}: by "
         f"{max(steps):.2g} of 255 on average where most, in {sum(map(bool, steps))} of {len(steps)} stored views"
     )
 
@@ -92,6 +104,25 @@ def _candidates(num_samples: int) -> list[int]:
     far = np.linspace(0, num_samples - 1, _NUM_PROBES).astype(int).tolist()
     more = np.linspace(0, num_samples - 1, _MAX_TRIES).astype(int).tolist()
     return list(dict.fromkeys([*far, *more]))
+
+
+def _image_size(source: Source, row: int) -> tuple[int, int]:
+    """(height, width) of the whole image, from its header where that is enough."""
+    data = source.read(row)
+    if size := jpeg_size(data):
+        return size
+    _, height, width = source.decode(row, data).shape
+    return height, width
+
+
+def _check_size(probe: Probe, size: tuple[int, int], where: str) -> None:
+    """Raise DifferentPixelsError where a probe's image had another size."""
+    if probe.image_size not in (None, size):
+        was, now = (" x ".join(map(str, sides)) for sides in (probe.image_size, size))
+        raise DifferentPixelsError(
+            f"{where}: the image of sample {probe.key} was {was} pixels, is {now} (height x width): re-encoded or "
+            "resized since it was cached; use the images the store was made with, or cache these anew"
+        )
 
 
 def _pixels(

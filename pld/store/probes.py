@@ -25,6 +25,7 @@ from pld.store.storage import Storage
 
 PROBES_NAME = "probes.json"
 _MAX_SIDE = 32
+_MAX_IMAGE_SIDE = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,11 +36,13 @@ class Probe:
         key: the sample's.
         view: the view's index.
         pixels: red, green and blue, as its writer saw them.
+        image_size: (height, width) of the whole image, decoded; None in stores made before it was kept.
     """
 
     key: str
     view: int
     pixels: UInt8[np.ndarray, "3 height width"]
+    image_size: tuple[int, int] | None = None
 
 
 def write_probes(storage: Storage, manifest: Manifest, probes: Sequence[Probe]) -> bool:
@@ -52,6 +55,7 @@ def write_probes(storage: Storage, manifest: Manifest, probes: Sequence[Probe]) 
                 "view": probe.view,
                 "size": probe.pixels.shape[1:],
                 "pixels": base64.b64encode(np.ascontiguousarray(probe.pixels).tobytes()).decode(),
+                **({} if probe.image_size is None else {"image_size": probe.image_size}),
             }
             for probe in probes
         ],
@@ -82,7 +86,18 @@ def _probe(value: Any, where: str) -> Probe:
         raise CorruptStoreError(f"{where}: found pixels that are not base64") from None
     if len(data) != math.prod(shape):
         raise CorruptStoreError(f"{where}: found {len(data)} bytes of pixels, wanted {math.prod(shape)}")
-    pixels = np.frombuffer(data, np.uint8).reshape(shape)
-    probe = Probe(key=fields.text("key"), view=fields.integer("view", 0, MAX_VIEWS), pixels=pixels)
+    probe = Probe(
+        key=fields.text("key"),
+        view=fields.integer("view", 0, MAX_VIEWS),
+        pixels=np.frombuffer(data, np.uint8).reshape(shape),
+        image_size=_image_size(fields),
+    )
     fields.done()
     return probe
+
+
+def _image_size(fields: Fields) -> tuple[int, int] | None:
+    if not fields.has("image_size"):
+        return None
+    height, width = fields.integers("image_size", 1, _MAX_IMAGE_SIDE, count=2)
+    return height, width

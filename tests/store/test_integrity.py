@@ -29,7 +29,9 @@ class Stored(NamedTuple):
 
 def make(root, format, num_views, sizes=(3, 2)):
     writer = World(sizes=sizes, num_classes=9, k=3, format=format).write(root, num_views, block_views=2)
-    writer.add_probes([Probe(key="n00000_é", view=0, pixels=np.arange(48, dtype=np.uint8).reshape(3, 4, 4))])
+    writer.add_probes(
+        [Probe(key="n00000_é", view=0, pixels=np.arange(48, dtype=np.uint8).reshape(3, 4, 4), image_size=(40, 48))]
+    )
     return Stored(root, tree(root), num_views, read_all(root, num_views))
 
 
