@@ -1,13 +1,16 @@
-"""Say what a dataset holds, or write it as tar shards; `pld data glyphs` also makes it."""
+"""Say what a dataset holds, find its broken images, or write it as tar shards; `pld data glyphs` also makes it."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
 import numpy as np
 
-from pld.cli.arguments import local_path
+from pld.cli.arguments import add_part, local_path, open_images
 from pld.images import Source, open_source
+from pld.images.check_images import broken_images
+from pld.images.listing import told
 from pld.images.sharding import write_shards
 from pld.progress import progress
 from pld.views import policy_to_json
@@ -16,7 +19,7 @@ from pld.views import policy_to_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("location", help="glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder")
-    parser.add_argument("--split", default="train", help="which part of a folder (default: train)")
+    add_part(parser)
     parser.add_argument(
         "--shards",
         type=local_path,
@@ -24,18 +27,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write SPLIT-0000.tar, ... there, shuffled once; interrupted, the same command goes on",
     )
     parser.add_argument("--shard_samples", type=int, default=1250, help="samples in a shard (default: 1250)")
+    parser.add_argument("--decode", action="store_true", help="decode every image, and name those that are broken")
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """Index it, which finds missing labels, repeated keys and truncated shards, and print its size."""
-    source = open_source(arguments.location, arguments.split)
+    """Index it, which finds missing labels, repeated keys and truncated shards, and print its size.
+
+    With --decode, SystemExit(1) where images cannot be decoded.
+    """
+    source = open_images(arguments.location, arguments)
     if arguments.shards is None:
         _describe(source, arguments.location, arguments.split)
-        return
+    else:
+        source = _write(source, arguments)
+    if arguments.decode:
+        _decode_all(source)
+
+
+def _write(source: Source, arguments: argparse.Namespace) -> Source:
+    """Write the shards and open them."""
     with progress(len(source), f"writing {arguments.shards}/{arguments.split}-*.tar") as bar:
         paths = write_shards(source, arguments.shards, arguments.split, arguments.shard_samples, bar.update)
-    _describe(open_source(str(arguments.shards), arguments.split), str(arguments.shards), arguments.split)
+    written = open_source(str(arguments.shards), arguments.split)
+    _describe(written, str(arguments.shards), arguments.split)
     print(f"  from {arguments.location} into {len(paths):,} shards; now --data {arguments.shards}")
+    _tell_more(source)
+    return written
+
+
+def _decode_all(source: Source) -> None:
+    num = 0
+    with progress(len(source), "decoding") as bar:
+        for row, reason in broken_images(source, os.cpu_count() or 1, bar.update):
+            bar.write(f"{source.key(row)}: {source.files[source.file_index[row]]}: {reason}")
+            num += 1
+    if num:
+        print(f"{num:,} of {len(source):,} images cannot be decoded")
+        raise SystemExit(1)
+    print(f"all {len(source):,} images decode")
 
 
 def _describe(source: Source, location: str, split: str) -> None:
@@ -46,3 +75,11 @@ def _describe(source: Source, location: str, split: str) -> None:
     print(f"  labels {source.labels.min()} to {source.labels.max()}, {mixed}")
     print(f"  views  {policy_to_json(source.policy)}")
     print(f"  first  {source.key(0)} in {source.files[0]}")
+    _tell_more(source)
+
+
+def _tell_more(source: Source) -> None:
+    if source.left_out:
+        print(f"  left out {told(source.left_out)}")
+    for note in source.notes:
+        print(f"  {note}")

@@ -13,20 +13,26 @@ import simplejpeg
 import torch
 from jaxtyping import UInt8
 from numpy import ndarray
-from PIL import Image
+from PIL import Image, features
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH, TiffImageFile
 from torch import Tensor
 
 from pld.errors import UndecodableImageError
+from pld.images.diagnosis import MAX_PIXELS, lost_to_zeros, what_is_wrong
 from pld.images.jpeg_box import Box, decode_box
 from pld.images.jpeg_rows import decode_upper_rows
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "ppm")
+# The formats that are read, and their extensions. Fewer formats are fewer decoders that a hostile file can reach.
+EXTENSIONS = {"JPEG": ("jpg", "jpeg"), "PNG": ("png",), "BMP": ("bmp",), "PPM": ("ppm",), "GIF": ("gif",)}
 
-# What those extensions hold. Fewer formats are fewer decoders that a hostile file can reach.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
+# What not every Pillow is built with, or is new enough for.
+if features.check_codec("libtiff"):
+    EXTENSIONS["TIFF"] = ("tif", "tiff")
+for _module in ("webp", "avif"):
+    if _module in features.modules and features.check_module(_module):
+        EXTENSIONS[_module.upper()] = (_module,)
 
-# ImageNet's largest photo has 32 million pixels; a bomb of a few KB can declare billions.
-MAX_PIXELS = 100_000_000
+IMAGE_EXTENSIONS = tuple(extension for extensions in EXTENSIONS.values() for extension in extensions)
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -87,15 +93,33 @@ def _decode_whole_jpeg(data: bytes) -> UInt8[ndarray, "H W 3"]:
 
 
 def _decode_with_pillow(data: bytes) -> UInt8[ndarray, "H W 3"]:
+    """The first frame or page."""
+    if lost := lost_to_zeros(data):
+        raise UndecodableImageError(f"cannot be decoded: {lost}")
     try:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata, which the pixels do not depend on.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise UndecodableImageError(f"declares {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
-            if image.mode.startswith(("I", "F")):
-                raise UndecodableImageError(f"has {image.mode} pixels, wanted 8 bits a channel")
+            image = Image.open(io.BytesIO(data), formats=tuple(EXTENSIONS))
+            _check_declared(image)
             return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UndecodableImageError(f"cannot be decoded: {error or type(error).__name__}") from error
+    except (UndecodableImageError, MemoryError):
+        raise
+    except Exception as error:  # its readers are Python in good part: bytes can make them raise anything
+        raise UndecodableImageError(f"cannot be decoded: {what_is_wrong(data, error)}") from error
+
+
+def _check_declared(image: Image.Image) -> None:
+    """Raise UndecodableImageError for what an image says of itself, before there is memory for its pixels."""
+    (width, height), kind = image.size, image.mode if image.mode.startswith(("I", "F")) else ""
+    if isinstance(image, TiffImageFile):
+        # A tile may be larger than its image. Of deeper channels Pillow takes the upper 8 bits, which are nearly black
+        # where a camera fills the lower 12 of 16.
+        width, height = max(width, image.tag_v2.get(TILEWIDTH, 0)), max(height, image.tag_v2.get(TILELENGTH, 0))
+        bits = max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
+        kind = f"{bits}-bit" if bits > 8 and not kind else kind
+    if width * height > MAX_PIXELS:
+        found = f"declares {width} x {height} pixels, more than {MAX_PIXELS:,}"
+        raise UndecodableImageError(f"cannot be decoded: {found}")
+    if kind:
+        raise UndecodableImageError(f"cannot be decoded: has {kind} pixels, wanted 8 bits a channel")

@@ -6,10 +6,9 @@ import io
 import tarfile
 
 from pld.errors import DataError
+from pld.images.decode import EXTENSIONS
+from pld.images.diagnosis import form_of
 from pld.images.source import Source
-
-# How each format that decode_image knows begins.
-_MAGIC = {b"\xff\xd8": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"BM": "bmp", b"P": "ppm"}
 
 
 def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -21,7 +20,8 @@ def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def image_extension(content: bytes) -> str:
     """The extension of an encoded image, by how it begins; jpg where that says nothing."""
-    return next((name for start, name in _MAGIC.items() if content.startswith(start)), "jpg")
+    form = form_of(content)
+    return EXTENSIONS.get(form.upper(), ("jpg",))[0] if form else "jpg"
 
 
 def check_keys(source: Source) -> None:
