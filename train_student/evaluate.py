@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from pld.errors import DataError
 from pld.images import Source, fetched_ahead
 from pld.images.preprocessing import Preprocessing
 from pld.loader_processes import in_flight
@@ -36,7 +38,8 @@ def evaluate(
     *,
     teacher: StoredTeacher | None,
     workers: int,
-) -> dict[str, float]:
+    on_bad_image: Literal["error", "skip"] = "error",
+) -> dict[str, float | int]:
     """The figures of a model on a validation set, over all processes.
 
     Args:
@@ -46,11 +49,17 @@ def evaluate(
         preprocessing: the model's.
         teacher: the cached teacher of the same images, or None.
         workers: loader processes.
+        on_bad_image: stop at an image that cannot be decoded, or leave such images out of all figures.
 
     Returns:
         `top1`, `top5` and `ece` (expected calibration error, 15 bins of equal width; Guo et al. 2017) in percent, `nll`
         in nats; with a teacher also `agreement` (same first choice, percent) and `kl` (teacher to student at T = 1,
-        nats; from a truncated teacher its tail is one class, a lower bound).
+        nats; from a truncated teacher its tail is one class, a lower bound). Where bad images are left out
+        `val_bad_images`, how many.
+
+    Raises:
+        UndecodableImageError: an image cannot be decoded and is not to be left out; names the sample.
+        DataError: none can be decoded, or one cannot be read.
     """
     policy = Fixed(crop_fraction=preprocessing.crop_fraction)
     mine = functools.partial(
@@ -62,28 +71,36 @@ def evaluate(
     )
     ahead = fetched_ahead(source, [mine], lambda item: item.rows, in_flight=in_flight(workers), share=VAL_SHARE)
     device = accelerator.device
-    sums = torch.zeros(5, dtype=torch.float64, device=device)
+    sums = torch.zeros(6, dtype=torch.float64, device=device)
     bins = torch.zeros(2, _CALIBRATION_BINS, dtype=torch.float64, device=device)
     was_training = model.training
     model.eval()
-    dataset = ViewDataset(source, policy, [preprocessing])
-    with contextlib.closing(ahead) as items, loading(dataset, items, workers=workers) as batches:
+    dataset = ViewDataset(source, policy, [preprocessing], skip_bad_images=on_bad_image == "skip")
+    with contextlib.closing(ahead) as items, loading(dataset, items, workers=workers, fill_gaps=False) as batches:
         for batch in batches:
+            if not len(batch.labels):
+                continue  # models need not take empty batches
             labels = batch.labels.to(device, non_blocking=True)
             images = preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
             with accelerator.autocast():
                 logits = model(images)
             logits = logits.float()
-            sums[:3] += _sums(logits, labels)
+            sums[0] += len(labels)
+            sums[1:4] += _sums(logits, labels)
             bins += _calibration(logits, labels)
             if teacher:
-                sums[3:] += _teacher_sums(logits, teacher(batch, device))
+                sums[4:] += _teacher_sums(logits, teacher(batch, device))
     model.train(was_training)
-    top1, top5, nll, agreement, kl = (accelerator.reduce(sums, reduction="sum") / len(source)).tolist()
-    confidence, correct = accelerator.reduce(bins, reduction="sum") / len(source)
+    num_good, *all_sums = accelerator.reduce(sums, reduction="sum").tolist()
+    if not num_good:
+        raise DataError(f"{source.location}: none of the {len(source)} validation images can be decoded; replace them")
+    top1, top5, nll, agreement, kl = (each / num_good for each in all_sums)
+    confidence, correct = accelerator.reduce(bins, reduction="sum") / num_good
     ece = float((confidence - correct).abs().sum())
-    figures = {"top1": 100 * top1, "top5": 100 * top5, "nll": nll, "ece": 100 * ece}
-    return {**figures, "agreement": 100 * agreement, "kl": kl} if teacher else figures
+    figures: dict[str, float | int] = {"top1": 100 * top1, "top5": 100 * top5, "nll": nll, "ece": 100 * ece}
+    if teacher:
+        figures |= {"agreement": 100 * agreement, "kl": kl}
+    return figures | ({"val_bad_images": len(source) - int(num_good)} if on_bad_image == "skip" else {})
 
 
 def _sums(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, "3"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -13,6 +14,7 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from pld.errors import UndecodableImageError
 from pld.images import Source, epoch_order, global_batches
 from pld.images.nvjpeg import EncodedViews
 from pld.images.preprocessing import Preprocessing
@@ -32,28 +34,36 @@ class Batch:
     """Views ready for the device.
 
     Attributes:
-        item: what was asked for.
+        item: what was asked for; its rows are those that the images are of.
         labels: int64 [B].
         images: uint8 [B, 3, h, w], channels last, one for each preprocessing asked for; on a GPU if that decoded them.
+        bad_rows: what was asked for as well and cannot be decoded.
     """
 
     item: WorkItem
     labels: Tensor
     images: tuple[Tensor, ...]
+    bad_rows: tuple[int, ...] = ()
 
     def pinned(self) -> Batch:
         """What is on the CPU in page-locked memory, from which a GPU fetches by itself."""
         images = tuple(images if images.is_cuda else images.pin_memory() for images in self.images)
-        return Batch(self.item, self.labels.pin_memory(), images)
+        return dataclasses.replace(self, labels=self.labels.pin_memory(), images=images)
 
 
 class ViewDataset:
-    """Makes the views of work items; student and live teacher may want different sizes of the same crop."""
+    """Makes the views of work items; student and live teacher may want different sizes of the same crop.
 
-    def __init__(self, source: Source, policy: Policy, preprocessings: Sequence[Preprocessing]) -> None:
+    With `skip_bad_images` those that cannot be decoded are told; else they are an error.
+    """
+
+    def __init__(
+        self, source: Source, policy: Policy, preprocessings: Sequence[Preprocessing], *, skip_bad_images: bool = False
+    ) -> None:
         self.source = source
         self.policy = policy
         self.preprocessings = tuple(preprocessings)
+        self._skip_bad_images = skip_bad_images
 
     def num_bytes(self, item: WorkItem) -> int:
         """Bytes of all images of an item."""
@@ -72,32 +82,56 @@ class ViewDataset:
             used += math.prod(shape)
         return tuple(images)
 
+    def ready(
+        self, item: WorkItem, memory: UInt8[Tensor, "bytes"], good: list[bool]
+    ) -> tuple[tuple[Tensor, ...], list[bool]]:
+        """The images that `fill` wrote, and which of them are there, as it said."""
+        return self.images(item, memory), good
+
     def fill(self, item: WorkItem, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object]) -> list[bool]:
         """Write an item's views to `memory`, as `images` lays them out; `on_row` is told which row comes next.
 
         Returns:
-            That all are there.
+            Which of them are there.
 
         Raises:
-            UndecodableImageError: an image is none; names the sample.
+            UndecodableImageError: an image is none and is not to be skipped; names the sample and the option.
             DataError: it cannot be read.
         """
-        for row, *places in zip(item.rows.tolist(), *self.images(item, memory), strict=True):
-            on_row(row)
-            image, (view,) = self.source.views(row, [item.view_index], self.policy)
-            for out, preprocessing in zip(places, self.preprocessings, strict=True):
-                apply_view(image, view, preprocessing.input_size, preprocessing.interpolation, out=out)
-        return [True] * len(item.rows)
+        good = []
+        with _naming_the_option():
+            for row, *places in zip(item.rows.tolist(), *self.images(item, memory), strict=True):
+                on_row(row)
+                good.append(self._write(row, item.view_index, places))
+        return good
+
+    def _write(self, row: int, view_index: int, places: Sequence[Tensor]) -> bool:
+        """One image's view for each preprocessing; whether it could be decoded."""
+        try:
+            image, (view,) = self.source.views(row, [view_index], self.policy)
+        except UndecodableImageError:
+            if not self._skip_bad_images:
+                raise
+            return False
+        for out, preprocessing in zip(places, self.preprocessings, strict=True):
+            apply_view(image, view, preprocessing.input_size, preprocessing.interpolation, out=out)
+        return True
 
 
 class GpuViewDataset:
-    """The same from nvJPEG on a GPU: loaders read and draw, `images` decodes and cuts."""
+    """The same from nvJPEG on a GPU: loaders read and draw, `ready` decodes and cuts."""
 
     def __init__(
-        self, source: Source, policy: Policy, preprocessings: Sequence[Preprocessing], gpu: torch.device
+        self,
+        source: Source,
+        policy: Policy,
+        preprocessings: Sequence[Preprocessing],
+        gpu: torch.device,
+        *,
+        skip_bad_images: bool = False,
     ) -> None:
         self.source = source
-        self._encoded = EncodedViews(source=source, policy=policy)
+        self._encoded = EncodedViews(source=source, policy=policy, skip_bad_images=skip_bad_images)
         self._preprocessings = tuple(preprocessings)
         self._gpu = gpu
 
@@ -109,21 +143,51 @@ class GpuViewDataset:
         """Memory that will do for most items of as many rows, whose files may be larger."""
         return 2 * self.num_bytes(item)
 
-    def images(self, item: WorkItem, memory: UInt8[Tensor, "bytes"]) -> tuple[Tensor, ...]:
-        """What `fill` wrote as images on the GPU, channels last, for each preprocessing; see `EncodedViews.cut`."""
-        views = self._encoded.cut(item.rows.tolist(), 1, memory, self._preprocessings, self._gpu)
-        return tuple(images[:, 0] for images in views)
+    def ready(
+        self, item: WorkItem, memory: UInt8[Tensor, "bytes"], good: list[bool]
+    ) -> tuple[tuple[Tensor, ...], list[bool]]:
+        """What `fill` wrote as images on the GPU, channels last, for each preprocessing, and which of them are there.
+
+        Raises:
+            UndecodableImageError: only now an image turns out to be none, and it is not to be skipped.
+        """
+        views, errors = self._encoded.try_cut(item.rows.tolist(), 1, memory, self._preprocessings, self._gpu)
+        with _naming_the_option():
+            for error in errors.values():
+                if not self._encoded.skip_bad_images:
+                    raise error
+        still_good = [is_good and place not in errors for place, is_good in enumerate(good)]
+        return tuple(images[:, 0] for images in views), still_good
 
     def fill(self, item: WorkItem, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object]) -> list[bool]:
         """Write an item's files and views; see `EncodedViews.write`."""
-        return self._encoded.write(item.rows.tolist(), [item.view_index], memory, on_row)
+        with _naming_the_option():
+            return self._encoded.write(item.rows.tolist(), [item.view_index], memory, on_row)
 
 
 def view_dataset(
-    source: Source, policy: Policy, preprocessings: Sequence[Preprocessing], gpu: torch.device | None
+    source: Source,
+    policy: Policy,
+    preprocessings: Sequence[Preprocessing],
+    gpu: torch.device | None,
+    *,
+    skip_bad_images: bool = False,
 ) -> ViewDataset | GpuViewDataset:
     """What makes views; with nvJPEG on a GPU, if one is given."""
-    return GpuViewDataset(source, policy, preprocessings, gpu) if gpu else ViewDataset(source, policy, preprocessings)
+    if gpu:
+        return GpuViewDataset(source, policy, preprocessings, gpu, skip_bad_images=skip_bad_images)
+    return ViewDataset(source, policy, preprocessings, skip_bad_images=skip_bad_images)
+
+
+@contextlib.contextmanager
+def _naming_the_option() -> Iterator[None]:
+    """An image that cannot be decoded is an error that also says how to go on without it."""
+    try:
+        yield
+    except UndecodableImageError as error:
+        raise UndecodableImageError(
+            f"{error}; replace the image, or go on without such images: --on_bad_image skip"
+        ) from error
 
 
 def epoch_items(

@@ -20,19 +20,43 @@ _NO_BOXES = (
 
 
 class Meter:
-    """Counts one epoch, or the rest of one after a resume.
+    """Counts one epoch; `Meter(device, **state)` goes on with one that was interrupted.
 
     Attributes:
         losses: sum of the steps' losses of this process, on the device.
         steps: how many steps are in the sum.
+        bad_images: of all processes, on the device; counted only where they are skipped.
     """
 
-    def __init__(self, device: torch.device, losses: float = 0.0, steps: int = 0) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        losses: float = 0.0,
+        steps: int = 0,
+        timed_steps: int = 0,
+        seconds: float = 0.0,
+        waited: float = 0.0,
+        bad_images: int = 0,
+    ) -> None:
         self.losses = torch.tensor(losses, dtype=torch.float64 if device.type == "cpu" else torch.float32).to(device)
         self.steps = steps
-        self._timed_from = steps
+        self.bad_images = torch.tensor(bad_images, dtype=torch.int64).to(device)
+        self._timed_steps = timed_steps  # checkpoints of old do not say how long their steps took
+        self._seconds_before = seconds
         self._start = time.monotonic()
-        self._waited = 0.0
+        self._waited = waited
+
+    def state(self) -> dict[str, Any]:
+        """What another one goes on from, plain values."""
+        return {
+            "losses": self.losses.item(),
+            "steps": self.steps,
+            "timed_steps": self._timed_steps,
+            "seconds": self._seconds,
+            "waited": self._waited,
+            "bad_images": int(self.bad_images.item()),
+        }
 
     def wait_for(self, batches: Iterator[Batch]) -> Batch:
         """The next batch."""
@@ -45,21 +69,34 @@ class Meter:
         """Count a step's loss."""
         self.losses += loss
         self.steps += 1
+        self._timed_steps += 1
+
+    def add_bad_images(self, accelerator: Accelerator, num: int) -> None:
+        """Count a step's bad images, so many of this process.
+
+        All processes at once: a checkpoint may be due in one of them only, and it holds the sum. Waits for no device.
+        """
+        ours = torch.full_like(self.bad_images, num)
+        self.bad_images += accelerator.reduce(ours, reduction="sum")
 
     @property
     def wait_share(self) -> float:
         """Share of the time so far that went into waiting for images."""
-        return self._waited / max(time.monotonic() - self._start, 1e-9)
+        return self._waited / max(self._seconds, 1e-9)
 
     def figures(self, accelerator: Accelerator, batch_size: int) -> dict[str, Any]:
         """What goes into metrics.jsonl, the loss averaged over all processes; waits for them and the device."""
         loss = float(accelerator.reduce(self.losses, reduction="mean").item()) / self.steps
-        elapsed = time.monotonic() - self._start
         return {
             "loss": loss,
-            "images_per_second": round((self.steps - self._timed_from) * batch_size / elapsed, 1),
+            "images_per_second": round(self._timed_steps * batch_size / self._seconds, 1),
             "wait_share": round(self.wait_share, 4),
         }
+
+    @property
+    def _seconds(self) -> float:
+        """Since the epoch began, without the time between an interruption and what followed it."""
+        return self._seconds_before + time.monotonic() - self._start
 
 
 def advice(wait_share: float, workers: int) -> str | None:

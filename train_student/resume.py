@@ -15,6 +15,7 @@ from train_student.config import TrainConfig
 _MAY_CHANGE = frozenset(
     {"workers", "resume", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker", "push_to_hub"}
     | {"output", "compile", "dry_run"}
+    | {"on_bad_image"}  # a run that a broken image stopped can go on without it
 )
 
 
@@ -25,9 +26,11 @@ class Position:
     Attributes:
         seed: of the order.
         epoch: the one in progress, from 0.
-        samples_seen: in this epoch, over all processes; whole global batches.
+        samples_seen: in this epoch, over all processes; whole global batches. All of an epoch where it is trained and
+            not yet validated.
         num_views: how many views the run cycles through, whatever has been added to the store since.
         fingerprint: the store's.
+        data_digest: of the training images' keys and labels, and of the class names.
     """
 
     seed: int
@@ -35,9 +38,16 @@ class Position:
     samples_seen: int
     num_views: int | None
     fingerprint: str | None
+    data_digest: str | None = None
 
-    def check_same_data(self, fingerprint: str | None, where: Path) -> None:
-        """Raise ConfigError where the run was begun with another store."""
+    def check_same_data(self, fingerprint: str | None, data_digest: str, where: Path) -> None:
+        """Raise ConfigError where the run was begun with another store, or with other samples, labels or classes."""
+        if self.data_digest not in (None, data_digest):  # None in checkpoints of the version before
+            raise ConfigError(
+                f"{where}: was trained on other keys, labels or class names than there are now (digest "
+                f"{self.data_digest[:12]}, now {data_digest[:12]}): undo what changed in the folders, dataset.json or "
+                "--class_names, or give another --output to begin anew"
+            )
         if self.fingerprint != fingerprint:
             raise ConfigError(
                 f"{where}: was trained from a store with fingerprint {self.fingerprint}, this one has {fingerprint}; "

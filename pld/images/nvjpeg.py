@@ -121,15 +121,30 @@ class EncodedViews:
         Raises:
             UndecodableImageError: an image cannot be decoded after all; it is named.
         """
+        views, errors = self.try_cut(rows, num_views, memory, preprocessings, device)
+        for error in errors.values():
+            raise error
+        return views
+
+    def try_cut(
+        self,
+        rows: Sequence[int],
+        num_views: int,
+        memory: UInt8[Tensor, "bytes"],
+        preprocessings: Sequence[Preprocessing],
+        device: torch.device,
+    ) -> tuple[list[UInt8[Tensor, "n V 3 h w"]], dict[int, UndecodableImageError]]:
+        """What `cut` gives, and by its place what is wrong with each image that cannot be decoded after all."""
         table = _table(memory, len(rows), num_views)
         encoded = memory[table.nbytes :][: table[:, 0].sum()].split(table[:, 0].tolist())
-        good = [place for place in range(len(rows)) if table[place, 0]]
-        boxes = table[good, _IMAGE_NUMBERS:].reshape(-1, _VIEW_NUMBERS).tolist()
-        views = [View(top, left, height, width, bool(flip)) for top, left, height, width, flip in boxes]
+        written = [place for place in range(len(rows)) if table[place, 0]]
         cut = []
         with _own_stream(device):
-            images = self._decode(good, rows, encoded, table[:, 1] > 0, device)
-            wanted = [image for image in images for _ in range(num_views)]
+            images, errors = self._decode(written, rows, encoded, table[:, 1] > 0, device)
+            good = list(images)
+            boxes = table[good, _IMAGE_NUMBERS:].reshape(-1, _VIEW_NUMBERS).tolist()
+            views = [View(top, left, height, width, bool(flip)) for top, left, height, width, flip in boxes]
+            wanted = [image for image in images.values() for _ in range(num_views)]
             for preprocessing in preprocessings:
                 shape = (len(rows), num_views, *preprocessing.input_size, 3)
                 out = torch.zeros(shape, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
@@ -137,26 +152,32 @@ class EncodedViews:
                     pixels = apply_views(wanted, views, preprocessing.input_size, preprocessing.interpolation)
                     out[torch.tensor(good, device=device)] = pixels.unflatten(0, (len(good), num_views))
                 cut.append(_for_everybody(out))
-        return cut
+        return cut, errors
 
     def _decode(
         self,
-        good: Sequence[int],
+        written: Sequence[int],
         rows: Sequence[int],
         encoded: Sequence[UInt8[Tensor, "_"]],
         is_plain: Bool[ndarray, "n"],
         device: torch.device,
-    ) -> list[UInt8[Tensor, "3 _ _"]]:
-        """The images at the good places: by nvJPEG, where that is given them and can; else as `Source` decodes."""
-        plain = [place for place in good if is_plain[place]]
+    ) -> tuple[dict[int, UInt8[Tensor, "3 _ _"]], dict[int, UndecodableImageError]]:
+        """By place the images, or why one is none: by nvJPEG, where that is given them and can; else as `Source` does.
+
+        Both in the order of the places.
+        """
+        plain = [place for place in written if is_plain[place]]
         by_gpu = dict(zip(plain, _by_nvjpeg([encoded[place] for place in plain], device), strict=True))
-        images = []
-        for place in good:
+        images, errors = {}, {}
+        for place in written:
             image = by_gpu.get(place)
-            if image is None:
-                image = self.source.decode(rows[place], encoded[place].numpy().tobytes()).to(device)
-            images.append(image)
-        return images
+            try:
+                if image is None:
+                    image = self.source.decode(rows[place], encoded[place].numpy().tobytes()).to(device)
+                images[place] = image
+            except UndecodableImageError as error:
+                errors[place] = error
+        return images, errors
 
 
 def _by_nvjpeg(encoded: list[UInt8[Tensor, "_"]], device: torch.device) -> list[UInt8[Tensor, "3 _ _"] | None]:

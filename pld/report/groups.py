@@ -9,8 +9,9 @@ from typing import Any
 
 from pld.report.runs import Run
 
-# Not what a run computes, but where, how often it looked, and from which random numbers.
-_NOT_SETTINGS = frozenset({"seed", "output", "workers", "tracker", "resume", "keep_checkpoints"})
+# Not what a run computes, but where, how often it looked, and from which random numbers. What became of bad images may
+# change in the middle of a run.
+_NOT_SETTINGS = frozenset({"seed", "output", "workers", "tracker", "resume", "keep_checkpoints", "on_bad_image"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,8 @@ class Group:
     runs: Mapping[int, Run]
 
     def values(self, name: str = "top1") -> dict[int, float]:
-        """A figure of the last validation, by seed."""
-        return {seed: float(run.final[name]) for seed, run in self.runs.items()}
+        """A figure of the last validation, by seed; of runs without one none."""
+        return {seed: float(run.final[name]) for seed, run in self.runs.items() if name in run.final}
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

@@ -12,6 +12,7 @@ from pld.report.landscape_plot import surfaces_image
 from pld.report.runs import Run
 from pld.report.sections import Figure, Section, Table
 from pld.report.statistics import Difference, estimate, paired_difference
+from pld.report.table import figure_text, left_out
 
 _STEPS = 31
 _MAX_LANDSCAPE_CLASSES = 1000
@@ -23,11 +24,14 @@ _SURFACES_OF = ("pld", "dist")
 def run_sections(runs: Sequence[Run]) -> list[Section]:
     """The sections, those with nothing to show left out."""
     groups = group_runs(runs)
-    sections = [_summary(groups), _curves(groups), *_sweeps(groups)]
+    # By labels that tell them from the others, too.
+    validated = [group for group in groups if group.values()]
+    sections = [_summary(validated), _curves(validated), *_sweeps(validated)] if validated else []
     if any(group.settings["loss"] in _SURFACES_OF for group in groups):
         classes = min(int(runs[0].facts.get("num_classes", _MAX_LANDSCAPE_CLASSES)), _MAX_LANDSCAPE_CLASSES)
         sections.append(landscape_section(classes))
-    return [*sections, _sizes(groups), *_settings(groups), _provenance(runs)]
+    lacking = [Section(title="Images left out", paragraphs=lines)] if (lines := left_out(runs)) else []
+    return [*sections, *lacking, _sizes(groups), *_settings(groups), _provenance(runs)]
 
 
 def landscape_section(num_classes: int) -> Section:
@@ -92,11 +96,15 @@ def _summary(groups: Sequence[Group]) -> Section:
 
 
 def _curves(groups: Sequence[Group]) -> Section:
-    lines = [Line(label=group.label, points=curve_points(list(group.runs.values()))) for group in groups]
+    lines = [Line(label=group.label, points=_group_curve(group)) for group in groups]
     chart = line_chart(lines, "epoch", "validation top-1, %")
     text = "Means over seeds; bands reach from the lowest to the highest seed."
     many = any(len(group.runs) > 1 for group in groups)
     return Section(title="Learning curves", paragraphs=[text] if many else [], figures=[Figure(html=chart)])
+
+
+def _group_curve(group: Group) -> list[tuple[float, list[float]]]:
+    return curve_points([run for run in group.runs.values() if run.is_validated])
 
 
 def curve_points(runs: Sequence[Run]) -> list[tuple[float, list[float]]]:
@@ -141,7 +149,7 @@ def _provenance(runs: Sequence[Run]) -> Section:
     def row(run: Run) -> list[str]:
         source = run.facts["provenance"]
         how = [source["command"], source["git_commit"] or "unknown", source["machine"], source["date"]]
-        return [str(run.path), f"{run.final['top1']:.2f}", *how, source["versions"]["torch"]]
+        return [str(run.path), figure_text(run, "top1"), *how, source["versions"]["torch"]]
 
     columns = ("folder", "top-1 %", "command", "commit", "machine", "date", "torch")
     return Section(title="Where this comes from", tables=[Table(columns=columns, rows=[row(run) for run in runs])])

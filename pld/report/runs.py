@@ -12,6 +12,8 @@ import yaml
 
 from pld.errors import DataError
 
+_NO_VALIDATION = "none"  # as train_student.py's --val_data
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
@@ -35,19 +37,28 @@ class Run:
         return self.path.name
 
     @property
+    def is_validated(self) -> bool:
+        """Whether it has validation figures; a run that was told to do without has none."""
+        return any("top1" in epoch for epoch in self.epochs)
+
+    @property
     def final(self) -> Mapping[str, Any]:
-        """The last epoch with a validation."""
-        return next(epoch for epoch in reversed(self.epochs) if "top1" in epoch)
+        """The last epoch with a validation; of a run without any the last one."""
+        return next((epoch for epoch in reversed(self.epochs) if "top1" in epoch), self.epochs[-1])
 
 
 def read_run(path: Path) -> Run:
-    """Read a run's folder; raises DataError where it is none, or has no validation yet."""
+    """Read a run's folder; raises DataError where it is none, or has no validation yet where it is to have one."""
     try:
         config = yaml.safe_load((path / "config.yaml").read_text())
         facts = json.loads((path / "run.json").read_text())
         epochs = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path}: not a run's folder: {error}; train_student.py --output writes one") from error
-    if not any("top1" in epoch for epoch in epochs):
+    run = Run(path=path, config=config, facts=facts, epochs=epochs)
+    if config.get("val_data") == _NO_VALIDATION:
+        if not epochs:
+            raise DataError(f"{path}: no epoch in it yet; wait for the run's first one")
+    elif not run.is_validated:
         raise DataError(f"{path}: no validation in it yet; wait for the run's first one")
-    return Run(path=path, config=config, facts=facts, epochs=epochs)
+    return run

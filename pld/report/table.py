@@ -25,8 +25,8 @@ def run_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     return [
         (
             run.name,
-            f"{run.final['top1']:.2f}",
-            f"{run.final['top5']:.2f}",
+            figure_text(run, "top1"),
+            figure_text(run, "top5"),
             f"{run.final['seconds']:.0f}",
             run.config["loss"],
             _teacher(run),
@@ -35,6 +35,11 @@ def run_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
         )
         for run in runs
     ]
+
+
+def figure_text(run: Run, name: str) -> str:
+    """A figure of the last validation; a dash where the run has none."""
+    return f"{run.final[name]:.2f}" if name in run.final else "-"
 
 
 def seed_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
@@ -46,6 +51,20 @@ def seed_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
             spread, interval = f"{min(top1):.2f} to {max(top1):.2f}", f"{found.low:.2f} to {found.high:.2f}"
             rows.append((group.label, str(found.num), f"{found.mean:.2f}", f"{found.deviation:.2f}", interval, spread))
     return rows
+
+
+def left_out(runs: Sequence[Run]) -> list[str]:
+    """A line for each run that went on without some of its images."""
+    lines = []
+    for run in runs:
+        counts = {
+            "training images that the store lacks": run.facts.get("skipped_images", 0),
+            "broken training images, each time it came to one in the last epoch": run.epochs[-1].get("bad_images", 0),
+            "broken validation images": run.final.get("val_bad_images", 0),
+        }
+        if told := [f"{count:,} {what}" for what, count in counts.items() if count]:
+            lines.append(f"{run.name} went on without {', '.join(told)}")
+    return lines
 
 
 def where_from(runs: Sequence[Run]) -> str:
@@ -64,6 +83,7 @@ def store_rows(store: Store) -> list[tuple[str, str]]:
     skipped = f" ({len(store.skipped)} skipped: {', '.join(store.skipped[:3])})" if store.skipped else ""
     return [
         ("teacher", f"{teacher.name}{'.' if teacher.tag else ''}{teacher.tag}, {teacher.precision}"),
+        *_class_rows(store),
         ("samples", f"{store.num_samples:,}{skipped}"),
         ("views", f"{store.num_views}{unfinished}, top {codec.k} of {teacher.num_classes} classes for each{decoder}"),
         ("teacher's top-1", f"{100 * stats.accuracy:.2f} % on these views"),
@@ -75,11 +95,23 @@ def store_rows(store: Store) -> list[tuple[str, str]]:
     ]
 
 
+def _class_rows(store: Store) -> list[tuple[str, str]]:
+    """Which of the model's classes are kept, where the model has others or another order."""
+    class_map, stats = store.manifest.identity.teacher.class_map, store.stats
+    if class_map is None:
+        return []
+    if len(class_map.columns) == class_map.model_classes:
+        return [("classes", f"the model's {class_map.model_classes}, in the dataset's order")]
+    kept = f"{len(class_map.columns)} of the model's {class_map.model_classes}, matched by name and renormalised"
+    mass = f"{100 * stats.mean_unmapped_mass:.3g} % of its probability was on the others"
+    return [("classes", kept), ("left out", mass)]
+
+
 def as_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns: text to the left, numbers to the right."""
     table = [tuple(columns), *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
-    numeric = [all(row[i].replace(",", "").replace(".", "").isdigit() for row in rows) for i in range(len(columns))]
+    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
     columns_of = list(zip(widths, numeric, strict=True))
 
     def line(row: Sequence[str]) -> str:
@@ -87,6 +119,11 @@ def as_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join(cells).rstrip()
 
     return "\n".join(map(line, table))
+
+
+def _is_number(text: str) -> bool:
+    """Whether a cell is to stand with numbers: one, or the dash for none."""
+    return text == "-" or text.replace(",", "").replace(".", "").isdigit()
 
 
 def _teacher(run: Run) -> str:

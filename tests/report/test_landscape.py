@@ -155,4 +155,4 @@ def test_without_matplotlib(tmp_path, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "pld.report.landscape_plot", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert landscape(monkeypatch) == 2
-    assert "the picture needs matplotlib: pip install 'pld-distill[report]'" in capsys.readouterr().err
+    assert "the picture needs matplotlib: pip install '.[report]' in a clone of pld-distill" in capsys.readouterr().err

@@ -21,7 +21,11 @@ def runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_dataset(tmp_path / "data")
     make_teacher(tmp_path / "teacher")
-    cache(CacheConfig(teacher="local-dir:teacher", data="data", views=2, k=5, store="store", threads=1))
+    cache(
+        CacheConfig(
+            allow_wrong_labels=True, teacher="local-dir:teacher", data="data", views=2, k=5, store="store", threads=1
+        )
+    )
     for name, loss, seed, top1 in (("a", "pld", 0, 60.0), ("b", "pld", 1, 62.0), ("c", "ce", 0, 50.0)):
         write_run(tmp_path / name, loss, seed, top1)
     return tmp_path
@@ -42,6 +46,22 @@ def write_run(folder, loss, seed, top1):
 def pld(monkeypatch, *argv):
     monkeypatch.setattr("sys.argv", ["pld", *argv])
     return main()
+
+
+def test_what_runs_went_on_without_is_told(runs, monkeypatch, capsys):
+    assert pld(monkeypatch, "report", "a", "b") == 0
+    assert "went on without" not in capsys.readouterr().out
+    metrics = runs / "b" / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    metrics.write_text("".join(json.dumps(line | {"bad_images": 3, "val_bad_images": 2}) + "\n" for line in lines))
+    facts = json.loads((runs / "a" / "run.json").read_text())
+    (runs / "a" / "run.json").write_text(json.dumps(facts | {"skipped_images": 1200}))
+    assert pld(monkeypatch, "report", "a", "b", "--out", "page.html") == 0
+    printed = capsys.readouterr().out
+    assert "a went on without 1,200 training images that the store lacks\n" in printed
+    told = "b went on without 3 broken training images, each time it came to one in the last epoch, 2 broken validation"
+    assert told in printed
+    assert told in (runs / "page.html").read_text()
 
 
 def test_the_table_and_the_spread(runs, monkeypatch, capsys):

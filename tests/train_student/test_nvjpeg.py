@@ -34,7 +34,18 @@ def store(world, tmp_path, monkeypatch):
     for module in (cache_teacher.cache, train_student.datasets):
         monkeypatch.setattr(module, "check_device", lambda device: None)
     teacher, data = f"local-dir:{world / 'teacher'}", str(world / "data")
-    cache(CacheConfig(teacher=teacher, data=data, views=2, k=5, store=str(tmp_path / "s"), threads=2, decoder="nvjpeg"))
+    cache(
+        CacheConfig(
+            allow_wrong_labels=True,
+            teacher=teacher,
+            data=data,
+            views=2,
+            k=5,
+            store=str(tmp_path / "s"),
+            threads=2,
+            decoder="nvjpeg",
+        )
+    )
     return str(tmp_path / "s")
 
 
@@ -57,7 +68,9 @@ def test_batches_are_each_images_views(world, workers):
 
 def test_a_student_sees_what_its_teacher_saw(world, tmp_path, store, capsys, monkeypatch):
     made = []
-    monkeypatch.setattr("train_student.run.view_dataset", lambda *a: made.append(view_dataset(*a)) or made[-1])
+    monkeypatch.setattr(
+        "train_student.run.view_dataset", lambda *a, **named: made.append(view_dataset(*a, **named)) or made[-1]
+    )
     train(TrainConfig(**student_settings(world, tmp_path / "run", store=store, epochs=1)))
     assert [type(dataset) for dataset in made] == [GpuViewDataset]
     assert "warning" not in capsys.readouterr().err

@@ -171,7 +171,7 @@ class StopError(Exception):
 
 @pytest.fixture
 def interrupted(world, tmp_path, monkeypatch):
-    """A run's settings, stopped in this process in its second epoch, with checkpoints at steps 15 and 18."""
+    """A run's settings, stopped in this process in its second epoch, with checkpoints at the first's end and later."""
     settings = student_settings(world, tmp_path / "run", **SETTINGS)
     step = Learner.step
     with monkeypatch.context() as patch:
@@ -185,14 +185,14 @@ def interrupted(world, tmp_path, monkeypatch):
         with pytest.raises(StopError):
             train(TrainConfig(**settings))
     names = [path.name for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
-    assert names == ["step-000000015.safetensors", "step-000000018.safetensors"]
+    assert names == ["step-000000016.safetensors", "step-000000018.safetensors"]
     return {**settings, "resume": "auto"}
 
 
 def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
     cache_settings = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "k": NUM_CLASSES,
                       "store": str(tmp_path / "store"), "threads": 1}  # fmt: skip
-    cache(CacheConfig(**cache_settings, views=2))
+    cache(CacheConfig(allow_wrong_labels=True, **cache_settings, views=2))
     settings = student_settings(world, tmp_path / "run", **{**SETTINGS, "store": str(tmp_path / "store")})
     step = Learner.step
 
@@ -206,7 +206,7 @@ def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
     monkeypatch.setattr("train_student.learner.Learner.step", stop)
     with pytest.raises(StopError):
         train(TrainConfig(**settings))
-    cache(CacheConfig(**cache_settings, views=4))
+    cache(CacheConfig(allow_wrong_labels=True, **cache_settings, views=4))
     monkeypatch.setattr(
         "train_student.learner.Learner.step", lambda *a: seen.append(a[1][0].item.view_index) or step(*a)
     )
@@ -236,7 +236,7 @@ def test_other_settings_are_refused_and_named(interrupted, capsys):
 
 def test_another_store_is_refused(world, interrupted, tmp_path, capsys):
     make = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "views": 3, "k": NUM_CLASSES}
-    cache(CacheConfig(**make, store=str(tmp_path / "other"), threads=1, view_seed=7))
+    cache(CacheConfig(allow_wrong_labels=True, **make, store=str(tmp_path / "other"), threads=1, view_seed=7))
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace(str(world / "full"), str(tmp_path / "other")))
     error = refused({**interrupted, "store": str(tmp_path / "other")}, capsys)
@@ -253,4 +253,4 @@ def test_a_damaged_checkpoint_is_passed_over(interrupted, tmp_path, capsys):
     newest = tmp_path / "run" / "checkpoints" / "step-000000018.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
     assert run(train_main, as_arguments(interrupted)) == 0
-    assert "goes on from step-000000015.safetensors, epoch 1, step 16" in capsys.readouterr().out
+    assert "goes on from step-000000016.safetensors, epoch 1, which is trained" in capsys.readouterr().out
