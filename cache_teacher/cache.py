@@ -18,16 +18,21 @@ from cache_teacher.config import CacheConfig, choose_policy
 from cache_teacher.cutting import PartRows, view_cutter
 from cache_teacher.decoding import decoding
 from cache_teacher.forward import PartRunner, PartSignals
+from cache_teacher.label_check import LabelCheck, held_back
+from cache_teacher.view_count import views_to_cache
 from pld.begun_ahead import in_order
+from pld.class_names import read_class_map, read_class_names
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
 from pld.images import Source, fetched_ahead, open_source
 from pld.images.nvjpeg import check_device
+from pld.pairing import going_on, taught
 from pld.probes import compare_probes, make_probes
 from pld.progress import progress
 from pld.provenance import provenance
 from pld.report.table import as_text, store_rows
 from pld.store import (
+    ClassMap,
     CodecIdentity,
     DatasetIdentity,
     Identity,
@@ -38,6 +43,7 @@ from pld.store import (
     TeacherIdentity,
     ViewIdentity,
     dataset_digest,
+    find_manifest,
     open_store,
 )
 from pld.teachers import Teacher, build_teacher
@@ -60,11 +66,24 @@ def cache(config: CacheConfig) -> None:
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = config.device or _default_device()
-    source = open_source(config.data, config.split)
+    class_names = read_class_names(config.class_names)
+    class_map = read_class_map(config.class_map)
+    source = going_on(find_manifest(config.store_path), open_source(config.data, config.split, class_names=class_names))
     gpu = _decoding_gpu(config, device)
     teacher = build_teacher(config.teacher, config.weights, precision=config.precision, device=device)
-    _check(config, source, teacher)
+    teacher, class_note = taught(teacher, source.classes, class_map)
+    if teacher.num_kept < 2:
+        raise DataError(
+            f"{source.classes.shown()}: a ranking needs two classes or more; name another dataset with --data"
+        )
+    if config.k > teacher.num_kept:
+        raise ConfigError(
+            f"--k {config.k}: {teacher.architecture} has {teacher.num_kept} classes here; choose k up to that"
+        )
     policy = choose_policy(config, source, teacher)
+    num_views, view_note = views_to_cache(policy, config.views)
+    if rank == 0:
+        _warn(*source.remarks, class_note, view_note)
     writer = StoreWriter.open(
         config.store_path,
         store_identity(config, source, teacher, policy),
@@ -86,11 +105,12 @@ def cache(config: CacheConfig) -> None:
             k=config.k,
             temperatures=config.temperatures,
             device=device,
+            label_check=None if config.allow_wrong_labels else _label_check(config, source, teacher),
         )
-        _run_missing(runner, writer, config, rank, world)
+        _run_missing(runner, writer, config, num_views, rank, world)
     sealed = writer.seal()
     if sealed or rank == 0:
-        _print_summary(open_store(config.store_path), config.views)
+        _print_summary(open_store(config.store_path), num_views)
 
 
 def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy: Policy) -> Identity:
@@ -101,12 +121,13 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
             name=teacher.architecture,
             tag=teacher.tag,
             weights_sha256=teacher.weights_sha256,
-            num_classes=teacher.num_classes,
+            num_classes=teacher.num_kept,
             input_size=teacher.preprocessing.input_size,
             mean=teacher.preprocessing.mean,
             std=teacher.preprocessing.std,
             interpolation=teacher.preprocessing.interpolation,
             precision=teacher.precision,
+            class_map=ClassMap(model_classes=teacher.num_classes, columns=teacher.columns) if teacher.columns else None,
         ),
         views=ViewIdentity(
             policy=described, seed=described.pop("seed"), drawing_version=DRAWING_VERSION, decoder=config.decoder
@@ -133,10 +154,28 @@ def _check_pixels(writer: StoreWriter, source: Source, policy: Policy, where: st
     """Whoever begins a store keeps a few views in it; whoever goes on must see the same."""
     writer.add_probes(make_probes(source, policy, gpu))
     if warning := compare_probes(open_store(where).probes, source, policy, where, gpu):
-        print(f"warning: {warning}", file=sys.stderr)
+        _warn(warning)
 
 
-def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, rank: int, world: int) -> None:
+def _warn(*notes: str | None) -> None:
+    for note in filter(None, notes):
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def _label_check(config: CacheConfig, source: Source, teacher: Teacher) -> LabelCheck:
+    names = source.class_names
+    return LabelCheck(
+        num_classes=teacher.num_kept,
+        class_name=lambda label: names[label] if names else str(label),
+        advice="State the names of the data's classes (--class_names FILE) and which of the teacher's classes each is "
+        f"(--class_map FILE), and name another --store or remove {config.store_path}; --allow_wrong_labels goes on",
+        warn=_warn,
+    )
+
+
+def _run_missing(
+    runner: PartRunner, writer: StoreWriter, config: CacheConfig, num_views: int, rank: int, world: int
+) -> None:
     source = runner.source
     starts = np.concatenate([[0], np.cumsum(source.shard_sizes)])
     # By the shard's place in the dataset: the processes' lists of what is missing may differ, taken at other times.
@@ -145,7 +184,7 @@ def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, r
     def rows_of(part: PartId) -> Int64[np.ndarray, "n"]:
         return np.arange(starts[place[part.shard]], starts[place[part.shard] + 1])
 
-    mine = [part for part in writer.missing_parts(config.views) if place[part.shard] % world == rank]
+    mine = [part for part in writer.missing_parts(num_views) if place[part.shard] % world == rank]
     if world > 1:
         print(f"process {rank} of {world}: {len(mine)} parts to cache", flush=True)
     total = sum(source.shards[place[part.shard]].num_samples * part.block.num_views for part in mine)
@@ -163,10 +202,12 @@ def _run_missing(runner: PartRunner, writer: StoreWriter, config: CacheConfig, r
             if not signals.rows:
                 raise DataError(f"{source.location}: shard {part.shard}: none of its images can be decoded")
             labels = source.labels[signals.rows]
-            writer.write_part(part, source.keys[signals.rows], labels, signals.views, skipped=signals.skipped)
+            keys, mass = source.keys[signals.rows], signals.unmapped_mass
+            writer.write_part(part, keys, labels, signals.views, signals.skipped, unmapped_mass=mass)
 
         # A part is written while the next one is computed.
-        with contextlib.closing(runner.run(wanted, bar.update)) as results:
+        with contextlib.closing(runner.run(wanted, bar.update)) as computed:
+            results = held_back(computed, runner.label_check) if runner.label_check else computed
             for _ in in_order(pool, write, zip(mine, results, strict=True), ahead=1):
                 pass
 
@@ -182,25 +223,6 @@ def _print_summary(store: Store, wanted_views: int) -> None:
         print(f"{store.url}: {store.num_views} of {wanted_views} views are complete; other processes are still at work")
     else:
         print(as_text(("complete", store.url), store_rows(store)))
-
-
-def _check(config: CacheConfig, source: Source, teacher: Teacher) -> None:
-    if config.k > teacher.num_classes:
-        raise ConfigError(
-            f"--k {config.k}: {teacher.architecture} has {teacher.num_classes} classes; choose k up to that"
-        )
-    highest = int(source.labels.max())
-    if highest >= teacher.num_classes:
-        raise DataError(
-            f"{source.location}: label {highest}, but {teacher.architecture} has {teacher.num_classes} classes; "
-            "a teacher must have been trained on this dataset's classes"
-        )
-    names = source.class_names
-    if names is not None and len(names) != teacher.num_classes:
-        raise DataError(
-            f"{source.location}: {len(names)} classes, but {teacher.architecture} has {teacher.num_classes}; "
-            "a teacher must have been trained on this dataset's classes"
-        )
 
 
 def _default_device() -> str:

@@ -25,7 +25,12 @@ class CacheConfig:
             timm name with or without tag, local-dir:FOLDER or hf-hub:REPO
         weights: a file to load in place of published weights (.safetensors, or .pth of tensors alone)
         data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL
-        split: which part of a folder; also names the store
+        split: which part of a folder, by its name or another word for it; also names the store
+        class_names: a file with the names of the data's classes in the order of their numbers (one a line, or JSON), or
+            imagenet-1k; those of dataset.json or of the training split's folders if not given
+        class_map: a file that says which of the teacher's classes each of the data's is, where their names differ (a
+            line each: data's class, a tab, teacher's class or its number; or a JSON object)
+        allow_wrong_labels: go on although the teacher's classes are probably in another order than the labels
         store: the folder or URL (s3://BUCKET/STORE) to write; stores/DATA-TEACHER-SPLIT if not given
         views: how many views of each image the store shall hold
         k: classes to keep for each view; the number of classes keeps every logit
@@ -47,6 +52,9 @@ class CacheConfig:
     weights: str | None = None
     data: str = ""
     split: str = "train"
+    class_names: str | None = None
+    class_map: str | None = None
+    allow_wrong_labels: bool = False
     store: str | None = None
     views: int = 50
     k: int = 50

@@ -44,6 +44,8 @@ def rerun_teacher(store: Store, source: Source, teacher: Teacher, num_rows: int,
             f"this teacher is {teacher.architecture} with {teacher.weights_sha256[:12]}..."
         )
     source, policy = paired(store, source), stored_policy(store)
+    class_map = store.manifest.identity.teacher.class_map
+    teacher = dataclasses.replace(teacher, columns=class_map.columns if class_map else None)
     rng = np.random.default_rng(seed)
     view_index = int(rng.integers(store.num_views))
     rows = rng.permutation(len(source))[:num_rows]

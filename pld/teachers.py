@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any, get_args
 
 import timm
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
+from pld.class_names import inferred_names, label_names
 from pld.errors import TeacherError
 from pld.images import Source
 from pld.images.preprocessing import Preprocessing
@@ -33,7 +35,7 @@ ALIASES = {
 }
 
 # Prefixes by which timm loads a model's folder, with its config.json, from elsewhere.
-_FOLDER_PREFIXES = ("local-dir:", "hf-hub:")
+FOLDER_PREFIXES = ("local-dir:", "hf-hub:")
 
 _VIEWS_AT_ONCE = 64
 
@@ -48,8 +50,11 @@ class Teacher:
         architecture: timm's name of the architecture.
         tag: timm's name of the weights; for weights from a file what the user's name said, else empty.
         weights_sha256: of its tensors, whatever file they came in.
-        num_classes: C.
+        num_classes: of the model.
         precision: of its forward pass.
+        class_names: of the model's classes in their order; None where they are not known.
+        names_inferred: whether the names are ImageNet's because there are as many classes, and nobody states them.
+        columns: the model's classes that are the dataset's, in the dataset's order; all as they are where None.
     """
 
     model: nn.Module
@@ -59,14 +64,53 @@ class Teacher:
     weights_sha256: str
     num_classes: int
     precision: Precision = "fp32"
+    class_names: tuple[str, ...] | None = None
+    names_inferred: bool = False
+    columns: tuple[int, ...] | None = None
+
+    @property
+    def num_kept(self) -> int:
+        """C of the logits that it gives: the dataset's classes."""
+        return self.num_classes if self.columns is None else len(self.columns)
 
     # Not inference_mode: its tensors cannot be saved for a loss's backward pass.
     @torch.no_grad()
     def logits(self, images: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B C"]:
-        """Its logits in float32 for uint8 images of its input size, on its device."""
+        """Its logits in float32 for uint8 images of its input size, on its device: those of the dataset's classes.
+
+        A softmax over them is the model's own, restricted to these classes and renormalised.
+        """
+        return self.kept(self.model_logits(images))
+
+    @torch.no_grad()
+    def model_logits(self, images: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B M"]:
+        """The same of all classes that the model has."""
         with autocast(images.device, self.precision):
             logits: Tensor = self.model(self.preprocessing.normalize(images))
         return logits.float()
+
+    def kept(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B C"]:
+        """The logits of the dataset's classes, of the model's."""
+        return logits if self.columns is None else logits[:, self._index(logits.device)]
+
+    def mass_left_out(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B"]:
+        """The probability at T = 1 that the model gives to classes that the dataset does not have, of its logits."""
+        if self.columns is None or len(self.columns) == self.num_classes:
+            return logits.new_zeros(len(logits))
+        probabilities = logits.double().softmax(dim=1)
+        probabilities[:, self._index(logits.device)] = 0
+        return probabilities.sum(dim=1).to(logits.dtype)
+
+    def _index(self, device: torch.device) -> Int[Tensor, "C"]:
+        assert self.columns is not None
+        return _index(self.columns, device)
+
+
+@functools.lru_cache(maxsize=16)
+def _index(columns: tuple[int, ...], device: torch.device) -> Int[Tensor, "C"]:
+    """Sent to a device once."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(columns, device=device)
 
 
 def view_logits(
@@ -121,6 +165,8 @@ def build_teacher(
     except (RuntimeError, AssertionError) as error:
         raise TeacherError(f"{full_name}: cannot run on the device {device!r}: {str(error).splitlines()[0]}") from error
     tag = full_name.partition(".")[2] if weights else model.pretrained_cfg.get("tag") or ""
+    stated = label_names(model.pretrained_cfg.get("label_names"), model.num_classes, full_name)
+    published = not weights and not full_name.startswith(FOLDER_PREFIXES)
     return Teacher(
         model=model,
         preprocessing=model_preprocessing(model),
@@ -129,6 +175,8 @@ def build_teacher(
         weights_sha256=weights_digest(model),
         num_classes=model.num_classes,
         precision=precision,
+        class_names=stated or inferred_names(model.num_classes),
+        names_inferred=stated is None and not published,
     )
 
 
@@ -162,7 +210,7 @@ def check_model_name(name: str) -> None:
 
 
 def _check_known(name: str, full_name: str) -> None:
-    if full_name.startswith(_FOLDER_PREFIXES):
+    if full_name.startswith(FOLDER_PREFIXES):
         folder = Path(full_name.removeprefix("local-dir:"))
         if full_name.startswith("local-dir:") and not (folder / "config.json").is_file():
             raise TeacherError(f"{folder}: no config.json; wanted a model's folder, as train_student writes it")

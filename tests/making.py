@@ -66,13 +66,16 @@ def make_dataset(folder: Path, shard_sizes: tuple[int, ...] = (24, 17, 30), num_
     return folder
 
 
-def make_teacher(folder: Path, seed: int = 0, num_classes: int = NUM_CLASSES) -> Path:
-    """An untrained teacher's folder, as train_student exports one; its logits are spread as a trained one's are."""
+def make_teacher(folder: Path, seed: int = 0, num_classes: int = NUM_CLASSES, spread: float = 2.0) -> Path:
+    """An untrained teacher's folder, as train_student exports one; its logits are spread as a trained one's are.
+
+    So it is as sure as a trained one, and caching stops it unless labels may be wrong; with a small spread it is not.
+    """
     torch.manual_seed(seed)
     model = timm.create_model(
         "resnet18", num_classes=num_classes, layers=(1, 1, 1, 1), channels=(8, 8, 16, 16), stem_width=8
     )
-    torch.nn.init.normal_(model.get_classifier().weight, std=2.0)
+    torch.nn.init.normal_(model.get_classifier().weight, std=spread)
     export(model, Preprocessing(input_size=(SIDE, SIDE)), None, folder)
     return folder
 

@@ -2,37 +2,48 @@
 
 import json
 import re
+import shlex
 
 import pytest
 import timm
-import yaml
 
+from pld.config import parse_config
+from pld.errors import ConfigError
 from pld.images import open_source
 from pld.store import open_store
-from tests.making import NUM_CLASSES, make_teacher, shard_members, student_settings
+from tests.making import NUM_CLASSES, SIDE, make_teacher, shard_members
 from tests.pages import bash_blocks, repository, run_bash
 from tests.processes import ROOT
+from train_student.config import RECIPES, TrainConfig
 
+PAGE = ROOT / "docs" / "imagenet.md"
+FIRST, *BLOCKS = bash_blocks(PAGE)
+RECIPE = re.search(r'^RECIPE="(.+)"', FIRST, re.MULTILINE)[1]
+# Behind the page's own recipe: all that it sets stays, but for the size of a run.
+SMALLER = (
+    f"--model test_resnet --num_classes {NUM_CLASSES} --image_size {SIDE} --epochs 1 --batch_size 16 --workers 0 "
+    "--streams 4"
+)
 # In place of the page's first block.
-SMALL = """
+SMALL = f"""
 IMAGENET=photos
 DATA=shards
 TEACHER=local-dir:teacher
 STORES=stores
 RUNS=runs
-RECIPE="--config small.yaml"
+RECIPE="{RECIPE} {SMALLER}"
 VIEWS=2
 K=5
 LAUNCH=""
 """
+PAPER = sorted(path.stem for path in (RECIPES / "paper").glob("*.yaml"))
 NUM_TRAIN, NUM_VAL = 160, 40
 ROOMS = ("pld", "cache_teacher", "train_student")
 
 
 @pytest.mark.long
 def test_from_a_folder_of_200_photos_to_a_student(tmp_path):
-    first, *blocks = bash_blocks(ROOT / "docs" / "imagenet.md")
-    assert [line.split("=")[0] for line in first.splitlines()] == [
+    assert [line.split("=")[0] for line in FIRST.splitlines()] == [
         line.split("=")[0] for line in SMALL.split("\n")[1:-1]
     ]
     folder = repository(tmp_path)
@@ -43,10 +54,8 @@ def test_from_a_folder_of_200_photos_to_a_student(tmp_path):
                 path = folder / "photos" / split / f"n{int(members[name[:-4] + '.cls']):08d}" / f"{name[:-4]}.JPEG"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(members[name])
-    make_teacher(folder / "teacher")
-    settings = student_settings(folder, folder / "runs" / "student", epochs=1)
-    (folder / "small.yaml").write_text(yaml.safe_dump({**settings, "num_classes": NUM_CLASSES}))
-    printed = run_bash(SMALL + "\n".join(blocks), folder)
+    make_teacher(folder / "teacher", spread=0.1)
+    printed = run_bash(SMALL + "\n".join(BLOCKS), folder)
 
     shards = open_source(str(folder / "shards"))
     assert len(shards) == NUM_TRAIN
@@ -66,16 +75,47 @@ def test_from_a_folder_of_200_photos_to_a_student(tmp_path):
     assert printed.count("no problem found") == 2  # the store, and the copy of some of its views
 
 
+def student_commands() -> list[list[str]]:
+    """What the page gives train_student.py, with the recipe that it names and the folders as they stand."""
+    program = "\n".join(BLOCKS).replace("\\\n", " ").replace("$RECIPE", RECIPE)
+    return [shlex.split(line.partition("train_student.py ")[2]) for line in program.splitlines() if "train_st" in line]
+
+
+def parsed(argv: list[str]) -> TrainConfig:
+    return parse_config(TrainConfig, argv, prog="train_student.py", description="", named_files=RECIPES)
+
+
+def test_every_run_on_the_page_is_one_that_its_recipe_allows():
+    dry, student, baseline = map(parsed, student_commands())
+    assert dry.dry_run
+    assert (student.loss, student.temperature) == ("pld", 1.0)
+    assert (baseline.loss, baseline.stores, baseline.loss_function.required_signal.needs_teacher) == ("ce", [], False)
+    kept = ("model", "epochs", "batch_size", "opt", "lr", "weight_decay", "precision", "crop_fraction")
+    assert [getattr(baseline, name) for name in kept] == [getattr(student, name) for name in kept]
+
+
+@pytest.mark.parametrize("loss", ["ce", "pld"])
+@pytest.mark.parametrize("recipe", PAPER)
+def test_what_a_message_says_to_add_makes_another_loss_of_any_recipe(recipe, loss):
+    argv = ["--config", f"paper/{recipe}", "--store", "stores/any", "--loss", loss]
+    for _ in range(3):  # settings, then standardised logits
+        try:
+            assert parsed(argv).loss_function.name == loss
+            return
+        except ConfigError as error:
+            argv += re.search(r"take back from a recipe by ([^;]+)", str(error))[1].split()
+    pytest.fail(f"{argv} is refused still")
+
+
 def test_sizes_and_hours_are_the_models():
-    page = (ROOT / "docs" / "imagenet.md").read_text()
-    quoted = page.partition("<!-- from results/scaling.md -->\n")[2].partition("<!-- end -->")[0]
+    quoted = PAGE.read_text().partition("<!-- from results/scaling.md -->\n")[2].partition("<!-- end -->")[0]
     made = (ROOT / "docs" / "results" / "scaling.md").read_text().partition("# Sizes and hours\n")[2]
     assert quoted.strip()
     assert quoted.strip() == made.strip()
 
 
 def test_it_quotes_messages_that_there_are():
-    table = (ROOT / "docs" / "imagenet.md").read_text().partition("| it says |")[2]
+    table = PAGE.read_text().partition("| it says |")[2]
     first_cells = [line.split("|")[1] for line in table.splitlines()[2:] if line.startswith("|")]
     quoted = [message for cell in first_cells for message in re.findall(r"`([^`]+)`", cell) if message != "make cache"]
     assert len(quoted) >= 8

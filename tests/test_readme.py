@@ -35,7 +35,7 @@ def test_the_commands(tmp_path, bucket, object_store):
     program = in_small(commands(), SMALL | {"s3://bucket": bucket})
     folder = repository(tmp_path)
     make_dataset(folder / "data")
-    make_teacher(folder / "teacher")
+    make_teacher(folder / "teacher", spread=0.1)
     settings = student_settings(folder, folder / "runs" / "student", epochs=1)
     # The dry run, which needs no store; the others name their own.
     (folder / "small.yaml").write_text(yaml.safe_dump({**settings, "store": str(folder / "stores" / "vit_large")}))

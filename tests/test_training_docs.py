@@ -52,7 +52,7 @@ def test_a_documented_command_is_understood(program, arguments):
 def test_the_commands_run(tmp_path, bucket, object_store):
     folder = repository(tmp_path)
     make_dataset(folder / "data")
-    make_teacher(folder / "teacher")
+    make_teacher(folder / "teacher", spread=0.1)
     fsspec.filesystem("s3").put(f"{folder / 'data'}/", f"{bucket}/imagenet", recursive=True)
     settings = student_settings(folder, folder / "run", epochs=1)
     (folder / "small.yaml").write_text(yaml.safe_dump({**settings, "store": f"{bucket}/resnet152"}))

@@ -57,6 +57,7 @@ def test_cache_train_and_report_from_an_empty_folder(installed, tmp_path):
     make_dataset(tmp_path / "data", shard_sizes=(24, 17), num_val=13)
     make_teacher(tmp_path / "teacher")
     settings = ["--teacher", "local-dir:teacher", "--data", "data", "--views", "1", "-k", "5", "--store", "store"]
+    settings += ["--allow_wrong_labels"]  # of a teacher that was never trained
     run(installed, tmp_path, "cache-teacher", *settings)
     assert open_store(str(tmp_path / "store")).num_samples == 41
     settings = student_settings(tmp_path, tmp_path / "run", store="store", epochs=1)

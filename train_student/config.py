@@ -30,14 +30,17 @@ class TrainConfig:
 
     Attributes:
         data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL
-        split: which part of a folder is trained on
-        val_data: where the validation images are, if not in data
+        split: which part of a folder is trained on, by its name or another word for it
+        class_names: a file with the classes' names in the order of their numbers, as cache-teacher's --class_names
+        val_data: where the validation images are, if not in data; none goes without validation
         val_split: which part of a folder is validated on
+        val_share: of the training images, held out by key and validated on in place of val_data
         store: the folder or URL of the teacher's logits, made by cache-teacher; given again, another teacher's
         combine: of several stores average the probabilities, or pick one for each image and view
         online_teacher: run the teacher in training in place of a store, for comparison
         teacher: the live teacher, as cache-teacher's --teacher
         weights: the live teacher's weights, as cache-teacher's --weights
+        class_map: which of the live teacher's classes the data's are, as cache-teacher's --class_map
         approximate_teacher: let a loss use a truncated teacher where that is not exact enough to be trusted
         model: any timm model
         model_kwargs: more arguments for timm.create_model
@@ -71,6 +74,8 @@ class TrainConfig:
         eval_every: epochs between validations
         val_store: a store of the validation images, for the agreement with the teacher and its KL to the student
         missing: stop at an image that the store lacks, or leave such images out and count them
+        on_bad_image: stop at an image that cannot be decoded, or count it and go on: in training another image of its
+            micro-batch takes its place, in validation it is left out
         precision: fp32, or autocast to bf16 or fp16; auto is bf16 where the machine computes in it, else fp32
         channels_last: memory format of the student's weights and images
         compile: run the student through torch.compile
@@ -90,13 +95,16 @@ class TrainConfig:
 
     data: str = ""
     split: str = "train"
+    class_names: str | None = None
     val_data: str | None = None
     val_split: str = "val"
+    val_share: float | None = None
     store: list[str] | str | None = None
     combine: Combine = "average"
     online_teacher: bool = False
     teacher: str | None = None
     weights: str | None = None
+    class_map: str | None = None
     approximate_teacher: bool = False
 
     model: str = "resnet50"
@@ -133,6 +141,7 @@ class TrainConfig:
     eval_every: int = 1
     val_store: str | None = None
     missing: Literal["error", "skip"] = "error"
+    on_bad_image: Literal["error", "skip"] = "error"
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     channels_last: bool = True
     compile: bool = False
@@ -160,6 +169,14 @@ class TrainConfig:
         for name in _AT_LEAST_ONE:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: wanted at least 1")
+        if self.val_share is not None and not 0 < self.val_share < 1:
+            raise ConfigError(f"--val_share {self.val_share}: wanted a number between 0 and 1, such as 0.02")
+        if self.val_share is not None and self.val_data:
+            raise ConfigError(f"--val_share {self.val_share} and --val_data {self.val_data}: give one of them")
+        if self.val_store and self.val_data == "none":
+            raise ConfigError(f"--val_store {self.val_store}: there is no validation with --val_data none")
+        if self.class_map and not self.online_teacher:
+            raise ConfigError("--class_map: is for a live teacher; a store has the map that it was cached with")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"--ema_decay {self.ema_decay}: wanted a number between 0 and 1")
         for name in ("clip_grad", "checkpoint_minutes"):

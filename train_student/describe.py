@@ -9,6 +9,7 @@ from typing import Any
 
 from train_student.config import TrainConfig
 from train_student.datasets import TrainingData
+from train_student.student import student_note
 from train_student.teacher_signal import TeacherSignal
 
 
@@ -18,7 +19,8 @@ def facts(
     """What run.json holds beside the provenance."""
     return {
         "num_train": len(data.train),
-        "num_val": len(data.val),
+        "num_val": len(data.val) if data.val else 0,
+        "validation": data.validation,
         "num_classes": data.num_classes,
         "num_views": data.num_views,
         "skipped_images": data.num_skipped,
@@ -33,7 +35,7 @@ def facts(
 
 
 def notes(config: TrainConfig, data: TrainingData, signal: TeacherSignal, world: int) -> str:
-    """What the user should know before the first step, in one line."""
+    """The lines printed before the first step: training, validation, then remarks."""
     told = [f"{len(data.train):,} images, {data.num_classes} classes, {world} process{'es' if world > 1 else ''}"]
     if data.num_views and data.num_views < config.epochs:
         told.append(f"{data.num_views} views, repeated every {data.num_views} epochs")
@@ -44,7 +46,9 @@ def notes(config: TrainConfig, data: TrainingData, signal: TeacherSignal, world:
         told.append(f"images left out, as {lacking} has no logits for them: {data.num_skipped}")
     if dropped := len(data.train) % config.batch_size:
         told.append(f"{dropped} images of a last partial batch dropped each epoch")
-    return f"{config.output}: {config.model}, {config.loss}: {'; '.join(told)}"
+    lines = [f"{config.model}, {config.loss}: {'; '.join(told)}", f"validation: {data.validation_text}", *data.remarks]
+    lines += filter(None, [student_note(config)])
+    return "\n".join(f"{config.output}: {line}" for line in lines)
 
 
 def flat(config: TrainConfig) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 
+from pld.class_names import read_class_names
 from pld.errors import DataError, StoreError
-from pld.images import open_source
+from pld.images import Source, open_source
 from pld.report.table import as_text
 from pld.store import CodecIdentity, StoreGroup, open_stores
 from pld.store.grid import class_dtype
@@ -42,12 +43,14 @@ class Sizes:
         num_classes: C.
         store: the run's store, where it is there.
         assumed: why the sizes are the data's, the store's or ImageNet's alone; empty where all could be opened.
+        validation: what the run would be validated on.
     """
 
     num_samples: int
     num_classes: int
     store: StoreGroup | None
     assumed: tuple[str, ...] = ()
+    validation: str = "unknown"
 
 
 def dry_run(config: TrainConfig) -> None:
@@ -89,8 +92,13 @@ def look(config: TrainConfig) -> Sizes:
         reasons.append(f"{config.data}: images behind URLs are fetched to be counted, which a dry run does not do")
     whole = _there(lambda: open_training_data(config), reasons) if looked_at else None
     if whole:
-        return Sizes(num_samples=len(whole.train), num_classes=whole.num_classes, store=whole.store)
-    source = _there(lambda: open_source(config.data, config.split), reasons) if looked_at else None
+        return Sizes(
+            num_samples=len(whole.train),
+            num_classes=whole.num_classes,
+            store=whole.store,
+            validation=whole.validation_text,
+        )
+    source = _there(lambda: _training_images(config), reasons) if looked_at else None
     store = _there(lambda: open_stores(config.stores, config.combine, config.seed), reasons) if config.stores else None
     names = source.class_names if source else None
     known = store.num_classes if store else len(names) if names else config.num_classes
@@ -101,6 +109,10 @@ def look(config: TrainConfig) -> Sizes:
         store=store,
         assumed=(f"{taken}'s number of images, for want of:", *dict.fromkeys(reasons)),
     )
+
+
+def _training_images(config: TrainConfig) -> Source:
+    return open_source(config.data, config.split, class_names=read_class_names(config.class_names))
 
 
 def _there(opened: Callable[[], T], reasons: list[str]) -> T | None:
@@ -149,6 +161,7 @@ def _step_rows(config: TrainConfig, sizes: Sizes, world: int) -> Iterator[tuple[
     yield "batch", f"{config.batch_size:,} images, {config.batch_size // world:,} for each of {_processes(world)}"
     yield "images", f"{sizes.num_samples:,}, {sizes.num_classes} classes; {dropped:,} dropped each epoch"
     yield from (("", line) for line in sizes.assumed)
+    yield "validation", sizes.validation
 
 
 def _lr_rows(config: TrainConfig, epoch_steps: int) -> Iterator[tuple[str, str, str, str]]:

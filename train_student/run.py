@@ -7,16 +7,18 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 
+from pld.class_names import read_class_map
 from pld.errors import ConfigError
-from pld.images import fetched_ahead
+from pld.images import Source, fetched_ahead
 from pld.loader_processes import in_flight
+from pld.pairing import taught
 from pld.progress import progress
 from pld.teachers import build_teacher
 from train_student.checkpoint import Checkpoints
@@ -25,7 +27,7 @@ from train_student.datasets import TrainingData, open_training_data
 from train_student.describe import facts, flat, notes
 from train_student.evaluate import VAL_SHARE, evaluate
 from train_student.guards import PREEMPTED, LossGuard, Preemption
-from train_student.input import WorkItem, epoch_items, view_dataset
+from train_student.input import Batch, WorkItem, epoch_items, view_dataset
 from train_student.learner import Learner
 from train_student.loading import loading
 from train_student.meter import Meter, advice
@@ -44,16 +46,19 @@ class Run:
         self.data = open_training_data(config, accelerator.device)
         self.steps_per_epoch = steps_per_epoch(config, len(self.data.train), accelerator.num_processes)
         self.signal = _teacher_signal(config, self.data, accelerator)
-        self.val_teacher = StoredTeacher(self.data.val_store, self.data.val) if self.data.val_store else None
+        self.val_teacher = _val_teacher(self.data)
         self.preprocessing = student_preprocessing(config)
         set_seed(config.seed)
         student = build_student(config, self.data.num_classes)
         self.learner = Learner(accelerator, config, student, self.signal, self.preprocessing, self.steps_per_epoch)
         self.checkpoints = Checkpoints(folder.path / "checkpoints", config.keep_checkpoints)
         self.guard = LossGuard(folder.path, accelerator.process_index, self.data.train.key)
+        self.skips_bad_images = config.on_bad_image == "skip"
         self.meter = Meter(accelerator.device)
+        self.bad_keys: list[str] = []  # this process's, of this epoch, since the last start
         self.epoch, self.step = 0, 0
         self.seconds = 0.0
+        self.saved_step, self.saved_at = 0, time.monotonic()
 
     def begin(self, *, go_on: bool) -> None:
         """Make the run's folder, or go on from its last checkpoint."""
@@ -70,7 +75,8 @@ class Run:
             if self.data.pixel_warning:
                 print(f"warning: {self.data.pixel_warning}", file=sys.stderr)
             if latest:
-                where = f"epoch {self.epoch + 1}, step {self.step + 1}"
+                trained = self.step == self.steps_per_epoch
+                where = f"epoch {self.epoch + 1}, " + ("which is trained" if trained else f"step {self.step + 1}")
                 print(f"{self.config.output}: goes on from {latest[0].name}, {where}", flush=True)
         if self.config.tracker != "none":
             self.accelerator.init_trackers("pld-distill", config=flat(self.config))
@@ -79,13 +85,17 @@ class Run:
         """Train to the end, or until the machine is asked for."""
         config, accelerator = self.config, self.accelerator
         dataset = view_dataset(
-            self.data.train, self.data.policy, [self.preprocessing, *self.signal.preprocessings], self.data.gpu
+            self.data.train,
+            self.data.policy,
+            [self.preprocessing, *self.signal.preprocessings],
+            self.data.gpu,
+            skip_bad_images=self.skips_bad_images,
         )
-        start = saved = time.monotonic()
+        start = self.saved_at = time.monotonic()
         before = self.seconds
         total = config.epochs * self.steps_per_epoch * config.batch_size
         bar = progress(total, config.output, show=accelerator.is_main_process)
-        bar.update((self.epoch * self.steps_per_epoch + self.step) * config.batch_size)
+        bar.update(self.steps_done * config.batch_size)
         with (
             contextlib.closing(self._items()) as items,
             loading(dataset, items, workers=config.workers, held=config.accumulate) as batches,
@@ -93,26 +103,31 @@ class Run:
         ):
             while self.epoch < config.epochs:
                 while self.step < self.steps_per_epoch:
-                    done = self.epoch * self.steps_per_epoch + self.step
                     micro = [self.meter.wait_for(batches) for _ in range(config.accumulate)]
-                    losses = self.learner.step(micro, done)
+                    losses = self.learner.step(micro, self.steps_done)
                     self._prepare_next_view()  # after the loaders were started
-                    for batch, loss in zip(micro, losses, strict=True):
-                        self.guard.add(done + 1, batch.item, loss)
-                    self.meter.add(sum(losses[1:], losses[0]) / len(losses))
                     self.step += 1
+                    for batch, loss in zip(micro, losses, strict=True):
+                        self.guard.add(self.steps_done, batch.item, loss)
+                    self.meter.add(sum(losses[1:], losses[0]) / len(losses))
+                    self._count_bad_images(micro)
                     bar.update(config.batch_size)
                     bar.set_postfix(wait=f"{100 * self.meter.wait_share:.0f}%", refresh=False)
                     self.seconds = before + time.monotonic() - start
-                    stop = preemption.requested(accelerator, done + 1)
-                    if stop or self._checkpoint_is_due(done + 1, time.monotonic() - saved):
-                        self._save(done + 1)
-                        saved = time.monotonic()
+                    stop = preemption.requested(accelerator, self.steps_done)
+                    if stop or self._checkpoint_is_due:
+                        self._save()
                     if stop:
                         if accelerator.is_main_process:
-                            print(f"{config.output}: stopped by SIGTERM after step {done + 1}; --resume auto goes on")
+                            done = f"stopped by SIGTERM after step {self.steps_done}"
+                            print(f"{config.output}: {done}; --resume auto goes on")
                         raise SystemExit(PREEMPTED)
                 self._end_epoch()
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps so far, in the whole run."""
+        return self.epoch * self.steps_per_epoch + self.step
 
     def _prepare_next_view(self) -> None:
         """Load the next epoch's logits while this one trains."""
@@ -120,44 +135,78 @@ class Run:
         if isinstance(self.signal, StoredTeacher) and self.epoch + 1 < self.config.epochs and following != this:
             self.signal.prepare(following)
 
+    def _count_bad_images(self, batches: Sequence[Batch]) -> None:
+        if self.skips_bad_images:
+            bad_rows = [row for batch in batches for row in batch.bad_rows]
+            self.bad_keys += map(self.data.train.key, bad_rows)
+            self.meter.add_bad_images(self.accelerator, len(bad_rows))
+
     def _end_epoch(self) -> None:
+        """Validate where that is due, log the epoch and export the student."""
         config, accelerator = self.config, self.accelerator
         self.guard.look()
         figures = self.meter.figures(accelerator, config.batch_size)
-        self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter(accelerator.device)
+        bad_keys: list[str] = []
+        if self.skips_bad_images:
+            figures["bad_images"] = int(self.meter.bad_images.item())
+            bad_keys = gather_object(self.bad_keys)
         share_buffers(self.learner.kept, accelerator.num_processes)
-        last = self.epoch == config.epochs
+        last = self.epoch + 1 == config.epochs
+        val = self.data.val if last or (self.epoch + 1) % config.eval_every == 0 else None
         if isinstance(self.signal, StoredTeacher):
             self.signal.settle()  # before loaders are started
-        if last or self.epoch % config.eval_every == 0:
-            figures |= evaluate(
-                accelerator,
-                self.learner.kept,
-                self.data.val,
-                self.preprocessing,
-                teacher=self.val_teacher,
-                workers=config.workers,
-            )
+        if val is not None:
+            self._save()  # whatever stops the validation, the epoch is trained
+            accelerator.wait_for_everyone()  # a process that stops ends the one that saves, too
+        self.epoch, self.step, self.meter, self.bad_keys = self.epoch + 1, 0, Meter(accelerator.device), []
+        if val is not None:
+            figures |= self._validate(val)
         accelerator.log(figures, step=self.epoch)
         if not accelerator.is_main_process:
             return
         export(self.learner.kept, self.preprocessing, self.data.class_names, self.folder.path / "model")
         self.folder.log(epoch=self.epoch, lr=self.learner.lr, seconds=round(self.seconds, 3), **figures)
-        if advised := advice(figures["wait_share"], config.workers):
-            print(f"{config.output}: {advised}", flush=True)
-        if last:
-            found = f"top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %"
-            print(f"{config.output}: {found}, {self.seconds:.0f} s", flush=True)
+        self._tell(figures, bad_keys)
 
-    def _checkpoint_is_due(self, step: int, seconds: float) -> bool:
+    def _validate(self, val: Source) -> dict[str, float | int]:
+        return evaluate(
+            self.accelerator,
+            self.learner.kept,
+            val,
+            self.preprocessing,
+            teacher=self.val_teacher,
+            workers=self.config.workers,
+            on_bad_image=self.config.on_bad_image,
+        )
+
+    def _tell(self, figures: dict[str, Any], bad_keys: Sequence[str]) -> None:
+        """Print what the user should know of the epoch that ended."""
+        told = [advice(figures["wait_share"], self.config.workers)]
+        if num := figures.get("bad_images"):
+            named = f" ({', '.join(bad_keys[:3])}{', ...' * (num > 3)})" if bad_keys else ""
+            told.append(f"epoch {self.epoch}: others took the places of images that cannot be decoded: {num}{named}")
+        if num := figures.get("val_bad_images"):
+            told.append(f"epoch {self.epoch}: validation images left out, as they cannot be decoded: {num}")
+        if self.epoch == self.config.epochs:
+            loss = f"loss {figures['loss']:.4f}, not validated"
+            found = f"top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %" if "top1" in figures else loss
+            told.append(f"{found}, {self.seconds:.0f} s")
+        for line in filter(None, told):
+            print(f"{self.config.output}: {line}", flush=True)
+
+    @property
+    def _checkpoint_is_due(self) -> bool:
         if self.config.checkpoint_steps:
-            return step % self.config.checkpoint_steps == 0
-        return seconds >= 60 * self.config.checkpoint_minutes
+            return self.steps_done % self.config.checkpoint_steps == 0
+        return time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_minutes
 
-    def _save(self, steps_done: int) -> None:
-        """A checkpoint, by the main process alone: all processes hold the same."""
-        if not self.accelerator.is_main_process:
-            return
+    def _save(self) -> None:
+        """A checkpoint, unless this step has one, by the main process alone: all processes hold the same."""
+        if self.accelerator.is_main_process and self.saved_step != self.steps_done:
+            self._write_checkpoint()
+        self.saved_step, self.saved_at = self.steps_done, time.monotonic()
+
+    def _write_checkpoint(self) -> None:
         self.guard.look()
         position = Position(
             seed=self.config.seed,
@@ -165,20 +214,21 @@ class Run:
             samples_seen=self.step * self.config.batch_size,
             num_views=self.data.num_views,
             fingerprint=self.data.fingerprint,
+            data_digest=self.data.digest,
         )
-        meter = {"losses": self.meter.losses.item(), "steps": self.meter.steps}
-        state = {"position": dataclasses.asdict(position), "meter": meter, "seconds": self.seconds}
-        self.checkpoints.save(steps_done, {**state, "learner": self.learner.state()})
+        state = {"position": dataclasses.asdict(position), "meter": self.meter.state(), "seconds": self.seconds}
+        self.checkpoints.save(self.steps_done, {**state, "learner": self.learner.state()})
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         position = Position(**state["position"])
-        position.check_same_data(self.data.fingerprint, path)
+        position.check_same_data(self.data.fingerprint, self.data.digest, path)
         self.data = dataclasses.replace(self.data, num_views=position.num_views)
         self.epoch, self.step = position.epoch, position.samples_seen // self.config.batch_size
         self.meter = Meter(self.accelerator.device, **state["meter"])
         self.seconds = state["seconds"]
+        self.saved_step = self.steps_done
         try:
-            self.learner.load_state(state["learner"], self.epoch * self.steps_per_epoch + self.step)
+            self.learner.load_state(state["learner"], self.steps_done)
         except (RuntimeError, ValueError, KeyError) as error:
             raise ConfigError(f"{path}: is of another model or optimizer: {error}") from error
 
@@ -217,6 +267,12 @@ def steps_per_epoch(config: TrainConfig, num_samples: int, world: int) -> int:
     return num_samples // config.batch_size
 
 
+def _val_teacher(data: TrainingData) -> StoredTeacher | None:
+    if data.val is None or data.val_store is None:
+        return None
+    return StoredTeacher(data.val_store, data.val)
+
+
 def _teacher_signal(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> TeacherSignal:
     required = config.loss_function.required_signal
     if not required.needs_teacher:
@@ -226,8 +282,10 @@ def _teacher_signal(config: TrainConfig, data: TrainingData, accelerator: Accele
         teacher = build_teacher(
             config.teacher, config.weights, precision=config.autocast, device=str(accelerator.device)
         )
-        if teacher.num_classes != data.num_classes:
-            raise ConfigError(f"--teacher {config.teacher}: {teacher.num_classes} classes, wanted {data.num_classes}")
+        class_map = read_class_map(config.class_map)
+        teacher, note = taught(teacher, data.classes, class_map)
+        if note and accelerator.is_main_process:
+            print(f"warning: {note}", file=sys.stderr)
         return LiveTeacher(teacher)
     assert data.store is not None  # likewise
     approximate = check_supports(data.store, required, approximate=config.approximate_teacher)

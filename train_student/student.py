@@ -15,9 +15,12 @@ from torch import nn
 
 from pld.errors import ConfigError
 from pld.images.preprocessing import Preprocessing
-from pld.teachers import check_model_name
+from pld.teachers import FOLDER_PREFIXES, check_model_name
 from pld.writing import writing
 from train_student.config import TrainConfig
+
+# Arguments of timm.create_model with which a model does not begin with fresh weights.
+_LOADING = ("pretrained", "checkpoint_path")
 
 
 def student_preprocessing(config: TrainConfig) -> Preprocessing:
@@ -26,13 +29,32 @@ def student_preprocessing(config: TrainConfig) -> Preprocessing:
 
 
 def build_student(config: TrainConfig, num_classes: int) -> nn.Module:
-    """A timm model with fresh weights; raises TeacherError for an unknown name, ConfigError for bad arguments."""
+    """A timm model with fresh weights, see `student_note`.
+
+    Raises:
+        TeacherError: nobody knows the model's name.
+        ConfigError: its arguments are not timm's.
+    """
     check_model_name(config.model)
     try:
         model: nn.Module = timm.create_model(config.model, num_classes=num_classes, **config.model_kwargs)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"--model_kwargs {config.model_kwargs}: {config.model}: {error}") from error
     return model.to(memory_format=torch.channels_last) if config.channels_last else model
+
+
+def student_note(config: TrainConfig) -> str | None:
+    """What to say where `--model` names weights too and none are loaded; None where there is nothing to say.
+
+    That is a model's folder (local-dir:FOLDER), a hub's (hf-hub:REPO) or a timm name with the tag of published weights.
+    """
+    if any(config.model_kwargs.get(name) for name in _LOADING):
+        return None
+    prefix = next(filter(config.model.startswith, FOLDER_PREFIXES), None)
+    weights = config.model.removeprefix(prefix) if prefix else config.model.partition(".")[2]
+    if not weights:
+        return None
+    return f"{config.model}: its architecture, with fresh weights; the weights in {weights} are not loaded"
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:

@@ -5,12 +5,34 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pld.class_names import read_class_names
+from pld.images import Source, open_source
+
 
 def local_path(text: str) -> Path:
     """A path of this machine; a URL would become a folder of that name."""
     if "://" in text:
         raise argparse.ArgumentTypeError(f"found the URL {text}, wanted a path on this machine")
     return Path(text).expanduser()
+
+
+def add_images(parser: argparse.ArgumentParser, help: str, *, required: bool = False) -> None:
+    """--data, --split and --class_names, from which `open_images` opens them."""
+    parser.add_argument("--data", required=required, help=help)
+    add_part(parser)
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """--split and --class_names, which say more of images."""
+    parser.add_argument("--split", default="train", help="which part of a folder of images (default: train)")
+    parser.add_argument(
+        "--class_names", metavar="FILE", help="their classes' names in the order of the numbers, as cache-teacher's"
+    )
+
+
+def open_images(location: str, arguments: argparse.Namespace) -> Source:
+    """The images at a location; raises what `open_source` does, ConfigError where the names cannot be read."""
+    return open_source(location, arguments.split, class_names=read_class_names(arguments.class_names))
 
 
 def positive(text: str) -> int:

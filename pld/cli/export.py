@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pld.cli.arguments import local_path
+from pld.cli.arguments import add_images, local_path, open_images
 from pld.export import export_with_images
-from pld.images import open_source
 from pld.progress import progress
 from pld.store import open_store
 
@@ -22,14 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="tars of KEY.jpg, KEY.cls, KEY.topk.npy, KEY.rest.npy and KEY.view.json; see docs/webdataset_pipeline.md",
     )
-    parser.add_argument("--data", required=True, help="the store's images")
-    parser.add_argument("--split", default="train", help="which part of a folder (default: train)")
+    add_images(parser, "the store's images", required=True)
     parser.add_argument("--view", type=int, default=0, help="which view's logits (default: 0)")
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Write the shards."""
-    store, source = open_store(arguments.store), open_source(arguments.data, arguments.split)
+    store, source = open_store(arguments.store), open_images(arguments.data, arguments)
     with progress(store.num_samples, f"writing {arguments.out}") as bar:
         warning = export_with_images(store, source, arguments.out, arguments.view, bar.update)
     if warning:

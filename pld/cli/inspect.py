@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from pld.cli.arguments import local_path
+from pld.cli.arguments import add_images, local_path, open_images
 from pld.errors import ConfigError
-from pld.images import open_source
+from pld.installing import install_hint
 from pld.report.table import as_text, store_rows
 from pld.store import Store, open_store
 from pld.store.survey import survey
@@ -19,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("store", help="a store's folder or URL")
     parser.add_argument("--html", type=local_path, help="also write a page with plots here")
-    parser.add_argument("--data", help="the images, for a sheet of samples on the page")
-    parser.add_argument("--split", default="train", help="which part of a folder of images (default: train)")
+    add_images(parser, "the images, for a sheet of samples on the page")
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -42,8 +41,9 @@ def _write_page(store: Store, arguments: argparse.Namespace) -> None:
         from pld.report.samples import draw_samples
         from pld.report.store_page import render_store_page
     except ImportError as error:
-        raise ConfigError(f"the page needs {error.name}: pip install 'pld-distill[report]'") from error
-    samples = draw_samples(store, open_source(arguments.data, arguments.split), _NUM_SAMPLES) if arguments.data else []
+        raise ConfigError(f"the page needs {error.name}: {install_hint('report')}") from error
+    images = open_images(arguments.data, arguments) if arguments.data else None
+    samples = draw_samples(store, images, _NUM_SAMPLES) if images else []
     page = render_store_page(store, survey(arguments.store), samples)
     with writing(arguments.html):
         arguments.html.parent.mkdir(parents=True, exist_ok=True)

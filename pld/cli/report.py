@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
+from pld.class_names import read_class_names
 from pld.cli.arguments import local_path
 from pld.errors import ConfigError
-from pld.images import open_source
+from pld.images import Source, open_source
+from pld.installing import install_hint
 from pld.report.runs import read_run
-from pld.report.table import RUN_COLUMNS, SEED_COLUMNS, as_text, run_rows, seed_rows, where_from
+from pld.report.table import RUN_COLUMNS, SEED_COLUMNS, as_text, left_out, run_rows, seed_rows, where_from
 from pld.store import open_store
 from pld.writing import writing
 
@@ -28,6 +32,8 @@ def execute(arguments: argparse.Namespace) -> None:
     print(as_text(RUN_COLUMNS, run_rows(runs)))
     if spread := seed_rows(runs):
         print("\n" + as_text(SEED_COLUMNS, spread))
+    if lacking := left_out(runs):
+        print("\n" + "\n".join(lacking))
     print("\n" + where_from(runs))
     if arguments.out is None:
         return
@@ -35,12 +41,16 @@ def execute(arguments: argparse.Namespace) -> None:
         from pld.report.page import render_page
         from pld.report.samples import draw_samples
     except ImportError as error:
-        raise ConfigError(f"the page needs {error.name}: pip install 'pld-distill[report]'") from error
+        raise ConfigError(f"the page needs {error.name}: {install_hint('report')}") from error
     store = open_store(arguments.store) if arguments.store else None
     config = runs[-1].config
-    samples = draw_samples(store, open_source(config["data"], config["split"]), _NUM_SAMPLES) if store else []
+    samples = draw_samples(store, _training_images(config), _NUM_SAMPLES) if store else []
     page = render_page(runs, store, samples)
     with writing(arguments.out):
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(page)
     print(f"page: {arguments.out}")
+
+
+def _training_images(config: Mapping[str, Any]) -> Source:
+    return open_source(config["data"], config["split"], class_names=read_class_names(config.get("class_names")))

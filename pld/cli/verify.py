@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import torch
 
-from pld.cli.arguments import positive
+from pld.cli.arguments import add_images, open_images, positive
 from pld.errors import ConfigError, CorruptStoreError, DataError, DifferentPixelsError
-from pld.images import open_source
 from pld.images.nvjpeg import check_device
-from pld.pairing import stored_policy
+from pld.pairing import paired, stored_policy
 from pld.probes import compare_probes
 from pld.progress import progress
 from pld.rerun import rerun_teacher
@@ -37,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replay", type=positive, metavar="N", help="redraw N stored views, compare pixels; wants --data"
     )
     parser.add_argument("--samples", type=positive, default=64, help="how many samples --teacher runs on (default: 64)")
-    parser.add_argument("--data", help="the store's images")
-    parser.add_argument("--split", default="train", help="which part of a folder (default: train)")
+    add_images(parser, "the store's images")
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -81,7 +79,7 @@ def _replay(arguments: argparse.Namespace) -> Iterator[Problem]:
     if not arguments.replay:
         return
     store = open_store(arguments.store)
-    source = open_source(arguments.data, arguments.split)
+    source = paired(store, open_images(arguments.data, arguments), skip_missing=True)
     keys = {key.decode() for key in source.keys.tolist()}
     probes = [probe for probe in store.probes if probe.key in keys][: arguments.replay]
     if not probes:
@@ -120,7 +118,7 @@ def _rerun(arguments: argparse.Namespace) -> Iterator[Problem]:
     store = open_store(arguments.store)
     precision = store.manifest.identity.teacher.precision
     teacher = build_teacher(arguments.teacher, arguments.weights, precision=precision)
-    agreement = rerun_teacher(store, open_source(arguments.data, arguments.split), teacher, arguments.samples)
+    agreement = rerun_teacher(store, open_images(arguments.data, arguments), teacher, arguments.samples)
     told = (
         f"on {agreement.num_rows} samples the teacher's probabilities differ by {agreement.mean_l1:.2g} on average, "
         f"{agreement.max_l1:.2g} at most (L1; rounding alone may be {agreement.rounding:.2g})"

@@ -14,10 +14,11 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from pld.errors import ConfigError, OutputError
-from pld.images.open import DATASET_FILE
+from pld.images.description import DATASET_FILE
 from pld.images.source import Source
+from pld.images.splits import shard_group, split_of
+from pld.images.tar_index import read_tar
 from pld.images.tar_members import add_member, check_keys, image_extension
-from pld.images.tars import build_index
 from pld.randomness import permutation
 from pld.views import policy_to_json
 from pld.writing import writing
@@ -59,6 +60,7 @@ def write_shards(
     finished = sorted(path.name for path in out.glob(f"{split}-*.tar"))
     if finished and finished != [shard.name for shard in shards]:
         raise OutputError(f"{out}: has {len(finished)} shards of {split} already; remove them, or name another folder")
+    _check_alias(out, split)
     _describe(source, out)
     staging = out if finished else out / _UNFINISHED
     with writing(staging):
@@ -78,6 +80,14 @@ def write_shards(
     return [out / shard.name for shard in shards]
 
 
+def _check_alias(out: Path, split: str) -> None:
+    """Raise OutputError where the split is there under another word for it: readers could not tell which is meant."""
+    groups = {shard_group(path.stem) for path in out.glob("*.tar")}
+    others = [group for group in groups if group != split and split_of(split) and split_of(group) == split_of(split)]
+    if others:
+        raise OutputError(f"{out}: has the split {split!r} as {others[0]!r} already; write it as --split {others[0]}")
+
+
 def _plan(num_samples: int, split: str, shard_samples: int) -> list[_Shard]:
     order = permutation(num_samples, f"shards/{split}")
     runs = np.split(order, range(shard_samples, num_samples, shard_samples))
@@ -88,10 +98,13 @@ def _plan(num_samples: int, split: str, shard_samples: int) -> list[_Shard]:
 def _write(source: Source, shard: _Shard, path: Path, on_images: Callable[[int], object]) -> None:
     """Write one tar beside its name, then rename it; one that is there already is checked instead."""
     if path.exists():
-        index = build_index(path)
+        index = read_tar(path).rows
         same = np.array_equal(index["path"], source.keys[shard.rows])
-        if not same or not np.array_equal(index["label"], source.labels[shard.rows]):
-            raise OutputError(f"{path}: holds other samples than those to write; remove it, or name another folder")
+        same &= np.array_equal(index["label"], source.labels[shard.rows])
+        if not same or index["size"].tolist() != [source.num_bytes(row) for row in shard.rows.tolist()]:
+            raise OutputError(
+                f"{path}: holds other samples than those to write, or other bytes; remove it, or name another folder"
+            )
         on_images(len(shard.rows))
         return
     staged = path.with_suffix(".tmp")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int64, Shaped, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from pld.classes import Classes
 from pld.errors import DataError, UndecodableImageError
 from pld.images.decode import decode_image, jpeg_size
 from pld.images.jpeg_box import Box
+from pld.images.listing import told
 from pld.images.remote_shards import RemotePlace, RemoteShard
 from pld.views import Policy, RandomResizedCrop, View, draw_view
 
@@ -60,6 +62,8 @@ class Source:
         policy: how this dataset's views are drawn unless the user says otherwise.
         shuffle_window: shards to shuffle together; all of them where a shard holds few classes.
         remote: where the files are, if they are behind URLs, and what is known of each.
+        left_out: how many files beside the images are no samples, by extension.
+        notes: what the user should know of how this was read, a sentence each.
     """
 
     location: str
@@ -74,6 +78,8 @@ class Source:
     policy: Policy = dataclasses.field(default_factory=RandomResizedCrop)
     shuffle_window: int = 8
     remote: RemoteFiles | None = None
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -149,6 +155,35 @@ class Source:
             path = self.files[self.file_index[row]]
             raise UndecodableImageError(f"{path}: sample {self.key(row)}: {error}") from error
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and what files were left out."""
+        return (*self.notes, f"{self.location}: left out {told(self.left_out)}") if self.left_out else self.notes
+
+    @property
+    def classes(self) -> Classes:
+        """The label space; without names as many classes as the highest label tells of."""
+        count = len(self.class_names) if self.class_names else int(self.labels.max(initial=-1)) + 1
+        return Classes(names=self.class_names, count=count, whose=self.location)
+
+    def relabelled(self, numbers: Sequence[int] | Int64[ndarray, "C"], class_names: tuple[str, ...] | None) -> Source:
+        """The same samples in another label space.
+
+        Args:
+            numbers: for each class its number there.
+            class_names: the label space, if it has names.
+        """
+        labels = np.asarray(numbers, dtype=np.int64)[self.labels]
+        return dataclasses.replace(self, labels=labels, class_names=class_names)
+
+    def rekeyed(self, keys: Shaped[ndarray, "N"]) -> Source:
+        """The same samples under other keys, from which their views are drawn."""
+        return dataclasses.replace(self, keys=keys)
+
+    def noting(self, *notes: str | None) -> Source:
+        """The same with more notes; those that are None say nothing."""
+        return dataclasses.replace(self, notes=(*self.notes, *filter(None, notes)))
+
     def subset(self, keep: Bool[ndarray, "N"]) -> Source:
         """The samples where `keep` is true, in the same shards."""
         ends = np.cumsum(self.shard_sizes)
@@ -156,33 +191,6 @@ class Source:
         shards = tuple(ImageShard(s.name, n) for s, n in zip(self.shards, kept, strict=True))
         columns = ("keys", "labels", "file_index", "offsets", "sizes")
         return dataclasses.replace(self, shards=shards, **{name: getattr(self, name)[keep] for name in columns})
-
-
-def unique_keys(paths: Sequence[bytes], where: Sequence[str]) -> ndarray:
-    """A sample's key: its file name where that is unique in the dataset, else its relative path.
-
-    Args:
-        paths: relative paths without extension.
-        where: for each, the file to name in an error.
-
-    Returns:
-        bytes [N], NumPy `S`.
-
-    Raises:
-        DataError: two samples have one path, or a path cannot be a key.
-    """
-    full = np.array(paths, dtype=np.bytes_)
-    first_of = np.unique(full, return_index=True)[1]
-    if len(first_of) < len(full):
-        repeat = int(np.setdiff1d(np.arange(len(full)), first_of)[0])
-        first = int(np.flatnonzero(full == full[repeat])[0])
-        raise DataError(
-            f"two samples with one key, {paths[repeat].decode(errors='replace')!r}: in {where[first]} and in "
-            f"{where[repeat]}; rename one, or leave one of the shards out"
-        )
-    names = np.array([path.rsplit(b"/", 1)[-1] for path in paths], dtype=np.bytes_)
-    _, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
-    return np.where(counts[inverse] == 1, names, full)
 
 
 class _OpenFile:

@@ -4,6 +4,7 @@ from pld.store.commit import Commit
 from pld.store.formats import FormatName
 from pld.store.group import Combine, GroupTable, StoreGroup, open_stores
 from pld.store.identity import (
+    ClassMap,
     CodecIdentity,
     DatasetIdentity,
     Decoder,
@@ -12,7 +13,7 @@ from pld.store.identity import (
     ViewIdentity,
     dataset_digest,
 )
-from pld.store.manifest import Manifest, Shard
+from pld.store.manifest import Manifest, Shard, find_manifest
 from pld.store.plan import Block, PartId, plan_parts
 from pld.store.probes import Probe
 from pld.store.reader import Store, open_store
@@ -23,6 +24,7 @@ from pld.store.writer import StoreWriter
 
 __all__ = [
     "Block",
+    "ClassMap",
     "CodecIdentity",
     "Combine",
     "Commit",
@@ -43,6 +45,7 @@ __all__ = [
     "TeacherIdentity",
     "ViewIdentity",
     "dataset_digest",
+    "find_manifest",
     "key_array",
     "open_store",
     "open_stores",

@@ -64,6 +64,10 @@ class Fields:
             self._refuse(value, f"an object nested at most {_MAX_DEPTH} deep", name)
         return dict(value)
 
+    def fields(self, name: str) -> Fields:
+        """An object, whose fields are to be taken in turn."""
+        return Fields(self.take(name), f"{self._where}: {name}")
+
     def items(self, name: str) -> list[Any]:
         """A list, of any content."""
         value = self.take(name)

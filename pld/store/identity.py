@@ -29,6 +29,27 @@ _OTHER_DECODERS = re.compile("nvjpeg")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassMap:
+    """Which of a model's classes a store keeps: its softmax is restricted to them and renormalised.
+
+    Attributes:
+        model_classes: how many the model has.
+        columns: for each of the store's classes its number in the model.
+
+    Raises:
+        ConfigError: a column is none of the model's, or comes twice.
+    """
+
+    model_classes: int
+    columns: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        known = set(self.columns)
+        if len(known) != len(self.columns) or not known <= set(range(self.model_classes)):
+            raise ConfigError(f"a class map to {self.model_classes} classes: a column is none of them or comes twice")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherIdentity:
     """The teacher and how pixels are fed to it.
 
@@ -36,11 +57,15 @@ class TeacherIdentity:
         name: architecture, in timm's words.
         tag: the weights' tag, "" where they have none.
         weights_sha256: sha256 of the weights, 64 hexadecimal digits.
-        num_classes: C.
+        num_classes: C of the logits that are kept: the dataset's classes.
         input_size: (height, width) in pixels.
         mean, std: per channel, of pixels scaled to 0..1.
         interpolation: of the resize, e.g. "bicubic".
         precision: what the forward pass ran in.
+        class_map: which of the model's classes these are; None where they are all of them, in their order.
+
+    Raises:
+        ConfigError: the class map lacks a class for some of num_classes.
     """
 
     name: str
@@ -52,9 +77,16 @@ class TeacherIdentity:
     std: tuple[float, ...]
     interpolation: str
     precision: Precision
+    class_map: ClassMap | None = None
 
     def __post_init__(self) -> None:
         _make_floats(self, "mean", "std")
+        if self.class_map and len(self.class_map.columns) != self.num_classes:
+            raise ConfigError(f"a class map of {len(self.class_map.columns)} columns for {self.num_classes} classes")
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is in store.json, where the class map is left out if there is none."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if (name, value) != ("class_map", None)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,7 +172,11 @@ class Identity:
     def to_json(self) -> dict[str, Any]:
         """The identity as plain JSON values."""
         # Through JSON once, so that a tuple and a list, or a policy of another mapping type, are the same.
-        plain: dict[str, Any] = json.loads(canonical_json({**dataclasses.asdict(self), "views": self.views.to_json()}))
+        plain: dict[str, Any] = json.loads(
+            canonical_json(
+                {**dataclasses.asdict(self), "teacher": self.teacher.to_json(), "views": self.views.to_json()}
+            )
+        )
         return plain
 
     @classmethod
@@ -148,10 +184,10 @@ class Identity:
         """The identity that `to_json` gave; CorruptStoreError names the field that cannot be one."""
         top = Fields(value, where)
         identity = cls(
-            teacher=_teacher(Fields(top.take("teacher"), f"{where}: teacher")),
-            views=_views(Fields(top.take("views"), f"{where}: views")),
-            dataset=_dataset(Fields(top.take("dataset"), f"{where}: dataset")),
-            codec=_codec(Fields(top.take("codec"), f"{where}: codec")),
+            teacher=_teacher(top.fields("teacher")),
+            views=_views(top.fields("views")),
+            dataset=_dataset(top.fields("dataset")),
+            codec=_codec(top.fields("codec")),
             format_version=top.integer("format_version", FORMAT_VERSION, FORMAT_VERSION),
         )
         top.done()
@@ -191,9 +227,17 @@ def _teacher(fields: Fields) -> TeacherIdentity:
         std=fields.numbers("std"),
         interpolation=fields.text("interpolation"),
         precision=precision,
+        class_map=_class_map(fields.fields("class_map")) if fields.has("class_map") else None,
     )
     fields.done()
     return teacher
+
+
+def _class_map(fields: Fields) -> ClassMap:
+    model_classes = fields.integer("model_classes", 1, MAX_CLASSES)
+    columns = tuple(fields.integers("columns", 0, model_classes - 1, count=len(fields.items("columns"))))
+    fields.done()
+    return ClassMap(model_classes=model_classes, columns=columns)
 
 
 def _views(fields: Fields) -> ViewIdentity:

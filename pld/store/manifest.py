@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -14,7 +15,7 @@ from pld.store.fields import SAFE_NAME, SHA256, Fields
 from pld.store.formats import FORMATS, FormatName
 from pld.store.identity import FORMAT_VERSION, MAX_SAMPLES, Identity
 from pld.store.schema import PartFormat
-from pld.store.storage import Storage
+from pld.store.storage import Storage, open_storage
 
 MANIFEST_NAME = "store.json"
 _MAX_BYTES = 2**26
@@ -149,6 +150,12 @@ def read_manifest(storage: Storage) -> Manifest:
     except NotCachedError:
         raise NotCachedError(f"{where}: there is no store; make one with `make cache`") from None
     return Manifest.load(data, where)
+
+
+def find_manifest(url: str | os.PathLike[str]) -> Manifest | None:
+    """The manifest of the store at a place, None where there is none yet; raises as `read_manifest` does."""
+    storage = open_storage(url)
+    return read_manifest(storage) if storage.exists(MANIFEST_NAME) else None
 
 
 def _shard(fields: Fields) -> Shard:

@@ -27,6 +27,8 @@ class PartStats:
         tail_mass: sum over them of the teacher's mass outside the top-k and the label, T = 1.
         tail_bins: how many of them have a tail mass in (2^((b-1)/4), 2^(b/4)], by b; the lowest takes what is smaller.
         max_logprob: the largest log-probability, nats; -inf without rows.
+        unmapped_mass: sum over them of the model's mass on classes that the dataset does not have, which is no part of
+            the teacher's probabilities; 0 where there are none. Taken from the commit: no array holds it.
     """
 
     num_rows: int
@@ -34,9 +36,10 @@ class PartStats:
     tail_mass: float
     tail_bins: Mapping[int, int]
     max_logprob: float
+    unmapped_mass: float = 0.0
 
     @classmethod
-    def of(cls, views: Sequence[TopK]) -> PartStats:
+    def of(cls, views: Sequence[TopK], unmapped_mass: float = 0.0) -> PartStats:
         """The figures of a part's views."""
         mass = torch.cat([view.tail_at(1.0) for view in views]).double().exp()
         bins = torch.ceil(torch.log2(mass) * BINS_PER_OCTAVE).clamp(_LOWEST_BIN, 0)
@@ -47,6 +50,7 @@ class PartStats:
             tail_mass=math.fsum(mass.tolist()),
             tail_bins=dict(sorted(Counter(int(b) for b in bins.tolist()).items())),
             max_logprob=float(top1.max()) if len(top1) else -math.inf,
+            unmapped_mass=unmapped_mass,
         )
 
     @classmethod
@@ -62,6 +66,7 @@ class PartStats:
             tail_mass=math.fsum(part.tail_mass for part in found),
             tail_bins=dict(sorted(bins.items())),
             max_logprob=max((part.max_logprob for part in found), default=-math.inf),
+            unmapped_mass=math.fsum(part.unmapped_mass for part in found),
         )
 
     @property
@@ -74,6 +79,11 @@ class PartStats:
         """The teacher's mean mass outside S at T = 1; nan without rows."""
         return self.tail_mass / self.num_rows if self.num_rows else math.nan
 
+    @property
+    def mean_unmapped_mass(self) -> float:
+        """The model's mean mass on classes that the dataset does not have, T = 1; nan without rows."""
+        return self.unmapped_mass / self.num_rows if self.num_rows else math.nan
+
     def tail_mass_quantile(self, fraction: float) -> float:
         """An upper bound, at most 2^(1/4) too high, of the tail mass that this fraction of rows does not exceed."""
         seen = 0
@@ -84,8 +94,9 @@ class PartStats:
         return math.nan
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain JSON values."""
-        return {
+        """The figures as plain JSON values; no unmapped mass where there is none."""
+        unmapped = {"unmapped_mass": self.unmapped_mass} if self.unmapped_mass else {}
+        return unmapped | {
             "num_rows": self.num_rows,
             "num_correct": self.num_correct,
             "tail_mass": self.tail_mass,
@@ -105,6 +116,7 @@ class PartStats:
             tail_mass=fields.number("tail_mass"),
             tail_bins=fields.histogram("tail_bins", _LOWEST_BIN, 0),
             max_logprob=-math.inf if empty else fields.number("max_logprob"),
+            unmapped_mass=fields.number("unmapped_mass") if fields.has("unmapped_mass") else 0.0,
         )
         fields.done()
         return stats

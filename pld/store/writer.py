@@ -133,6 +133,8 @@ class StoreWriter:
         labels: Int[np.ndarray, "M"],
         views: Sequence[TopK],
         skipped: Sequence[str] = (),
+        *,
+        unmapped_mass: float = 0.0,
     ) -> Commit:
         """Write and commit one part; where another writer was first, its commit is returned and this part dropped.
 
@@ -142,6 +144,7 @@ class StoreWriter:
             labels: their labels.
             views: for each view of the block the N rows' signals, on any device.
             skipped: keys of the shard's other samples, in shard order.
+            unmapped_mass: sum over rows and views of the model's mass on classes that the dataset does not have.
 
         Raises:
             DataError: keys, labels and skipped samples are not as many as the shard's, or not those of its other
@@ -156,7 +159,7 @@ class StoreWriter:
         check_part(self.manifest, part_id, packed, labels, signals, skipped)
         identity = self.manifest.identity
         grids = [quantise(topk, identity.codec, identity.teacher.num_classes) for topk in signals]
-        stats = PartStats.of([restore(grid, labels, identity.codec) for grid in grids])
+        stats = PartStats.of([restore(grid, labels, identity.codec) for grid in grids], unmapped_mass)
         return self._write(part_id, packed, labels, grids, skipped, stats)
 
     def add_probes(self, probes: Sequence[Probe]) -> None:
@@ -243,5 +246,5 @@ def check_same_samples(held: Commit, new: Commit, url: str) -> None:
         raise DataError(
             f"{url}/{held.part_id.commit_name}: made of other samples than this part; skipped in one of them "
             f"alone: {', '.join(changed[:3]) or 'none, so keys, labels or their order differ'}; "
-            "use the same images and decoder for all views"
+            "use the same images and decoder for all views, broken ones as they were, or name another store"
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
-from pld.images.open import DATASET_FILE
+from pld.images.description import DATASET_FILE
 from pld.store import dataset_digest
 from pld.study.config import WORK
 from pld.writing import writing

@@ -104,6 +104,7 @@ def made_work(scale: Scale, device: torch.device, folder: Path) -> Work:
     if scale.compile:
         teacher.model.compile(dynamic=False)
     config = CacheConfig(
+        allow_wrong_labels=True,
         teacher=scale.teacher,
         weights=weights,
         data=data,

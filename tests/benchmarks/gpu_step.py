@@ -13,7 +13,7 @@ from cache_teacher.config import CacheConfig
 from pld.images import open_source
 from pld.images.preprocessing import Preprocessing
 from pld.store import open_store
-from tests.benchmarks.photos import write_copies
+from tests.benchmarks.photos import NUM_CLASSES, write_copies
 from train_student.config import TrainConfig
 from train_student.input import Batch, ViewDataset, epoch_items
 from train_student.learner import Learner
@@ -39,10 +39,19 @@ def made_trainer(folder: Path) -> tuple[list[Batch], Learner]:
     """Six pinned batches of generated images, and a small ResNet that learns from a store of their logits."""
     write_copies(None, folder, 64, (64, 64))
     data, store = str(folder / "shards"), str(folder / "store")
-    export(timm.create_model("resnet18", num_classes=100), Preprocessing(input_size=(64, 64)), None, folder / "teacher")
-    cache(CacheConfig(teacher=f"local-dir:{folder / 'teacher'}", data=data, store=store, views=1, k=10))
+    export(
+        timm.create_model("resnet18", num_classes=NUM_CLASSES),
+        Preprocessing(input_size=(64, 64)),
+        None,
+        folder / "teacher",
+    )
+    cache(
+        CacheConfig(
+            allow_wrong_labels=True, teacher=f"local-dir:{folder / 'teacher'}", data=data, store=store, views=1, k=10
+        )
+    )
     settings: dict[str, Any] = {"data": data, "store": store, "image_size": 64, "batch_size": 64, "precision": "bf16"}
-    config = TrainConfig(model="resnet18", num_classes=100, opt="adamw", **settings)
+    config = TrainConfig(model="resnet18", num_classes=NUM_CLASSES, opt="adamw", **settings)
     source, preprocessing = open_source(data), student_preprocessing(config)
     items = [
         item
@@ -51,6 +60,6 @@ def made_trainer(folder: Path) -> tuple[list[Batch], Learner]:
     ]
     batches = list(load(ViewDataset(source, source.policy, [preprocessing]), items, workers=0))
     signal = StoredTeacher(open_store(store), source)
-    student = build_student(config, 100)
+    student = build_student(config, NUM_CLASSES)
     learner = Learner(Accelerator(mixed_precision="bf16"), config, student, signal, preprocessing, 100)
     return batches, learner

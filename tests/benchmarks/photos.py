@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pld.images.tar_members import image_extension
 from tests.making import write_tar
 
 SHARD_SAMPLES = 400
+NUM_CLASSES = 1000  # ImageNet's; labels are their numbers
 
 
 def write_copies(location: str | None, folder: Path, num: int, size: tuple[int, int]) -> str:
@@ -39,6 +41,8 @@ def write_copies(location: str | None, folder: Path, num: int, size: tuple[int, 
         if len(members) == 2 * SHARD_SAMPLES or number == num - 1:
             write_tar(folder / "shards" / f"train-{number // SHARD_SAMPLES:04d}.tar", members)
             members = {}
+    described = {"class_names": [str(label) for label in range(NUM_CLASSES)]}
+    (folder / "shards" / "dataset.json").write_text(json.dumps(described))
     mean = sum(len(content) for content, _ in images) / len(images)
     kind = "given" if location else f"generated, {size[1]} x {size[0]}"
     times = -(-num // len(images))

@@ -23,6 +23,7 @@ from tests.processes import tree_bytes
 
 def config(world, store, **settings):
     base = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "views": 3, "k": 5, "threads": 1}
+    base["allow_wrong_labels"] = True  # of a teacher that was never trained
     return CacheConfig(**{**base, "store": str(store), **settings})
 
 
@@ -40,6 +41,7 @@ def arguments(world, store, **settings):
         "format",
         "on_bad_image",
         "threads",
+        "allow_wrong_labels",
     )
     return [word for name in wanted if values.get(name) is not None for word in (f"--{name}", str(values[name]))]
 
@@ -81,7 +83,7 @@ def test_going_on_adds_views_and_touches_nothing(world, tmp_path):
 
 def test_an_image_that_cannot_be_read_is_not_skipped(world, tmp_path, capsys, monkeypatch):
     """A disk that fails is no reason to leave images out of a store."""
-    tar = write_tar(tmp_path / "data" / "train-0000.tar", shard_members(0, 8))
+    tar = write_tar(tmp_path / "data" / "train-0000.tar", shard_members(0, 24))
     opened = pld.images.Source.read
 
     def cut_after_opening(source, row):
@@ -126,19 +128,23 @@ def test_a_val_store_is_one_fixed_view(world, tmp_path):
 
 def test_a_store_is_named_after_what_is_in_it(world, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cache(CacheConfig(teacher=f"local-dir:{world / 'teacher'}", data=str(world / "data"), views=1, k=3))
+    cache(
+        CacheConfig(
+            allow_wrong_labels=True, teacher=f"local-dir:{world / 'teacher'}", data=str(world / "data"), views=1, k=3
+        )
+    )
     assert (tmp_path / "stores" / "data-teacher-train" / "store.json").is_file()
 
 
 def test_bad_images_are_named_or_skipped_and_counted(world, tmp_path, capsys):
     members = {**shard_members(0, 6), "broken.jpg": jpeg(3)[:200], "broken.cls": b"2"}
     write_tar(tmp_path / "data" / "train-0000.tar", members)
-    write_tar(tmp_path / "data" / "train-0001.tar", shard_members(6, 5))
+    write_tar(tmp_path / "data" / "train-0001.tar", shard_members(6, 6))
     data = str(tmp_path / "data")
     assert run(cache_main, arguments(world, tmp_path / "s", data=data)) == 2
     assert "train-0000.tar: sample broken: cannot be decoded" in capsys.readouterr().err
     assert run(cache_main, arguments(world, tmp_path / "s", data=data, on_bad_image="skip")) == 0
-    assert "samples 11 (1 skipped: broken)" in " ".join(capsys.readouterr().out.split())
+    assert "samples 12 (1 skipped: broken)" in " ".join(capsys.readouterr().out.split())
     store = open_store(str(tmp_path / "s"))
     assert store.skipped == ("broken",)
     assert b"broken" not in store.keys.tolist()
@@ -151,7 +157,7 @@ REFUSED = [
     ({"data": "CUT"}, "cut.tar: .*truncated"),
     ({"data": "UNLABELLED"}, "unlabelled.tar: sample 'x' has no label"),
     ({"data": "TWICE"}, "twice.tar: two samples with one key, 'x'"),
-    ({"data": "LABELS"}, "label 40, but resnet18 has 12 classes"),
+    ({"data": "LABELS"}, "41 classes without names; resnet18: 12 classes without names. Nothing says which is which"),
     ({"k": 13}, "-k 13: resnet18 has 12 classes"),
     ({"k": 0}, "--k 0: wanted at least 1"),
     ({"policy": "mixup"}, "--policy 'mixup': wanted random_resized_crop, fixed"),
@@ -200,7 +206,7 @@ def test_another_teacher_does_not_write_into_a_store(world, tmp_path, capsys):
 
 
 def test_a_shard_without_one_good_image_is_an_error(world, tmp_path, capsys):
-    write_tar(tmp_path / "bad.tar", {"x.jpg": b"no", "x.cls": b"1"})
+    write_tar(tmp_path / "bad.tar", {"x.jpg": b"no", "x.cls": b"11"})
     argv = arguments(world, tmp_path / "s", data=str(tmp_path / "bad.tar"), on_bad_image="skip")
     assert run(cache_main, argv) == 2
     assert "none of its images can be decoded" in capsys.readouterr().err

@@ -121,7 +121,7 @@ def test_a_file_that_goes(world, tmp_path):
     source = open_source(str(tmp_path / "data"))
     (folder / "1.jpg").unlink()
     with (
-        pytest.raises(DataError, match="sample 1: No such file"),
+        pytest.raises(DataError, match="sample dog/1: No such file"),
         by_processes(cutter(source), batch_size=4, num=1) as decoder,
     ):
         list(decoder.chunks([PartRows(range(3), range(2))]))

@@ -17,7 +17,7 @@ from tests.making import make_dataset
 from tests.object_store import FaultyProxy
 from tests.processes import environment, python, tree_bytes
 
-COMMAND = ("-m", "cache_teacher", "--views", "4", "-k", "5", "--threads", "1")
+COMMAND = ("-m", "cache_teacher", "--allow_wrong_labels", "--views", "4", "-k", "5", "--threads", "1")
 
 
 @pytest.mark.parametrize("faulty", [False, pytest.param(True, marks=pytest.mark.long)])

@@ -20,7 +20,13 @@ def stored(world, tmp_path_factory):
     root = str(tmp_path_factory.mktemp("stored") / "s")
     cache(
         CacheConfig(
-            teacher=f"local-dir:{world / 'teacher'}", data=str(world / "data"), views=2, k=5, threads=1, store=root
+            allow_wrong_labels=True,
+            teacher=f"local-dir:{world / 'teacher'}",
+            data=str(world / "data"),
+            views=2,
+            k=5,
+            threads=1,
+            store=root,
         )
     )
     return root

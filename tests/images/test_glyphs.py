@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
 
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(DataError, match=r"pip install pld-distill\[report\]"):
+    with pytest.raises(DataError, match=r"; run pip install '\.\[report\]' in a clone of pld-distill$"):
         write_glyphs(tmp_path / "glyphs", **SMALL)
     assert contents(tmp_path) == {}
 

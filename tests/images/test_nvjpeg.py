@@ -131,10 +131,10 @@ def test_a_file_that_grows_or_goes(tmp_path):
     views = EncodedViews(source=open_source(str(tmp_path / "data")), policy=open_source(str(tmp_path / "data")).policy)
     memory = torch.empty(views.num_bytes([0], 1), dtype=torch.uint8)
     (folder / "a.jpg").write_bytes(jpeg(0) + bytes(100))
-    with pytest.raises(DataError, match="sample a: its file grows"):
+    with pytest.raises(DataError, match="sample dog/a: its file grows"):
         views.write([0], [0], memory, lambda row: None)
     (folder / "a.jpg").unlink()
-    with pytest.raises(DataError, match=r"a.jpg: sample a: No such file"):
+    with pytest.raises(DataError, match=r"a.jpg: sample dog/a: No such file"):
         views.num_bytes([0], 1)
 
 

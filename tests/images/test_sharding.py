@@ -99,7 +99,8 @@ def test_what_is_there_and_differs_is_refused(photos, tmp_path):
     (photos / "train" / "n00000003" / "train-0015.JPEG").rename(photos / "train" / "n00000004" / "train-0015.JPEG")
     with pytest.raises(OutputError, match=r"holds other samples"):
         shard(photos, tmp_path / "out")
-    (photos / "val" / "n00000003").rename(photos / "val" / "other")
+    for split in ("train", "val"):
+        (photos / split / "n00000003").rename(photos / split / "other")
     with pytest.raises(OutputError, match=r"dataset.json: names other classes"):
         shard(photos, tmp_path / "out", "val")
 
@@ -111,7 +112,7 @@ def test_bad_input_is_named(photos, tmp_path, capsys):
     path = photos / "train" / "n00000003" / "train-0015.JPEG"
     path.rename(path.with_name("a.b.JPEG"))
     assert run(_main, command) == 2
-    assert "1 keys have a dot, the first a.b" in capsys.readouterr().err
+    assert "1 keys have a dot, the first n00000003/a.b" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -21,6 +21,7 @@ def world(tmp_path_factory):
     for name, k in (("full", NUM_CLASSES), ("top5", 5)):
         cache(
             CacheConfig(
+                allow_wrong_labels=True,
                 teacher=f"local-dir:{folder / 'teacher'}",
                 data=str(folder / "data"),
                 views=3,

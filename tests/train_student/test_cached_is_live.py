@@ -30,7 +30,20 @@ def teacher(tmp_path_factory):
 def test_gradients_agree_within_the_certificate(world, teacher, tmp_path, k):
     store_path = str(tmp_path / "store")
     data = str(world / "data")
-    cache(CacheConfig(teacher=f"local-dir:{teacher}", data=data, views=4, k=k, store=store_path, threads=1))
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(map(str, range(NUM_CLASSES))))
+    cache(
+        CacheConfig(
+            allow_wrong_labels=True,
+            class_names=str(names),
+            teacher=f"local-dir:{teacher}",
+            data=data,
+            views=4,
+            k=k,
+            store=store_path,
+            threads=1,
+        )
+    )
     source, store = open_source(data), open_store(store_path)
     live, stored = LiveTeacher(build_teacher(f"local-dir:{teacher}")), StoredTeacher(store, source)
     preprocessing = Preprocessing(input_size=(SIDE, SIDE))

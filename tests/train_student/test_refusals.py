@@ -86,9 +86,10 @@ def test_validation_has_the_classes_of_training(world, tmp_path, capsys):
     val = tmp_path / "val"
     val.mkdir()
     shutil.copy(data / "val-0000.tar", val)
-    (val / "dataset.json").write_text(json.dumps({"class_names": [f"c{i}" for i in (1, 0, *range(2, 12))]}))
+    (val / "dataset.json").write_text(json.dumps({"class_names": [f"c{i}" for i in (1, 0, *range(2, 11), 99)]}))
     error = refused(student_settings(world, tmp_path / "run", data=str(data), val_data=str(val)), capsys)
-    assert "the first that differs: 'c0', here 'c1'" in error
+    assert "1 of 12 classes are not among those of" in error
+    assert "'c99'" in error
     assert not (tmp_path / "run").exists()
 
 

@@ -34,6 +34,7 @@ def second(world, tmp_path_factory):
     for name, k, seed in (("full", NUM_CLASSES, 0), ("top5", 5, 0), ("otherwise", 5, 9)):
         cache(
             CacheConfig(
+                allow_wrong_labels=True,
                 teacher=f"local-dir:{folder / 'teacher'}",
                 data=str(world / "data"),
                 views=2,

@@ -92,8 +92,9 @@ def test_the_average_of_the_weights_is_kept(world, tmp_path, monkeypatch):
 
 def test_a_val_store_gives_agreement_and_kl(world, tmp_path):
     """Figures against a slow twin, image by image."""
-    cache(CacheConfig(teacher=f"local-dir:{world / 'teacher'}", data=str(world / "data"), split="val", policy="fixed",
-                      views=1, k=NUM_CLASSES, store=str(tmp_path / "val"), threads=1))  # fmt: skip
+    teacher, place = f"local-dir:{world / 'teacher'}", {"data": str(world / "data"), "store": str(tmp_path / "val")}
+    settings = {"split": "val", "policy": "fixed", "views": 1, "k": NUM_CLASSES, "threads": 1}
+    cache(CacheConfig(teacher=teacher, allow_wrong_labels=True, **place, **settings))
     config = TrainConfig(**student_settings(world, tmp_path / "run", epochs=1, val_store=str(tmp_path / "val")))
     train(config)
     model, source, store = (
@@ -127,7 +128,7 @@ def test_two_processes_count_a_validation_set_that_does_not_divide(world, tmp_pa
     """300 images, whose last batch is cut and which no process has half of: the very figures of one process."""
     val = str(make_dataset(tmp_path / "data", shard_sizes=(1,), num_val=300))
     cache(CacheConfig(teacher=f"local-dir:{world / 'teacher'}", data=val, split="val", policy="fixed",
-                      views=1, k=5, store=str(tmp_path / "val"), threads=1))  # fmt: skip
+                      views=1, k=5, store=str(tmp_path / "val"), threads=1, allow_wrong_labels=True))  # fmt: skip
     # Untrained: the same weights.
     settings = {**VIT, "lr": 0.0, "epochs": 1, "val_data": val, "val_store": str(tmp_path / "val")}
     train(TrainConfig(**student_settings(world, tmp_path / "one", **settings)))

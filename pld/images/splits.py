@@ -1,0 +1,47 @@
+"""The parts of a dataset, training, validation and test, by the names that people give them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pld.errors import DataError
+
+_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def split_of(name: str) -> str | None:
+    """Which split a folder's or a shard's name says, `train`, `val` or `test`; None where it says none.
+
+    The word comes first or last and in any capitals: `Training`, `seg_train`, `val2017`, `imagenet1k-validation`.
+    """
+    words = re.findall(r"[a-z]+", name.lower())
+    found = {_WORDS[word] for word in (*words[:1], *words[-1:]) if word in _WORDS}
+    return found.pop() if len(found) == 1 else None
+
+
+def shard_group(stem: str) -> str:
+    """What a shard's name says before its number: `train` of `train-0012`, nothing of `0012`."""
+    return re.sub(r"[-_.]?\d+$", "", stem)
+
+
+def choose_split(wanted: str, names: Sequence[str], where: str) -> str | None:
+    """Which of the names is the wanted split: the same name, else another word for it; None where there is none.
+
+    Raises:
+        DataError: several could be meant.
+    """
+    if wanted in names:
+        return wanted
+    split = split_of(wanted)
+    found = [name for name in names if name.lower() == wanted.lower() or (split and split_of(name) == split)]
+    if len(found) > 1:
+        raise DataError(
+            f"{where}: {', '.join(sorted(found))} could all be the split {wanted!r}; name one with --split "
+            "(--val_split for validation)"
+        )
+    return found[0] if found else None
