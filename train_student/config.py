@@ -12,6 +12,8 @@ from pld.precision import Precision, fast_precision
 from pld.store import Combine, Decoder
 
 RECIPES = Path(__file__).parent / "recipes"
+# As --val_data.
+NO_VALIDATION = "none"
 
 _AT_LEAST_ONE = (
     *("epochs", "batch_size", "accumulate", "eval_every", "streams", "image_size", "views"),
@@ -173,7 +175,7 @@ class TrainConfig:
             raise ConfigError(f"--val_share {self.val_share}: wanted a number between 0 and 1, such as 0.02")
         if self.val_share is not None and self.val_data:
             raise ConfigError(f"--val_share {self.val_share} and --val_data {self.val_data}: give one of them")
-        if self.val_store and self.val_data == "none":
+        if self.val_store and self.val_data == NO_VALIDATION:
             raise ConfigError(f"--val_store {self.val_store}: there is no validation with --val_data none")
         if self.class_map and not self.online_teacher:
             raise ConfigError("--class_map: is for a live teacher; a store has the map that it was cached with")

@@ -12,9 +12,8 @@ from pld.classes import listed
 from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
 from pld.images.keys import NO_MATCH, match_keys, same_keys
-from train_student.config import TrainConfig
+from train_student.config import NO_VALIDATION, TrainConfig
 
-NO_VALIDATION = "none"
 # Images that are read to count those which are in both sets.
 _ENOUGH = 1000
 _WAYS = "name other images with --val_data, hold some out with --val_share 0.02, or go without: --val_data none"

@@ -162,9 +162,9 @@ def _holds_a_dataset(folder: Path) -> bool:
 
 def _training_sibling(folder: Path) -> Path | None:
     """Where the training split lies beside a folder that is named as another split."""
-    if split_of(folder.name) in (None, "train") or not folder.absolute().name:
+    if split_of(folder.name) in (None, "train"):
         return None
-    parent = folder.absolute().parent
+    parent = folder.parent
     names = [name for name in os.listdir(parent) if split_of(name) == "train"]  # noqa: PTH208
     found = [parent / name for name in names if (parent / name).is_dir() and class_folders(parent / name)]
     return found[0] if len(found) == 1 else None
