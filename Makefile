@@ -20,9 +20,9 @@ help:  ## what there is to make
 
 setup: $(READY)  ## create .venv and install everything into it
 
-$(READY): pyproject.toml $(wildcard pld/images/native/*)
+$(READY): pyproject.toml $(wildcard pld/images/decode/native/*)
 	$(PYTHON) -m venv .venv
-	rm -f pld/images/*.so  # of what is compiled, nothing older is left where that fails
+	rm -f pld/images/decode/*.so  # of what is compiled, nothing older is left where that fails
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
@@ -46,10 +46,10 @@ demo-seeds: $(READY)  ## after `make demo`: two more seeds of each student, and 
 study: DATA = data/tiny-imagenet
 
 study: $(READY)  ## what PLD from a cache gives on photos: make study DATA=FOLDER [ARGS=], hours on 2 cores; goes on where it was
-	$(BIN)/python -m pld.study --data '$(DATA)' $(ARGS)
+	$(BIN)/python -m experiments.study --data '$(DATA)' $(ARGS)
 
 study-page: $(READY)  ## the study's tables and page anew from docs/results/study.json, finished or not
-	$(BIN)/python -m pld.study --report
+	$(BIN)/python -m experiments.study --report
 
 test: $(READY)  ## format, lint, types, layers and tests: what CI runs
 	$(BIN)/ruff format --check .
@@ -74,19 +74,19 @@ train: $(READY)  ## train a student: make train ARGS='--config demo --loss pld'
 recipes: $(READY)  ## the paper's experiments as recipes: figures, settings, the store each needs, where each number is from
 	@$(BIN)/python -m train_student.recipes
 
-BENCHMARKS := $(patsubst tests/benchmarks/bench_%.py,bench-%,$(filter-out %_gpu.py,$(wildcard tests/benchmarks/bench_*.py)))
+BENCHMARKS := $(patsubst experiments/benchmarks/bench_%.py,bench-%,$(filter-out %_gpu.py,$(wildcard experiments/benchmarks/bench_*.py)))
 
 bench: $(BENCHMARKS)  ## all benchmarks that need no GPU
 
 bench-gpu: $(READY)  ## where there is a GPU: check every loss on it, then time PLD beside what it replaces
-	$(BIN)/python -m tests.benchmarks.bench_gpu
+	$(BIN)/python -m experiments.benchmarks.bench_gpu
 
 bench-input: $(READY)  ## the path from bytes to batches beside ImageFolder, webdataset and DALI, which it installs
 	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmarks]'
-	$(BIN)/python -m tests.benchmarks.bench_input
+	$(BIN)/python -m experiments.benchmarks.bench_input
 
 bench-%: $(READY)  ## one benchmark, its last line JSON: make bench-losses
-	$(BIN)/python -m tests.benchmarks.bench_$*
+	$(BIN)/python -m experiments.benchmarks.bench_$*
 
 # make certificate PHOTOS='photos-{0000..0003}.tar'
 WEIGHTS_OF := runs/certificate
@@ -95,7 +95,7 @@ certificate: $(READY)  ## the table in docs/gradient_error_bound.md, from photos
 	mkdir -p $(WEIGHTS_OF)
 	for model in tf_efficientnet_lite0 tf_efficientnet_lite2; do \
 	  $(BIN)/python -m tests.imagenet_teacher $$model $(WEIGHTS_OF)/$$model.safetensors || exit; done
-	$(BIN)/python -m tests.benchmarks.certificate '$(PHOTOS)' --write \
+	$(BIN)/python -m experiments.benchmarks.certificate '$(PHOTOS)' --write \
 	  --student-weights $(WEIGHTS_OF)/tf_efficientnet_lite0.safetensors \
 	  --teacher-weights $(WEIGHTS_OF)/tf_efficientnet_lite2.safetensors
 
@@ -107,5 +107,5 @@ format: $(READY)  ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove runs, stores, caches and .venv
-	rm -rf .venv runs stores build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache pld/images/*.so
+	rm -rf .venv runs stores build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache pld/images/decode/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

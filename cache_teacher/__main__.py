@@ -1,8 +1,8 @@
 """`cache-teacher`, and `accelerate launch -m cache_teacher`."""
 
 from cache_teacher.cache import main as cache_main
+from pld.buffer_pool import keep_freed_memory
 from pld.config import run
-from pld.reused_memory import keep_freed_memory
 
 
 def main() -> int:

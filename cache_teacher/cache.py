@@ -20,14 +20,15 @@ from cache_teacher.decoding import decoding
 from cache_teacher.forward import PartRunner, PartSignals
 from cache_teacher.label_check import LabelCheck, held_back
 from cache_teacher.view_count import views_to_cache
-from pld.begun_ahead import in_order
-from pld.class_names import read_class_map, read_class_names
+from pld.classes.names import read_class_map, read_class_names
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
-from pld.images import Source, fetched_ahead, open_source
-from pld.images.nvjpeg import check_device
-from pld.pairing import going_on, taught
-from pld.probes import compare_probes, make_probes
+from pld.images import Source, open_source
+from pld.join.match import going_on, taught
+from pld.join.pixel_probes import compare_probes, make_probes
+from pld.loading.nvjpeg import check_device
+from pld.loading.shard_prefetch import fetched_ahead
+from pld.prefetch import in_order
 from pld.progress import progress
 from pld.provenance import provenance
 from pld.report.table import as_text, store_rows

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pld.errors import UndecodableImageError
 from pld.images import Source
-from pld.images.nvjpeg import EncodedViews
-from pld.images.preprocessing import Preprocessing
+from pld.loading.nvjpeg import EncodedViews
 from pld.views import Policy, apply_view
+from pld.views.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)

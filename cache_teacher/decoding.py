@@ -15,9 +15,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from cache_teacher.cutting import GpuCutter, PartRows, ViewCutter
-from pld.begun_ahead import in_order
-from pld.loader_processes import at_work_of, in_flight, in_processes, naming_the_dead
-from pld.reused_memory import Recycler
+from pld.buffer_pool import Recycler
+from pld.loading.worker_processes import at_work_of, in_flight, in_processes, naming_the_dead
+from pld.prefetch import in_order
 
 # Views that a process is asked for at once, 10 MB at 224 px: beside these the asking costs nothing, and each process
 # has two such pieces of shared memory.

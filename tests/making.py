@@ -9,8 +9,8 @@ import timm
 import torch
 from PIL import Image
 
-from pld.images.preprocessing import Preprocessing
-from train_student.student import export
+from pld.views.preprocessing import Preprocessing
+from train_student.model.student import export
 
 NUM_CLASSES = 12
 SIDE = 32

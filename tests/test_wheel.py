@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pld.images.jpeg_box import HAS_BOXES
+from pld.images.decode.jpeg_box import HAS_BOXES
 from pld.store import open_store
 from tests.making import make_dataset, make_teacher, student_settings
 from tests.processes import ROOT, environment
@@ -48,8 +48,8 @@ def test_the_wheel_is_what_runs(installed, tmp_path):
     assert not (installed / "tests").exists()
     for data in ("pld/py.typed", "pld/store/FORMAT.md", "pld/report/templates", "train_student/recipes/paper"):
         assert (installed / data).exists(), data
-    assert not (installed / "pld" / "images" / "native").exists()
-    assert len(list((installed / "pld" / "images").glob("_box.*.so"))) >= HAS_BOXES  # built, and of use here
+    assert not (installed / "pld" / "images" / "decode" / "native").exists()
+    assert len(list((installed / "pld" / "images" / "decode").glob("_box.*.so"))) >= HAS_BOXES  # built, and of use here
 
 
 @pytest.mark.long

@@ -1,8 +1,8 @@
 """`train-student`, `accelerate launch -m train_student`, and what train_student.py calls."""
 
+from pld.buffer_pool import keep_freed_memory
 from pld.config import run
-from pld.reused_memory import keep_freed_memory
-from train_student.train import main as train_main
+from train_student.run.train import main as train_main
 
 
 def main() -> int:

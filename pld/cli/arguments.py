@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pld.class_names import read_class_names
+from pld.classes.names import read_class_names
 from pld.images import Source, open_source
 
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 from pld.progress import progress
 from pld.store import FormatName, open_store
-from pld.store.convert import convert_store
+from pld.store.maintain.convert import convert_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

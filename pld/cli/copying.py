@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pld.errors import ConfigError
 from pld.progress import progress
 from pld.store import open_store
-from pld.store.storage import Storage, open_storage
-from pld.store.transfer import Plan, transfer
+from pld.store.maintain.transfer import Plan, transfer
+from pld.store.objects.storage import Storage, open_storage
 
 
 def add_views(parser: argparse.ArgumentParser) -> None:

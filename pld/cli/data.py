@@ -9,9 +9,9 @@ import numpy as np
 
 from pld.cli.arguments import add_part, local_path, open_images
 from pld.images import Source, open_source
-from pld.images.check_images import broken_images
-from pld.images.listing import told
-from pld.images.sharding import write_shards
+from pld.images.check import broken_images
+from pld.images.sources.listing import told
+from pld.images.write_shards import write_shards
 from pld.progress import progress
 from pld.views import policy_to_json
 

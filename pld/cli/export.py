@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pld.cli.arguments import add_images, local_path, open_images
-from pld.export import export_with_images
+from pld.join.export import export_with_images
 from pld.progress import progress
 from pld.store import open_store
 

@@ -6,11 +6,11 @@ import argparse
 
 from pld.cli.arguments import add_images, local_path, open_images
 from pld.errors import ConfigError
-from pld.installing import install_hint
+from pld.extras import install_hint
+from pld.files import writing
 from pld.report.table import as_text, store_rows
 from pld.store import Store, open_store
-from pld.store.survey import survey
-from pld.writing import writing
+from pld.store.read.inventory import survey
 
 _NUM_SAMPLES = 18
 

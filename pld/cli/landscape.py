@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pld.cli.arguments import local_path
 from pld.errors import ConfigError
-from pld.installing import install_hint
-from pld.report.landscape import LOSSES, TITLE, caption, grid, random_plane, surface
-from pld.writing import writing
+from pld.extras import install_hint
+from pld.files import writing
+from pld.report.measures.landscape import LOSSES, TITLE, caption, grid, random_plane, surface
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> None:
     """Compute the surfaces, print their ranges, draw them."""
     try:
-        from pld.report.landscape_plot import SUFFIXES, write_surfaces
+        from pld.report.figures.landscape import SUFFIXES, write_surfaces
     except ImportError as error:
         raise ConfigError(f"the picture needs {error.name}: {install_hint('report')}") from error
     if arguments.out.suffix not in SUFFIXES:

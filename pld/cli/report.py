@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from pld.class_names import read_class_names
+from pld.classes.names import read_class_names
 from pld.cli.arguments import local_path
 from pld.errors import ConfigError
+from pld.extras import install_hint
+from pld.files import writing
 from pld.images import Source, open_source
-from pld.installing import install_hint
-from pld.report.runs import read_run
+from pld.report.runs.read import read_run
 from pld.report.table import RUN_COLUMNS, SEED_COLUMNS, as_text, left_out, run_rows, seed_rows, where_from
 from pld.store import open_store
-from pld.writing import writing
 
 _NUM_SAMPLES = 18
 

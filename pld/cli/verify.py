@@ -9,17 +9,17 @@ import torch
 
 from pld.cli.arguments import add_images, open_images, positive
 from pld.errors import ConfigError, CorruptStoreError, DataError, DifferentPixelsError
-from pld.images.nvjpeg import check_device
-from pld.pairing import paired, stored_policy
-from pld.probes import compare_probes
+from pld.join.match import paired, stored_policy
+from pld.join.pixel_probes import compare_probes
+from pld.join.recheck_teacher import rerun_teacher
+from pld.loading.nvjpeg import check_device
 from pld.progress import progress
-from pld.rerun import rerun_teacher
 from pld.store import Store, open_store
-from pld.store.manifest import read_manifest
-from pld.store.probes import PROBES_NAME
-from pld.store.repair import plan_repair, repair
-from pld.store.storage import Storage, open_storage
-from pld.store.verify import Problem, verify_store
+from pld.store.documents.manifest import read_manifest
+from pld.store.documents.probes import PROBES_NAME
+from pld.store.maintain.repair import plan_repair, repair
+from pld.store.maintain.verify import Problem, verify_store
+from pld.store.objects.storage import Storage, open_storage
 from pld.teachers import build_teacher
 
 # Other machines and kernels move probabilities by far less, another crop or preprocessing by far more.

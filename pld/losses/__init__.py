@@ -1,9 +1,8 @@
 """Losses of (student logits, teacher, labels): Plackett-Luce distillation and the baselines it is compared with."""
 
-from pld.losses.certificate import gradient_error_bound
-from pld.losses.core import plackett_luce_nll
 from pld.losses.dist import dist_loss
 from pld.losses.distances import cross_entropy_loss, dkd_loss, kd_loss
+from pld.losses.error_bound import gradient_error_bound
 from pld.losses.modules import (
     CrossEntropyLoss,
     DISTLoss,
@@ -13,6 +12,7 @@ from pld.losses.modules import (
     PLDLoss,
     PListMLELoss,
 )
+from pld.losses.plackett_luce.nll import plackett_luce_nll
 from pld.losses.ranking import listmle_loss, pld_loss, plistmle_loss
 from pld.losses.registry import NamedLoss, RequiredSignal, build_loss, loss_names, required_signal
 from pld.losses.standardize import standardize_logits

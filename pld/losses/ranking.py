@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pld.losses.checks import Backend, Reduction, Tail, check_labels, check_settings, check_student, check_teacher
-from pld.losses.core import checked_nll
+from pld.losses.plackett_luce.nll import checked_nll
 from pld.losses.reduction import reduce_loss
 from pld.losses.requirements import require_classes, why_all_classes
 from pld.losses.teacher import as_topk, log_weights, ranking, tail_logmass

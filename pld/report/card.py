@@ -10,10 +10,10 @@ import re
 from typing import Any
 
 from pld.errors import NotCachedError
-from pld.installing import install_command
+from pld.extras import install_command
 from pld.report.table import store_rows
 from pld.store import Store
-from pld.store.storage import Storage
+from pld.store.objects.storage import Storage
 
 CARD_NAME = "README.md"
 _MARK = "<!-- Written by `pld card`. Without this line it is yours and stays as it is. -->"

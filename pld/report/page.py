@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pld.report.run_sections import run_sections
-from pld.report.runs import Run
+from pld.report.runs.read import Run
 from pld.report.samples import Sample
 from pld.report.sections import Section
 from pld.report.table import RUN_COLUMNS, run_rows, store_rows

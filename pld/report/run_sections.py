@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from pld.report.charts import Line, dot_chart, line_chart
-from pld.report.groups import Group, differing, group_runs, varied
-from pld.report.landscape import LOSSES, TITLE, caption, grid, random_plane, surface
-from pld.report.landscape_plot import surfaces_image
-from pld.report.runs import Run
+from pld.report.figures.charts import Line, dot_chart, line_chart
+from pld.report.figures.landscape import surfaces_image
+from pld.report.measures.landscape import LOSSES, TITLE, caption, grid, random_plane, surface
+from pld.report.runs.groups import Group, differing, group_runs, varied
+from pld.report.runs.read import Run
+from pld.report.runs.statistics import Difference, estimate, paired_difference
 from pld.report.sections import Figure, Section, Table
-from pld.report.statistics import Difference, estimate, paired_difference
 from pld.report.table import figure_text, left_out
 
 _STEPS = 31

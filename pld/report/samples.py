@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pld.images import Source
-from pld.pairing import paired, stored_policy
+from pld.join.match import paired, stored_policy
 from pld.store import Store
 from pld.views import apply_view
 

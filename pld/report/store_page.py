@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pld.errors import CorruptStoreError
-from pld.report.agreement import measure_agreement
+from pld.report.figures.plots import agreement_curves, coverage_map, tail_mass_histogram
+from pld.report.measures.agreement import measure_agreement
 from pld.report.page import render
-from pld.report.plots import agreement_curves, coverage_map, tail_mass_histogram
 from pld.report.samples import Sample
 from pld.report.table import store_rows
 from pld.store import Store
-from pld.store.survey import Survey
+from pld.store.read.inventory import Survey
 
 
 def render_store_page(store: Store, found: Survey, samples: Sequence[Sample]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pld.report.groups import group_runs
-from pld.report.runs import Run
-from pld.report.statistics import estimate
+from pld.report.runs.groups import group_runs
+from pld.report.runs.read import Run
+from pld.report.runs.statistics import estimate
 from pld.store import Store
 
 # What is compared first: on a phone the rest is scrolled to.

@@ -1,9 +1,10 @@
 """Stores of teachers' top-k logits: see FORMAT.md for the bytes."""
 
-from pld.store.commit import Commit
-from pld.store.formats import FormatName
-from pld.store.group import Combine, GroupTable, StoreGroup, open_stores
-from pld.store.identity import (
+from pld.store.documents.commit import Commit
+from pld.store.documents.manifest import Manifest, Shard, find_manifest
+from pld.store.documents.probes import Probe
+from pld.store.format.formats import FormatName
+from pld.store.format.identity import (
     ClassMap,
     CodecIdentity,
     DatasetIdentity,
@@ -13,14 +14,13 @@ from pld.store.identity import (
     ViewIdentity,
     dataset_digest,
 )
-from pld.store.manifest import Manifest, Shard, find_manifest
-from pld.store.plan import Block, PartId, plan_parts
-from pld.store.probes import Probe
-from pld.store.reader import Store, open_store
-from pld.store.samples import key_array
-from pld.store.stats import PartStats
-from pld.store.table import LogitTable
-from pld.store.writer import StoreWriter
+from pld.store.format.plan import Block, PartId, plan_parts
+from pld.store.format.samples import key_array
+from pld.store.format.stats import PartStats
+from pld.store.read.group import Combine, GroupTable, StoreGroup, open_stores
+from pld.store.read.reader import Store, open_store
+from pld.store.read.table import LogitTable
+from pld.store.write.writer import StoreWriter
 
 __all__ = [
     "Block",

@@ -8,9 +8,9 @@ import timm
 import torch
 from PIL import Image
 
-from pld.images.preprocessing import Preprocessing
+from pld.views.preprocessing import Preprocessing
 from tests.making import SIDE, write_tar
-from train_student.student import export
+from train_student.model.student import export
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
 _COLOURS = np.array(

@@ -6,7 +6,7 @@ from pathlib import Path
 from cache_teacher.cache import main as cache_main
 from pld.config import run
 from pld.store import Store, open_store
-from train_student.train import main as train_main
+from train_student.run.train import main as train_main
 
 # Enough for a small student to learn three colours.
 LEARNING = ("--epochs", 12, "--opt", "adamw", "--lr", 3e-3, "--warmup_epochs", 0, "--eval_every", 12)

@@ -10,8 +10,8 @@ import pytest
 from cache_teacher.cache import store_identity
 from cache_teacher.config import CacheConfig
 from pld.images import open_source
-from pld.images.keys import first_version_keys
-from pld.pairing import going_on, paired
+from pld.images.sources.keys import first_version_keys
+from pld.join.match import going_on, paired
 from pld.provenance import provenance
 from pld.store import Shard, StoreWriter, open_store
 from pld.teachers import build_teacher

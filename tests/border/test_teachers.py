@@ -11,14 +11,14 @@ import torch
 
 from pld.errors import ConfigError, DataError
 from pld.images import open_source
-from pld.pairing import paired, taught
+from pld.join.match import paired, taught
+from pld.join.recheck_teacher import rerun_teacher
 from pld.report.card import dataset_card
 from pld.report.table import store_rows
-from pld.rerun import rerun_teacher
 from pld.signals import TopK
 from pld.store import open_store
-from pld.store.storage import open_storage
-from pld.store.verify import verify_store
+from pld.store.maintain.verify import verify_store
+from pld.store.objects.storage import open_storage
 from pld.teachers import build_teacher, view_logits
 from pld.views import RandomResizedCrop
 from tests.border.colours import NAMES, colour_folder, colour_tar, square, sure_teacher
@@ -178,8 +178,8 @@ def test_a_thousand_inferred_classes_are_only_taken_where_a_name_is_theirs(tmp_p
     """A model of 1000 classes of which nobody says that they are ImageNet's."""
     import timm
 
-    from pld.images.preprocessing import Preprocessing
-    from train_student.student import export
+    from pld.views.preprocessing import Preprocessing
+    from train_student.model.student import export
 
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=1000)
@@ -247,8 +247,8 @@ class TestATeacherNearChance:
     def test_is_let_go_on_where_it_is_as_unsure_as_it_is_wrong(self, tmp_path):
         import timm
 
-        from pld.images.preprocessing import Preprocessing
-        from train_student.student import export
+        from pld.views.preprocessing import Preprocessing
+        from train_student.model.student import export
 
         torch.manual_seed(0)
         export(

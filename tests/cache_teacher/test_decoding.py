@@ -15,7 +15,7 @@ from cache_teacher.cutting import PartRows, ViewCutter, cut_views
 from cache_teacher.decoding import by_processes, by_threads, decoding
 from pld.errors import UndecodableImageError
 from pld.images import open_source
-from pld.images.preprocessing import Preprocessing
+from pld.views.preprocessing import Preprocessing
 from tests.cache_teacher.test_cache import arguments, config
 from tests.making import jpeg, write_tar
 from tests.processes import python, tree_bytes

@@ -17,8 +17,8 @@ from pld.cli.main import _main as pld_main
 from pld.config import run
 from pld.errors import DataError, FingerprintMismatchError, UndecodableImageError
 from pld.images import open_source
-from pld.images.preprocessing import Preprocessing
 from pld.store import open_store
+from pld.views.preprocessing import Preprocessing
 from tests.cache_teacher.test_cache import arguments, config
 from tests.making import jpeg, write_tar
 

@@ -9,7 +9,7 @@ from cache_teacher.config import CacheConfig
 from pld.cli.main import _main
 from pld.config import run
 from pld.images import open_source
-from pld.rerun import rerun_teacher
+from pld.join.recheck_teacher import rerun_teacher
 from pld.store import open_store
 from pld.teachers import build_teacher
 from tests.making import make_dataset, make_teacher

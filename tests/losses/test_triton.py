@@ -68,7 +68,7 @@ def test_a_gpu_compiler_accepts_it_and_reads_a_row_once(architecture, dtype, tmp
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from pld.losses.triton_rows import _row
+    from pld.losses.plackett_luce.triton_rows import _row
 
     constants = {"C": 1000, "R": 51, "RANKS": 64, "WORDS": 32, "UNIFORM": True}
     source = ASTSource(

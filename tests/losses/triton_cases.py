@@ -14,7 +14,7 @@ import torch
 
 from pld.errors import ConfigError
 from pld.losses import PLDLoss, build_loss, plackett_luce_nll, pld_loss
-from pld.losses.core import checked_nll
+from pld.losses.plackett_luce.nll import checked_nll
 from pld.signals import TopK
 from tests.losses import twins
 from tests.losses.test_properties import EXTREMES

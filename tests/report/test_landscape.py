@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pld.cli.main import main
-from pld.report.landscape import LOSSES, PLD_TEMPERATURES, Plane, grid, random_plane, surface
+from pld.report.measures.landscape import LOSSES, PLD_TEMPERATURES, Plane, grid, random_plane, surface
 from tests.losses import twins
 
 PLD = [name for name in LOSSES if name.startswith("PLD")]
@@ -152,7 +152,7 @@ def test_a_word_for_a_number(monkeypatch, capsys):
 
 def test_without_matplotlib(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "pld.report.landscape_plot", raising=False)
+    monkeypatch.delitem(sys.modules, "pld.report.figures.landscape", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert landscape(monkeypatch) == 2
     assert "the picture needs matplotlib: pip install '.[report]' in a clone of pld-distill" in capsys.readouterr().err

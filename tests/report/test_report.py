@@ -9,8 +9,8 @@ import yaml
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.cli.main import main
-from pld.report.groups import differing, group_runs
-from pld.report.runs import read_run
+from pld.report.runs.groups import differing, group_runs
+from pld.report.runs.read import read_run
 from tests.browser import Look, look
 from tests.making import make_dataset, make_teacher
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pld.report.statistics import estimate, paired_difference, sign_flip_p, t_quantile
+from pld.report.runs.statistics import estimate, paired_difference, sign_flip_p, t_quantile
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pld.cli.main import main
-from pld.report.agreement import measure_agreement, rank_agreement
+from pld.report.measures.agreement import measure_agreement, rank_agreement
 from pld.store import open_store
-from pld.store.survey import survey
+from pld.store.read.inventory import survey
 from tests.store.world import World
 
 

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from pld.errors import PLDError
 from pld.store import open_store
-from pld.store.canonical import canonical_json, dump_document, load_document, sha256_hex
-from pld.store.repair import plan_repair, repair
-from pld.store.storage import LocalStorage
-from pld.store.verify import verify_store
-from pld.store.writer import StoreWriter
+from pld.store.format.canonical import canonical_json, dump_document, load_document, sha256_hex
+from pld.store.maintain.repair import plan_repair, repair
+from pld.store.maintain.verify import verify_store
+from pld.store.objects.storage import LocalStorage
+from pld.store.write.writer import StoreWriter
 from tests.store.world import World, paths_of, replaced, tree
 
 MAX_BYTES = 2**30

@@ -7,7 +7,7 @@ import os
 import sys
 
 from pld.config import run
-from train_student.train import main
+from train_student.run.train import main
 
 if __name__ == "__main__":
     rank = os.environ["RANK"]

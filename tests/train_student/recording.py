@@ -8,13 +8,13 @@ import os
 import sys
 from pathlib import Path
 
-import train_student.learner
+import train_student.loop.learner
 from pld.config import run
-from train_student.train import main
+from train_student.run.train import main
 
 LOG = Path(sys.argv[1])
 PLACE = [int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))]
-_step = train_student.learner.Learner.step
+_step = train_student.loop.learner.Learner.step
 
 
 def recorded(self, batches, steps_done):
@@ -27,7 +27,7 @@ def recorded(self, batches, steps_done):
 
 
 SOURCE = []
-_open = train_student.run.open_training_data
+_open = train_student.run.run.open_training_data
 
 
 def opened(*arguments):
@@ -37,6 +37,6 @@ def opened(*arguments):
 
 
 if __name__ == "__main__":
-    train_student.learner.Learner.step = recorded
-    train_student.run.open_training_data = opened
+    train_student.loop.learner.Learner.step = recorded
+    train_student.run.run.open_training_data = opened
     raise SystemExit(run(main, sys.argv[2:]))

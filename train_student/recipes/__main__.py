@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pld.config import run
-from pld.writing import writing
+from pld.files import writing
 from train_student.config import RECIPES
 from train_student.recipes.table import paper_recipes
 from train_student.recipes.text import as_yaml, listing

@@ -1,0 +1,207 @@
+"""Caching a teacher's logits, beside what it cannot do without: decoding the images and running the teacher.
+
+    make bench-cache [PHOTOS='photos-{0000..0003}.tar']
+
+The teacher's weights are random, which its time does not depend on; photos are decoded once for all their views.
+`cost_bound`: wall time of caching, with planning, top k, writing and sealing, over a bound made of two things alone:
+views decoded and cut as the cache does it, and forward passes on ready batches. On a CPU both need the same cores and
+the bound is their sum; beside a GPU, where processes decode, they overlap and it is the larger one. In turn; ends with
+one line of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from cache_teacher.cache import cache
+from cache_teacher.config import CacheConfig
+from cache_teacher.cutting import PartRows, ViewCutter, cut_views
+from cache_teacher.decoding import by_processes
+from experiments.benchmarks.photos import write_copies
+from experiments.benchmarks.timing import Spread, machine, ratio
+from pld.buffer_pool import keep_freed_memory
+from pld.images import Source, open_source
+from pld.precision import Precision
+from pld.teachers import Teacher, build_teacher
+
+ROUNDS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much is cached, by which teacher and how."""
+
+    teacher: str
+    images: int
+    views: int
+    batch: int
+    threads: int
+    precision: Precision
+    compile: bool
+
+
+CPU = Scale("tf_efficientnet_lite0", images=64, views=4, batch=64, threads=2, precision="fp32", compile=False)
+GPU = Scale("resnet50", images=2048, views=8, batch=256, threads=os.cpu_count() or 1, precision="bf16", compile=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What is cached, and where."""
+
+    scale: Scale
+    device: torch.device
+    source: Source
+    teacher: Teacher
+    config: CacheConfig
+
+
+def main() -> None:
+    """Measure on this machine and print."""
+    keep_freed_memory()  # as the command does
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(json.dumps({"cost_bound": measure(device)}))
+
+
+def measure(device: torch.device) -> float:
+    """Print what caching takes beside its parts; returns its median cost over the bound."""
+    scale = GPU if device.type == "cuda" else CPU
+    print(f"{machine(device)}; {scale}; n = {ROUNDS} rounds in turn, median (quartiles)")
+    with tempfile.TemporaryDirectory() as folder:
+        print(write_copies(os.environ.get("PHOTOS"), Path(folder), scale.images, (390, 466)))
+        work = made_work(scale, device, Path(folder))
+        steps = {"caching": run_cache, "decoding alone": decode, "forward alone": forward}
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        run_cache(work)  # compiles
+        for first in range(ROUNDS):
+            for name in itertools.islice(itertools.cycle(steps), first % len(steps), first % len(steps) + len(steps)):
+                seconds[name].append(steps[name](work))
+    parts = zip(seconds["decoding alone"], seconds["forward alone"], strict=True)
+    bound = [max(pair) if device.type == "cuda" else sum(pair) for pair in parts]
+    for name, taken in seconds.items():
+        each = Spread.of([1000 * second / (scale.images * scale.views) for second in taken])
+        print(f"  {name:16}{each} ms a view, {scale.views} views of each image")
+    cost = ratio(seconds["caching"], bound)
+    print(f"  caching takes {cost} of the {'larger' if device.type == 'cuda' else 'sum'} of the other two")
+    return round(cost.median, 3)
+
+
+def made_work(scale: Scale, device: torch.device, folder: Path) -> Work:
+    """The images in `folder`/shards, a teacher with random weights, a configuration of the cache."""
+    data, weights = str(folder / "shards"), made_weights(scale.teacher, folder)
+    teacher = build_teacher(scale.teacher, weights, precision=scale.precision, device=device.type)
+    if scale.compile:
+        teacher.model.compile(dynamic=False)
+    config = CacheConfig(
+        allow_wrong_labels=True,
+        teacher=scale.teacher,
+        weights=weights,
+        data=data,
+        store=str(folder / "store"),
+        views=scale.views,
+        batch_size=scale.batch,
+        threads=scale.threads,
+        precision=scale.precision,
+        device=device.type,
+    )
+    return Work(scale, device, open_source(data), teacher, config)
+
+
+def made_weights(name: str, folder: Path) -> str:
+    """A file of random weights."""
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    path = str(folder / "weights.safetensors")
+    save_file(timm.create_model(name).state_dict(), path)
+    return path
+
+
+def run_cache(work: Work) -> float:
+    """Seconds to cache everything into a new store; the teacher's building is not counted."""
+    built: Callable[..., Teacher] = lambda *_, **__: work.teacher  # noqa: E731
+    store = Path(work.config.store_path)
+    config = dataclasses.replace(work.config, store=f"{store}-{time.monotonic_ns()}")
+    with contextlib.redirect_stdout(io.StringIO()), using(built):
+        start = time.perf_counter()
+        cache(config)
+        return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def using(built: Callable[..., Teacher]):
+    """Let the cache have a teacher that is there already."""
+    import cache_teacher.cache as module
+
+    before, module.build_teacher = module.build_teacher, built
+    try:
+        yield
+    finally:
+        module.build_teacher = before
+
+
+def decode(work: Work) -> float:
+    """Seconds to decode every image and cut its views, by the threads or processes that the cache has."""
+    cutter = ViewCutter(
+        source=work.source,
+        policy=work.source.policy,
+        preprocessing=work.teacher.preprocessing,
+        skip_bad_images=False,
+    )
+    wanted = PartRows(range(len(work.source)), range(work.scale.views))
+    return (decode_by_threads if work.device.type == "cpu" else decode_by_processes)(cutter, wanted, work.scale)
+
+
+def decode_by_threads(cutter: ViewCutter, wanted: PartRows, scale: Scale) -> float:
+    """They never wait for each other, and write to memory that is there already."""
+    batch = PartRows(range(scale.batch // scale.views), wanted.view_indexes)
+    images = cutter.images(batch, torch.zeros(cutter.num_bytes(batch), dtype=torch.uint8))
+
+    def cut(share: int) -> None:
+        for row in wanted.rows[share :: scale.threads]:
+            out = images[row % len(images)]
+            cut_views(cutter.source, row, wanted.view_indexes, cutter.policy, cutter.preprocessing, out)
+
+    with ThreadPoolExecutor(scale.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        start = time.perf_counter()
+        list(pool.map(cut, range(scale.threads)))
+        return time.perf_counter() - start
+
+
+def decode_by_processes(cutter: ViewCutter, wanted: PartRows, scale: Scale) -> float:
+    """Their start and the copies to page-locked memory included, as the cache has both."""
+    start = time.perf_counter()
+    with by_processes(cutter, batch_size=scale.batch, num=scale.threads) as decoder:
+        for _ in decoder.chunks([wanted]):
+            pass
+    return time.perf_counter() - start
+
+
+def forward(work: Work) -> float:
+    """Seconds for as many forward passes on a ready batch."""
+    scale = work.scale
+    images = torch.randint(0, 256, (scale.batch, *work.teacher.preprocessing.input_size, 3), dtype=torch.uint8)
+    ready = images.to(work.device).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        work.teacher.logits(ready).cpu()
+        start = time.perf_counter()
+        for _ in range(scale.images * scale.views // scale.batch):
+            logits = work.teacher.logits(ready)
+        logits.cpu()  # waits for a GPU
+        return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What decoding a photo for one crop costs a core: beside simplejpeg, whole and down to the crop's last row.
+
+    make bench-decode [PHOTOS='photos-{0000..0003}.tar']
+
+Crops are the default policy's, another one each round; all give the same pixels of it. In turn, one thread, images in
+memory. Without PHOTOS, images are generated. Ends with one line of JSON: the compiled part's speed over the others'.
+Not measured: resizing, files, GPUs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import simplejpeg
+import torch
+
+from experiments.benchmarks.photos import write_copies
+from experiments.benchmarks.timing import Spread, machine, ratio
+from pld.images import open_source
+from pld.images.decode.image import jpeg_size
+from pld.images.decode.jpeg_box import HAS_BOXES, Box, decode_box
+from pld.images.decode.jpeg_rows import decode_upper_rows
+from pld.views import RandomResizedCrop, draw_view
+
+ROUNDS, IMAGES = 9, 200
+Decode = Callable[[bytes, tuple[int, int], Box], object]
+
+
+def _upper_rows(data: bytes, size: tuple[int, int], box: Box) -> object:
+    """As `decode_image` does where there is no compiled part."""
+    upper = decode_upper_rows(data, size, box[0] + box[2])
+    return simplejpeg.decode_jpeg(data) if upper is None else upper
+
+
+WAYS: dict[str, Decode] = {
+    "simplejpeg, whole photos": lambda data, size, box: simplejpeg.decode_jpeg(data),
+    "simplejpeg, the upper rows": _upper_rows,
+    "the compiled part, whole photos": lambda data, size, box: decode_box(data, size, (0, 0, *size)),
+    "the compiled part, the crop": decode_box,
+}
+
+
+def main() -> None:
+    if not HAS_BOXES:
+        raise SystemExit("there is no compiled part here to measure; docs/decisions/0016 says how to get it")
+    with tempfile.TemporaryDirectory() as folder:
+        told = write_copies(os.environ.get("PHOTOS"), Path(folder), IMAGES, (390, 466))
+        source = open_source(str(Path(folder) / "shards"))
+        images = {source.key(row): source.read(row) for row in range(len(source))}
+    sizes = {key: jpeg_size(data) or (0, 0) for key, data in images.items()}
+    images = {
+        key: data for key, data in images.items() if decode_box(data, sizes[key], (0, 0, *sizes[key])) is not None
+    }
+    print(f"{machine(torch.device('cpu'))}; n = {ROUNDS} rounds in turn, median (quartiles)")
+    print(f"{told}; {len(images)} of a kind that the compiled part takes\n")
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    for number in range(ROUNDS):
+        views = {key: draw_view(key, number, sizes[key], RandomResizedCrop()) for key in images}
+        boxes = {key: (view.top, view.left, view.height, view.width) for key, view in views.items()}
+        for name in [*WAYS][number % len(WAYS) :] + [*WAYS][: number % len(WAYS)]:
+            start = time.perf_counter()
+            for key, data in images.items():
+                WAYS[name](data, sizes[key], boxes[key])
+            seconds[name].append(time.perf_counter() - start)
+    *others, ours = WAYS
+    for name, taken in seconds.items():
+        beside = "" if name == ours else f"   {ratio(taken, seconds[ours])} times as long as the crop"
+        print(f"  {name:33}{Spread.of([1e6 * each / len(images) for each in taken])} us a photo{beside}")
+    figures = {f"x_{name}": round(ratio(seconds[name], seconds[ours]).median, 3) for name in others}
+    print(json.dumps({key.replace(",", "").replace(" ", "_"): value for key, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    main()

@@ -1,0 +1,110 @@
+"""Images a second from encoded bytes to a normalised float tensor, beside what else people use.
+
+    make bench-input [PHOTOS='photos-{0000..0003}.tar' SMALL=tiny-imagenet]
+
+Everybody crops at random, resizes antialiased, flips and normalises, in batches of 64 with two workers or threads; see
+experiments/benchmarks/loaders.py. Streams run without end and are measured in turn, in the steady state: what each has
+prefetched while others were measured is not counted. Photos are resized bicubically, as students and teachers see them,
+and bilinearly, torchvision's default, which suits the others better; x_ is ours over theirs for bicubic ones. Without
+PHOTOS and SMALL, images are generated. Memory is that of a process and its workers. Ends with one line of JSON. Not
+measured: cold disks, GPUs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.benchmarks.loader_memory import megabytes
+from experiments.benchmarks.loaders import BATCH, STREAMS, WORKERS
+from experiments.benchmarks.photos import write_copies
+from experiments.benchmarks.timing import Spread, machine, ratio
+from pld.images.decode.jpeg_box import HAS_BOXES
+from pld.views import Interpolation
+
+ROUNDS, WARM_BATCHES = 7, 8
+FULL_IMAGES, FULL_SIDE, FULL_BATCHES = 1600, 224, 12
+SMALL_IMAGES, SMALL_SIDE, SMALL_BATCHES = 4000, 64, 64
+KEYS = {"ImageFolder": "x_imagefolder", "webdataset": "x_webdataset", "DALI": "x_dali"}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print(f"{machine(torch.device('cpu'))}; {WORKERS} workers each; n = {ROUNDS} rounds, median (quartiles)")
+    print("ours decodes a crop's box alone" if HAS_BOXES else "ours decodes what is beside a crop too")
+    with tempfile.TemporaryDirectory() as folder:
+        small, full = Path(folder) / "small", Path(folder) / "full"
+        print(f"\nsmall: {write_copies(os.environ.get('SMALL'), small, SMALL_IMAGES, (64, 64))}")
+        print(f"full size: {write_copies(os.environ.get('PHOTOS'), full, FULL_IMAGES, (390, 466))}")
+        others = compare(small, SMALL_SIDE, "bicubic", SMALL_BATCHES, ["ours", "ImageFolder", "ImageFolder, tensors"])
+        figures = {"x_imagefolder_small": others["ImageFolder"]}
+        compare(full, FULL_SIDE, "bilinear", FULL_BATCHES, list(STREAMS))
+        others = compare(full, FULL_SIDE, "bicubic", FULL_BATCHES, list(STREAMS))
+        figures = {key: others[name] for name, key in KEYS.items()} | figures
+        memory(full)
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+def compare(
+    folder: Path, side: int, interpolation: Interpolation, batches: int, names: Sequence[str]
+) -> dict[str, float]:
+    """Measure some streams in turn and print them; how many times as fast as each we are."""
+    # In this order: a process is not forked once DALI's threads are at work.
+    streams = {name: STREAMS[name](folder, side, interpolation) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for stream in streams.values():
+        check(next(stream), side)
+    for first in range(ROUNDS):
+        for name in itertools.islice(itertools.cycle(names), first % len(names), first % len(names) + len(names)):
+            seconds[name].append(timed(streams[name], batches))
+    for stream in streams.values():
+        stream.close()  # type: ignore[attr-defined]
+    print(f"\n{side} x {side}, {interpolation}")
+    for name, taken in seconds.items():
+        speed = Spread.of([batches * BATCH / second for second in taken])
+        beside = "" if name == "ours" else f"   ours is {ratio(taken, seconds['ours'])} times as fast"
+        print(f"  {name:22}{speed.median:7.0f} ({speed.low:.0f} to {speed.high:.0f}) images/s{beside}")
+    return {name: ratio(seconds[name], seconds["ours"]).median for name in names}
+
+
+def timed(stream: Iterator[Tensor], batches: int) -> float:
+    """Seconds that some batches took, in the steady state."""
+    for _ in itertools.islice(stream, WARM_BATCHES):
+        pass
+    start = time.perf_counter()
+    for _ in itertools.islice(stream, batches):
+        pass
+    return time.perf_counter() - start
+
+
+def check(images: Tensor, side: int) -> None:
+    """What everybody must give: as many images, normalised in float32."""
+    assert images.shape == (BATCH, 3, side, side)
+    assert images.dtype == torch.float32
+    assert images.abs().max() < 3
+
+
+def memory(folder: Path) -> None:
+    """Print what our processes hold over three epochs, beside torchvision's."""
+    batches = FULL_IMAGES // BATCH
+    held = {name: megabytes(name, folder, FULL_SIDE, "bicubic", batches) for name in ("ours", "ImageFolder")}
+    times = statistics.median(held["ours"]) / statistics.median(held["ImageFolder"])
+    print()
+    for name, epochs in held.items():
+        print(f"memory, {name:12} {', '.join(f'{each:.0f}' for each in epochs)} MB in epochs of {batches} batches")
+    grown = held["ours"][-1] / held["ours"][0]
+    print(f"  ours is {times:.2f} times ImageFolder's, and in the last epoch {grown:.3f} times the first one's")
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    main()

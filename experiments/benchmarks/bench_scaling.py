@@ -1,0 +1,182 @@
+"""What an image costs as datasets, shards, views and workers grow, and a model of 8 and of 64 GPUs from those parts.
+
+    make bench-scaling [PHOTOS='photos-{0000..0003}.tar']
+
+Prints the page docs/results/scaling.md; ends with one line of JSON: the cost of an image at the large end over that at
+the small end. Rows, shards and views are synthetic. The machines of the model are assumptions, stated with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cache_teacher.cutting import cut_views
+from experiments.benchmarks.photos import write_copies
+from experiments.benchmarks.scaling_model import Parts, hours, model
+from experiments.benchmarks.store_logits import made_up
+from experiments.benchmarks.store_reading import write_large
+from experiments.benchmarks.timing import machine
+from pld.images import epoch_order, open_source
+from pld.signals import TopK
+from pld.store import CodecIdentity, LogitTable, open_store
+from pld.store.format.quantise import GridTopK
+from pld.store.format.samples import KeyIndex
+from pld.views import RandomResizedCrop, draw_view
+from pld.views.preprocessing import Preprocessing
+from train_student.data.batches import ViewDataset, epoch_items
+from train_student.data.loading import load
+
+ROUNDS, BATCH, K = 5, 256, 50
+MOST_SECONDS = 5.0
+ROWS = [10**power for power in range(3, 8)]
+SHARDS, VIEWS, WORKERS, CUT_VIEWS = [10, 100, 1000, 10_000], [1, 4, 10], [1, 2], [1, 10]
+ROWS_OF_SHARDS, ROW_BYTES_K = 10**6, 10
+TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
+
+
+def main() -> None:
+    """Measure and print."""
+    torch.set_num_threads(1)
+    print("# What an image costs as things grow\n")
+    print(f"`make bench-scaling` on {machine(torch.device('cpu'))}. Microseconds an image, medians of {ROUNDS}")
+    print("runs, of fewer where they take long.\n")
+    rows = {
+        "place in the epoch's order": [order_cost(num, max(1, num // 1250)) for num in ROWS],
+        "finding its row by its key, once a run": [key_cost(num) for num in ROWS],
+        "looking up its logits": [lookup_cost(num) for num in ROWS],
+        "drawing its view": [draw_cost(num) for num in ROWS],
+    }
+    table("rows", [f"{num:,}" for num in ROWS], rows)
+    print("Small datasets share an epoch's fixed cost among few. Finding keys is a binary search, once a run;")
+    print("lookups in larger tables miss the processor's caches. All of it is beside the milliseconds of decoding.\n")
+    shards = {"place in the order of 1,000,000 rows": [order_cost(ROWS_OF_SHARDS, num) for num in SHARDS]}
+    table("shards", [f"{num:,}" for num in SHARDS], shards)
+    with tempfile.TemporaryDirectory() as folder:
+        views = {"loading its logits": [load_cost(Path(folder) / str(num), num) for num in VIEWS]}
+        table("views in the store", [f"{num}" for num in VIEWS], views)
+        print(write_copies(os.environ.get("PHOTOS"), Path(folder) / "photos", 400, (390, 466)) + "\n")
+        workers = {"bytes to uint8 views of 224 x 224": [input_cost(Path(folder) / "photos", num) for num in WORKERS]}
+        table("workers", [f"{num}" for num in WORKERS], workers)
+        cuts = {"bytes to uint8 views of 224 x 224": [cut_cost(Path(folder) / "photos", num) for num in CUT_VIEWS]}
+        table("views of an image decoded once, as caching does", [f"{num}" for num in CUT_VIEWS], cuts)
+        image_bytes = float(open_source(str(Path(folder) / "photos" / "shards")).sizes.mean())
+        row_bytes = open_store(str(Path(folder) / str(VIEWS[-1]))).num_bytes / (VIEWS[-1] * 8 * 1250)
+    parts = Parts(
+        image_bytes=image_bytes,
+        row_bytes=row_bytes,
+        input_us=workers["bytes to uint8 views of 224 x 224"][0],
+        cut_us=cuts["bytes to uint8 views of 224 x 224"][-1],
+        load_us=views["loading its logits"][0],
+    )
+    print(model(parts))
+    print(hours(parts))
+    ends = {
+        "rows": rows["looking up its logits"],
+        "shards": next(iter(shards.values())),
+        "views": views["loading its logits"],
+    }
+    figures = {f"cost_{name}": costs[-1] / costs[0] for name, costs in ends.items()}
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+def table(head: str, columns: Sequence[str], rows: dict[str, list[float]]) -> None:
+    """Print costs as Markdown."""
+    print(f"| {head} | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
+    for name, costs in rows.items():
+        print(f"| {name} | {' | '.join(f'{cost:.3g}' for cost in costs)} |")
+    print()
+
+
+def median_us(step: Callable[[], object], num_images: int) -> float:
+    """Microseconds an image, the median of ROUNDS; of fewer where they take long."""
+    taken: list[float] = []
+    while len(taken) < ROUNDS and sum(taken) < MOST_SECONDS:
+        start = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - start)
+    return 1e6 * statistics.median(taken) / num_images
+
+
+def order_cost(num_rows: int, num_shards: int) -> float:
+    sizes = [num_rows // num_shards] * num_shards
+    return median_us(lambda: sum(map(len, epoch_order(0, 0, sizes, streams=64, window=8))), num_rows)
+
+
+def key_cost(num_rows: int) -> float:
+    keys = np.arange(10**8, 10**8 + num_rows).astype("S9")
+    wanted = np.random.default_rng(0).permutation(keys)
+    return median_us(lambda: KeyIndex(keys, "made up").rows(wanted), num_rows)
+
+
+def lookup_cost(num_rows: int) -> float:
+    """Random batches, as training asks for them; rows of the top 10, so that ten million fit in small memories."""
+    rng, codec = np.random.default_rng(0), CodecIdentity(k=ROW_BYTES_K, temperatures=TEMPERATURES)
+    grid = GridTopK(
+        classes=np.tile(np.arange(ROW_BYTES_K, dtype="<u2"), (num_rows, 1)),
+        depths=np.tile(np.arange(ROW_BYTES_K, dtype="<u2"), (num_rows, 1)),
+        label_depth=np.zeros(num_rows, "<u2"),
+        tails=np.zeros((num_rows, len(TEMPERATURES)), "<i2"),
+    )
+    labels = np.zeros(num_rows, "<u2")
+    held = LogitTable(view=0, codec=codec, grid=grid, labels=labels, find_rows=lambda keys: np.empty(0, np.int64))
+    batches = rng.integers(0, num_rows, (200, BATCH))
+    return median_us(lambda: [held[batch] for batch in batches], batches.size)
+
+
+def draw_cost(num_rows: int) -> float:
+    """Keys from all over a dataset of that size."""
+    keys = [f"n{row:08d}" for row in np.random.default_rng(0).integers(0, num_rows, 2000).tolist()]
+    policy = RandomResizedCrop()
+    return median_us(lambda: [draw_view(key, 3, (390, 466), policy) for key in keys], len(keys))
+
+
+def load_cost(root: Path, num_views: int) -> float:
+    """Loading one view of ten thousand rows from stores with more and more of them."""
+    made = made_up()
+    topks = [TopK.from_logits(made.values[view % 8], made.labels, K, TEMPERATURES) for view in range(num_views)]
+    write_large(root, topks, 8)
+    return median_us(lambda: open_store(str(root)).load_view(num_views // 2), 8 * 1250)
+
+
+def input_cost(place: Path, workers: int) -> float:
+    """Wall time an image of a stream that never ends, in the steady state."""
+    source = open_source(str(place / "shards"))
+    settings = {"seed": 0, "view_index": 0, "batch_size": 64, "streams": 1, "rank": 0, "world": 1}
+    items = itertools.chain.from_iterable(epoch_items(source, epoch=epoch, **settings) for epoch in itertools.count())
+    stream = load(ViewDataset(source, source.policy, [Preprocessing()]), items, workers=workers)
+
+    def pull(num: int) -> None:
+        for _ in itertools.islice(stream, num):
+            pass
+
+    pull(4 * workers)
+    cost = median_us(lambda: pull(6), 6 * 64)
+    stream.close()
+    return cost
+
+
+def cut_cost(place: Path, num_views: int) -> float:
+    """On one core, as the cache stage cuts them."""
+    source, preprocessing = open_source(str(place / "shards")), Preprocessing()
+    out = torch.empty((num_views, 3, *preprocessing.input_size), dtype=torch.uint8)
+
+    def cut() -> None:
+        for row in range(64):
+            cut_views(source, row, range(num_views), source.policy, preprocessing, out)
+
+    return median_us(cut, 64 * num_views)
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    main()

@@ -1,0 +1,181 @@
+"""The study, whole: teacher, stores, every run that is missing, the page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import torch
+
+from experiments.study.config import WORK, StudyConfig
+from experiments.study.data import StudyData, prepare_data
+from experiments.study.evidence import Evidence, best_settings
+from experiments.study.launch import code_commit, launch
+from experiments.study.measure import record, teacher_facts, top1_by_confidence
+from experiments.study.plan import Row, plan, rows
+from experiments.study.recipe import read_recipes, store_command, store_folder, store_views
+from experiments.study.report import write_report
+from experiments.study.results import FILE, Results
+from pld.config import parse_config
+from pld.errors import ConfigError, DataError, PLDError, StoreError
+from pld.progress import progress
+from pld.report.runs.read import read_run
+from pld.store import open_store
+
+_RECIPES = Path(__file__).parents[2] / "train_student" / "recipes"
+_HASH_FILE = "study_hash"
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command."""
+    description = (StudyConfig.__doc__ or "").split("\n")[0]
+    config = parse_config(StudyConfig, argv, prog="python -m experiments.study", description=description)
+    results = Results(Path(config.out) / FILE)
+    if not config.report:
+        study = Study(config, results)
+        try:
+            study.run()
+        finally:
+            if results.runs:
+                _write_report(results)
+        return
+    if not results.facts:
+        raise DataError(f"{results.path}: no results; make study DATA=FOLDER makes some")
+    _write_report(results)
+
+
+def _write_report(results: Results) -> None:
+    facts = results.facts
+    recipes = read_recipes(_RECIPES, facts["changed"], StudyData(**facts["data"]))
+    for path in write_report(Evidence(facts, results.runs, recipes), results.path.parent):
+        print(f"written: {path}")
+
+
+class Study:
+    """The study of one DATA at one size, from what is in study.json to the end."""
+
+    def __init__(self, config: StudyConfig, results: Results) -> None:
+        self.config, self.results = config, results
+        data = prepare_data(config.data, config.images)
+        self.recipes = read_recipes(_RECIPES, config.settings, data)
+        self._making = threading.Lock()
+        described = {"data": data.to_json(), "seeds": config.seeds, "changed": config.settings}
+        held = {name: results.facts.get(name) for name in described}
+        if results.runs and held != described:
+            raise ConfigError(f"{results.path}: is of {held}, this study of {described}; give another --out")
+        results.note(**described)
+
+    def run(self) -> None:
+        """Make what is missing; raises PLDError where a command fails, with what is in kept."""
+        torch.set_num_threads(1)
+        self._make_teacher()
+        self._make_store("val")
+        self.results.note(teacher={**self.results.facts.get("teacher", {}), **teacher_facts()})
+        failed = self._run_rows()
+        if failed:
+            raise PLDError("these runs failed, all others are in:\n" + "\n".join(map(str, failed.values())))
+
+    def _run_rows(self) -> dict[str, PLDError]:
+        """Run what is missing, several at a time; by hash, the errors of those that failed."""
+        wanted = [self.recipes.row_hash(row) for row in self._rows() if self._is_wanted(row)]
+        running: dict[Future[None], str] = {}
+        failed: dict[str, PLDError] = {}
+        with progress(len(wanted), "study", "run") as bar, ThreadPoolExecutor(self.config.jobs) as pool:
+            bar.update(sum(key in self.results.runs for key in wanted))
+            while True:
+                for row in self._to_start({*running.values(), *failed}, self.config.jobs - len(running)):
+                    running[pool.submit(self._run_row, row)] = self.recipes.row_hash(row)
+                if not running:
+                    return failed
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    key, error = running.pop(future), future.exception()
+                    if isinstance(error, PLDError):
+                        failed[key] = error
+                    elif error:
+                        raise error
+                    bar.update()
+
+    def _rows(self) -> Iterator[Row]:
+        best = best_settings(self.results.runs)
+        return rows(plan(self.recipes.data.num_classes, self.config.seeds, best))
+
+    def _to_start(self, busy: set[str], number: int) -> list[Row]:
+        """The next rows that are neither in nor running or failed, and whose settings are known."""
+        ready = (row for row in self._rows() if row.student.ready and self._is_wanted(row))
+        done = busy | set(self.results.runs)
+        return [row for row in ready if self.recipes.row_hash(row) not in done][:number]
+
+    def _is_wanted(self, row: Row) -> bool:
+        return re.search(self.config.rows, row.name) is not None
+
+    def _run_row(self, row: Row) -> None:
+        if row.student.store:
+            self._make_store(row.student.store)
+        folder, commit = self.recipes.run_folder(row), code_commit()
+        if not _finished(folder, self.recipes.epochs):
+            shutil.rmtree(folder, ignore_errors=True)
+            launch(self.recipes.row_command(row), folder.name)
+        run = read_run(folder)
+        found = record(row, run, self.recipes, commit)
+        if row.experiment == "main":
+            found["top1_by_confidence"] = top1_by_confidence(run)
+        with self._making:
+            self.results.add(found)
+
+    def _make_store(self, name: str) -> None:
+        with self._making:
+            if name == "mismatched":
+                for other in ("fixed", "all"):
+                    self._launch_store(other)
+            self._launch_store(name)
+
+    def _launch_store(self, name: str) -> None:
+        command = store_command(name, self.recipes)
+        if not _holds(store_folder(name), store_views(name, self.recipes)):
+            launch(command, f"store-{name}")
+        stores = self.results.facts.get("stores", {})
+        if name not in stores:
+            self.results.note(stores={**stores, name: {"command": command}})
+
+    def _make_teacher(self) -> None:
+        """Train it, or take the one that is beside study.json: on another machine training gives another one."""
+        folder, kept = WORK / "teacher", self.results.path.parent / "study_teacher"
+        wanted, command = self.recipes.teacher_hash(), self.recipes.teacher_command()
+        if _hash_in(folder) not in (None, wanted):
+            raise ConfigError(f"{folder}: is another study's teacher; remove {WORK} to begin this study")
+        if _hash_in(folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            if _hash_in(kept) == wanted:
+                shutil.copytree(kept, folder)
+            else:
+                commit = code_commit()
+                launch(command, "teacher")
+                (folder / _HASH_FILE).write_text(wanted)
+                self.results.note(teacher={"command": command, "commit": commit})
+        if _hash_in(kept) != wanted:
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("checkpoints"))
+
+
+def _finished(folder: Path, epochs: int) -> bool:
+    try:
+        return int(read_run(folder).final["epoch"]) == epochs
+    except DataError:
+        return False
+
+
+def _holds(folder: Path, views: int) -> bool:
+    try:
+        return open_store(str(folder)).num_views >= views
+    except StoreError:
+        return False
+
+
+def _hash_in(folder: Path) -> str | None:
+    path = folder / _HASH_FILE
+    return path.read_text() if path.is_file() else None

@@ -1,0 +1,94 @@
+"""What study.json says of a finished run, from its folder and its store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from experiments.study.data import DATA
+from experiments.study.plan import VIEWS, Row
+from experiments.study.recipe import Recipes, store_folder
+from pld.images import Source, open_source
+from pld.report.runs.read import Run
+from pld.store import open_store
+from pld.teachers import Teacher, build_teacher, view_logits
+from pld.views import Fixed
+
+_BINS = 5
+_KEPT = ("top1", "top5", "nll", "ece", "agreement", "kl", "loss", "images_per_second", "seconds")
+
+
+def record(row: Row, run: Run, recipes: Recipes, commit: str | None) -> dict[str, Any]:
+    """A run as study.json holds it, all but the accuracy by the teacher's confidence."""
+    student, provenance = row.student, run.facts["provenance"]
+    return {
+        "name": row.name,
+        "method": student.method,
+        "settings": dict(student.settings),
+        "seed": row.seed,
+        **{name: run.final[name] for name in _KEPT if name in run.final},
+        "curve": [[epoch["epoch"], epoch["top1"]] for epoch in run.epochs if "top1" in epoch],
+        "parameters": run.facts["student_parameters"],
+        "store": _store_facts(student.store, student.settings.get("views", VIEWS)) if student.store else None,
+        "store_fingerprint": run.facts["store_fingerprint"],
+        "config_hash": recipes.row_hash(row),
+        "commit": commit,
+        "command": recipes.row_command(row),
+        "run": str(run.path),
+        "machine": provenance["machine"],
+        "date": provenance["date"],
+        "versions": {name: provenance["versions"][name] for name in ("python", "torch", "timm")},
+    }
+
+
+def _store_facts(name: str, views: int | None) -> dict[str, Any]:
+    """What a student's store holds and takes, of it the views that the student uses."""
+    store = open_store(str(store_folder(name)))
+    used = views or store.num_views
+    each = store.num_bytes / store.stats.num_rows
+    return {
+        "name": name,
+        "k": store.manifest.identity.codec.k,
+        "views": used,
+        "bytes_per_view": each,
+        "bytes": each * used * store.num_samples,
+        "tail_mass": store.stats.mean_tail_mass,
+        "gradient_error": store.gradient_error_bound()[0],
+    }
+
+
+def teacher_facts() -> dict[str, Any]:
+    """The teacher on the validation images: accuracy, confidence and the bounds of its bins of confidence."""
+    store = open_store(str(store_folder("val")))
+    confidence = _confidence()
+    return {
+        "val_top1": 100 * store.stats.accuracy,
+        "val_confidence": float(confidence.mean()),
+        "confidence_edges": np.quantile(confidence, np.linspace(0, 1, _BINS + 1)).tolist(),
+        "fingerprint": store.manifest.identity.fingerprint,
+        "weights_sha256": store.manifest.identity.teacher.weights_sha256,
+    }
+
+
+def top1_by_confidence(run: Run) -> Sequence[float]:
+    """A student's top-1, percent, in fifths of the validation images by the teacher's confidence, the least first."""
+    right = _right(build_teacher(f"local-dir:{run.path / 'model'}"), open_source(str(DATA / "student"), "val"))
+    fifths = np.array_split(np.argsort(_confidence(), kind="stable"), _BINS)
+    return [100 * float(right[rows].mean()) for rows in fifths]
+
+
+def _confidence() -> Float[ndarray, "N"]:
+    """The teacher's largest probability of each validation image, in the source's order."""
+    store, source = open_store(str(store_folder("val"))), open_source(str(DATA / "student"), "val")
+    return store.load_view(0)[store.rows(source.keys)].logprobs[:, 0].exp().double().numpy()
+
+
+def _right(student: Teacher, source: Source) -> Bool[ndarray, "N"]:
+    """Which images a model gets right, on the crop that training validates with."""
+    policy = Fixed(crop_fraction=student.preprocessing.crop_fraction)
+    right: ndarray = view_logits(student, source, range(len(source)), 0, policy).argmax(1).numpy() == source.labels
+    return right

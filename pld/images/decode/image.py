@@ -1,0 +1,125 @@
+"""Bytes to pixels. Ordinary JPEGs go a fast way, everything else through Pillow; both give the same pixels.
+
+Orientation tags are ignored and CMYK is converted as Pillow does it, because that is what ImageNet models saw.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import simplejpeg
+import torch
+from jaxtyping import UInt8
+from numpy import ndarray
+from PIL import Image, features
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH, TiffImageFile
+from torch import Tensor
+
+from pld.errors import UndecodableImageError
+from pld.images.decode.diagnosis import MAX_PIXELS, lost_to_zeros, what_is_wrong
+from pld.images.decode.jpeg_box import Box, decode_box
+from pld.images.decode.jpeg_rows import decode_upper_rows
+
+# The formats that are read, and their extensions. Fewer formats are fewer decoders that a hostile file can reach.
+EXTENSIONS = {"JPEG": ("jpg", "jpeg"), "PNG": ("png",), "BMP": ("bmp",), "PPM": ("ppm",), "GIF": ("gif",)}
+
+# What not every Pillow is built with, or is new enough for.
+if features.check_codec("libtiff"):
+    EXTENSIONS["TIFF"] = ("tif", "tiff")
+for _module in ("webp", "avif"):
+    if _module in features.modules and features.check_module(_module):
+        EXTENSIONS[_module.upper()] = (_module,)
+
+IMAGE_EXTENSIONS = tuple(extension for extensions in EXTENSIONS.values() for extension in extensions)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of an ordinary JPEG, from its header alone; None for what Pillow has to judge."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    try:
+        height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data)
+    except (ValueError, KeyError):  # KeyError for 4:4:1
+        return None
+    return None if colour_space in ("CMYK", "YCCK") or height * width > MAX_PIXELS else (height, width)
+
+
+def jpeg_colours(data: bytes) -> str:
+    """How an ordinary JPEG holds its colours: "YCbCr", "Gray" or "RGB"."""
+    return str(simplejpeg.decode_jpeg_header(data)[2])
+
+
+def decode_image(data: bytes, size: tuple[int, int] | None = None, box: Box | None = None) -> UInt8[Tensor, "3 h w"]:
+    """Decode to RGB: a [3, h, w] view of an interleaved [h, w, 3] array, which is what `apply_view` likes best.
+
+    Args:
+        data: the encoded image.
+        size: what `jpeg_size` said, where it was asked.
+        box: the part that is wanted; all of the image where None. What lies beside it is left out of the work where
+            that can be done, so damage below it may pass unnoticed; its pixels are the same.
+
+    Raises:
+        UndecodableImageError: the bytes are no image in one of the formats, are cut short or damaged, or declare more
+            than MAX_PIXELS. The caller knows the sample and names it.
+    """
+    size = size or jpeg_size(data)
+    pixels = _decode_ordinary_jpeg(data, size, box) if size else _cut(_decode_with_pillow(data), box)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _decode_ordinary_jpeg(data: bytes, size: tuple[int, int], box: Box | None) -> UInt8[ndarray, "h w 3"]:
+    pixels = decode_box(data, size, box or (0, 0, *size))
+    if pixels is not None:
+        return pixels
+    upper = decode_upper_rows(data, size, box[0] + box[2]) if box else None
+    return _cut(_decode_whole_jpeg(data) if upper is None else upper, box)
+
+
+def _cut(pixels: UInt8[ndarray, "H W 3"], box: Box | None) -> UInt8[ndarray, "h w 3"]:
+    if box is None:
+        return pixels
+    top, left, height, width = box
+    return pixels[top : top + height, left : left + width]
+
+
+def _decode_whole_jpeg(data: bytes) -> UInt8[ndarray, "H W 3"]:
+    """By libjpeg-turbo; what it as much as warns of, Pillow judges."""
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data))
+    except ValueError:
+        return _decode_with_pillow(data)
+
+
+def _decode_with_pillow(data: bytes) -> UInt8[ndarray, "H W 3"]:
+    """The first frame or page."""
+    if lost := lost_to_zeros(data):
+        raise UndecodableImageError(f"cannot be decoded: {lost}")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata, which the pixels do not depend on.
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=tuple(EXTENSIONS))
+            _check_declared(image)
+            return np.array(image.convert("RGB"))
+    except (UndecodableImageError, MemoryError):
+        raise
+    except Exception as error:  # its readers are Python in good part: bytes can make them raise anything
+        raise UndecodableImageError(f"cannot be decoded: {what_is_wrong(data, error)}") from error
+
+
+def _check_declared(image: Image.Image) -> None:
+    """Raise UndecodableImageError for what an image says of itself, before there is memory for its pixels."""
+    (width, height), kind = image.size, image.mode if image.mode.startswith(("I", "F")) else ""
+    if isinstance(image, TiffImageFile):
+        # A tile may be larger than its image. Of deeper channels Pillow takes the upper 8 bits, which are nearly black
+        # where a camera fills the lower 12 of 16.
+        width, height = max(width, image.tag_v2.get(TILEWIDTH, 0)), max(height, image.tag_v2.get(TILELENGTH, 0))
+        bits = max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
+        kind = f"{bits}-bit" if bits > 8 and not kind else kind
+    if width * height > MAX_PIXELS:
+        found = f"declares {width} x {height} pixels, more than {MAX_PIXELS:,}"
+        raise UndecodableImageError(f"cannot be decoded: {found}")
+    if kind:
+        raise UndecodableImageError(f"cannot be decoded: has {kind} pixels, wanted 8 bits a channel")

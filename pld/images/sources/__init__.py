@@ -1,0 +1,1 @@
+"""Readers of datasets: each turns what a user names into a Source."""

@@ -1,0 +1,172 @@
+"""Image folders in ImageFolder's layout: one folder per class, its name the class's name."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pld.classes.matching import listed
+from pld.errors import DataError
+from pld.images.decode.image import IMAGE_EXTENSIONS
+from pld.images.sources.keys import own_keys
+from pld.images.sources.listing import Found, is_junk, list_images
+from pld.images.sources.source import WHOLE_FILE, ImageShard, Source
+from pld.images.sources.splits import split_of
+
+# Files in one shard of a folder: large enough for small overheads, small enough to be lost in a crash.
+SHARD_SAMPLES = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatedClasses:
+    """A dataset's class names, which fix the numbers, and where they are stated."""
+
+    names: tuple[str, ...]
+    origin: str
+
+
+def folder_source(location: str, folder: Path, stated: StatedClasses | None = None) -> Source:
+    """A Source over `folder/CLASS/**/IMAGE`: a label is the number of the class folder's name among the class names.
+
+    Files are sorted by relative path and cut into shards of SHARD_SAMPLES. Links to folders are followed, as
+    torchvision's ImageFolder does.
+
+    Args:
+        location: what the user named, for messages.
+        folder: holds the class folders.
+        stated: the class names; the class folders' own, sorted as text, where None.
+
+    Raises:
+        DataError: no class folders, one that is not stated, none with images, folders that look like splits or like
+            folders of class folders, or two samples with one key.
+    """
+    present = class_folders(folder)
+    if not present:
+        raise DataError(_without_classes(folder))
+    names = stated.names if stated else tuple(present)
+    known, there = set(names), set(present)
+    unknown = [name for name in present if name not in known]
+    if stated and unknown:
+        raise DataError(
+            f"{folder / unknown[0]}: a class folder that {stated.origin} does not list ({len(unknown)} such: "
+            f"{listed(unknown)}); it has {len(names)}: {listed(names)}. Rename or move it, or list all classes in a "
+            "file: --class_names FILE"
+        )
+    found = {name: list_images(folder / name) for name in names if name in there}
+    notes = [] if stated else _check_layout(folder, found)
+    if lacking := [name for name in names if name not in found or not found[name].files]:
+        notes.append(f"{folder}: no images of {len(lacking)} of {len(names)} classes: {listed(lacking)}")
+    if loose := _loose_images(folder):
+        notes.append(f"{folder}: {loose} images beside the class folders have no class and are left out")
+    pairs = sorted((file, label) for label, name in enumerate(names) if name in found for file in found[name].files)
+    if not pairs:
+        raise DataError(f"{folder}: class folders without one image; fill them, or name another folder")
+    files, labels = tuple(file for file, _ in pairs), np.array([label for _, label in pairs], dtype=np.int64)
+    start = len(os.path.join(folder, ""))  # noqa: PTH118
+    relative = [os.path.splitext(path[start:])[0].encode() for path in files]  # noqa: PTH122
+    num = len(files)
+    return Source(
+        location=location,
+        shards=tuple(
+            ImageShard(f"{folder.name}-{first // SHARD_SAMPLES:06d}", min(SHARD_SAMPLES, num - first))
+            for first in range(0, num, SHARD_SAMPLES)
+        ),
+        keys=own_keys(relative, files),
+        labels=labels,
+        files=files,
+        file_index=np.arange(num),
+        offsets=np.zeros(num, dtype=np.int64),
+        sizes=np.full(num, WHOLE_FILE, dtype=np.int64),
+        class_names=tuple(names),
+        shuffle_window=-(-num // SHARD_SAMPLES),  # sorted by class: anything less would train on some classes first
+        left_out=sum((Counter(each.left_out) for each in found.values()), Counter()),
+        notes=tuple(notes),
+    )
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of the folders that can be classes, sorted as text.
+
+    Raises:
+        DataError: one is not UTF-8, or is a link that leads nowhere.
+    """
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[0] == "." or is_junk(entry.name):
+                continue
+            if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+                raise DataError(f"{entry.path}: a link that leads nowhere; mend or remove it")
+            if entry.is_dir():
+                names.append(entry.name)
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{folder}: a folder's name, {os.fsencode(name)!r}, is not UTF-8 text; rename the folder"
+            ) from None
+    return sorted(names)
+
+
+def _check_layout(folder: Path, found: Mapping[str, Found]) -> list[str]:
+    """What is to be said of class folders that nobody stated; raises DataError where they are hardly classes."""
+    filled = {name: each.files for name, each in found.items() if each.files}
+    if filled and all(split_of(name) for name in filled):
+        raise DataError(
+            f"{folder}: {listed(sorted(filled))} hold images and no class folders: splits without classes. Sort each "
+            "one's images into a folder for each class, or pack them into tars with a .cls for each image"
+        )
+    nested = [name for name, files in filled.items() if not any(_lies_in(folder / name, file) for file in files)]
+    if filled and len(nested) == len(filled):
+        raise DataError(_too_deep(folder, filled))
+    notes = []
+    if len(found) == 1:
+        (name,) = found
+        notes.append(f"{folder}: one class folder, {name!r}: are all of its images of one class?")
+    if nested:
+        notes.append(f"{folder}: {len(nested)} class folders hold images in folders of their own: {listed(nested)}")
+    return notes
+
+
+def _lies_in(folder: Path, file: str) -> bool:
+    return os.path.dirname(file) == str(folder)  # noqa: PTH120 - a million Path objects are slow
+
+
+def _too_deep(folder: Path, filled: Mapping[str, list[str]]) -> str:
+    """No folder holds an image itself: are these the classes? Names the folder that looks like the one to give."""
+    first = Path(min(min(files) for files in filled.values()))
+    holder = first.parent.parent
+    likely = holder.parent if split_of(holder.name) and holder != folder else holder
+    return (
+        f"{folder}: none of its {len(filled)} folders, {listed(sorted(filled))}, holds an image itself; the first lies "
+        f"in {first.parent}. If {first.parent.name!r} is a class, name {likely}; if {listed(sorted(filled))} are the "
+        "classes, list them in a file: --class_names FILE"
+    )
+
+
+def _without_classes(folder: Path) -> str:
+    if loose := _loose_images(folder):
+        return (
+            f"{folder}: {loose} images and no class folders, so they have no labels; wanted CLASS/IMAGE.jpg in it. "
+            "Sort them into a folder for each class, or pack them into tars with a .cls for each image"
+        )
+    return f"{folder}: no class folders and no tar shards; wanted CLASS/IMAGE.jpg or SHARD.tar in it"
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether images lie in the folder itself."""
+    return _loose_images(folder) > 0
+
+
+def _loose_images(folder: Path) -> int:
+    with os.scandir(folder) as entries:
+        return sum(
+            e.name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS and not is_junk(e.name) and os.path.isfile(e.path)  # noqa: PTH113 - a loop of links is no error here
+            for e in entries
+        )

@@ -1,0 +1,135 @@
+"""`glyphs`, the embedded dataset: printable ASCII characters as small images, in tar shards made on first use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import simplejpeg
+
+from pld.errors import DataError
+from pld.images.sources.glyph_rendering import CHARACTERS, Glyph, load_glyphs, render_glyph
+from pld.images.sources.tar_members import add_member
+from pld.progress import progress
+from pld.randomness import permutation
+from pld.remote.cache_folder import cache_folder
+
+VERSION = 1
+NUM_TRAIN = 28_200
+NUM_VAL = 5_640
+SIZE = 32
+SHARD_SAMPLES = 1_410
+
+# Characters must not be mirrored. A crop this mild leaves most of a character that fills half the image or more.
+_VIEW_POLICY = {"name": "random_resized_crop", "scale": [0.5, 1.0], "ratio": [0.85, 1.1765], "flip": False}
+_JPEG_QUALITY = 92
+
+
+class _Shard(NamedTuple):
+    """A run of one split's samples that shares a tar."""
+
+    split: str
+    number: int
+    first: int
+    labels: Sequence[int]
+
+
+def glyphs_folder() -> Path:
+    """Where the dataset is, $PLD_CACHE (or ~/.cache/pld)/glyphs-v1-...; it is made there on first use.
+
+    Raises:
+        DataError: it has to be made, and matplotlib is not installed or the folder cannot be written.
+    """
+    folder = cache_folder() / f"glyphs-v{VERSION}-{SIZE}px-{NUM_TRAIN}-{NUM_VAL}"
+    if not _is_finished(folder):
+        write_glyphs(folder)
+    return folder
+
+
+def write_glyphs(
+    folder: Path, *, num_train: int = NUM_TRAIN, num_val: int = NUM_VAL, size: int = SIZE, seed: int = 0
+) -> None:
+    """Draw the dataset into a folder: train-0000.tar, ..., val-0000.tar, ... (KEY.jpg, KEY.cls) and dataset.json.
+
+    The same arguments and library versions give the same bytes. The folder appears complete or not at all; of several
+    processes that make it at once, the first to finish wins and the others' copies are dropped.
+
+    Args:
+        folder: must not exist yet, or be empty.
+        num_train: images in the training split, dealt evenly to the 94 classes.
+        num_val: images in the validation split, which are other draws than the training split's.
+        size: side of an image in pixels.
+        seed: another seed gives other images of the same kind.
+
+    Raises:
+        DataError: the folder is not empty or cannot be written, or matplotlib is not installed.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder}: not empty; remove it, or name another folder for the glyphs")
+    glyphs = load_glyphs()
+    shards = [*_plan_shards("train", num_train, seed), *_plan_shards("val", num_val, seed)]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            _write_all(staging, shards, glyphs, size, seed)
+            _publish(staging, folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"{folder}: the glyphs could not be written: {error}") from error
+
+
+def _plan_shards(split: str, count: int, seed: int) -> Iterator[_Shard]:
+    """Deal `count` samples to the classes evenly, shuffle their order, and cut it into shards."""
+    order = permutation(count, f"glyphs/{VERSION}/{seed}/{split}/order")
+    labels = (order % len(CHARACTERS)).tolist()
+    for number, first in enumerate(range(0, count, SHARD_SAMPLES)):
+        yield _Shard(split, number, first, labels[first : first + SHARD_SAMPLES])
+
+
+def _write_all(
+    folder: Path, shards: Sequence[_Shard], glyphs: Mapping[str, Sequence[Glyph]], size: int, seed: int
+) -> None:
+    # One thread: about 10 s. Two are slower, since most of the work holds the GIL; processes would need a main guard
+    # in the program of whoever opens the dataset.
+    with progress(sum(len(shard.labels) for shard in shards), "drawing glyphs") as bar:
+        for shard in shards:
+            _write_shard(folder, shard, glyphs, size, seed)
+            bar.update(len(shard.labels))
+    description = {
+        "name": "glyphs",
+        "version": VERSION,
+        "class_names": list(CHARACTERS),
+        "view_policy": _VIEW_POLICY,
+    }
+    (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_shard(folder: Path, shard: _Shard, glyphs: Mapping[str, Sequence[Glyph]], size: int, seed: int) -> None:
+    with tarfile.open(folder / f"{shard.split}-{shard.number:04d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for index, label in enumerate(shard.labels, start=shard.first):
+            identity = f"glyphs/{VERSION}/{seed}/{shard.split}/{index}"
+            image = render_glyph(glyphs[CHARACTERS[label]], identity, size)
+            jpeg = simplejpeg.encode_jpeg(image, quality=_JPEG_QUALITY, colorsubsampling="444")
+            add_member(tar, f"{shard.split}-{index:06d}.jpg", jpeg)
+            add_member(tar, f"{shard.split}-{index:06d}.cls", str(label).encode())
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    """Make a finished copy visible under its name, unless another process did so meanwhile."""
+    staging.chmod(0o755)
+    try:
+        staging.rename(folder)
+    except OSError:
+        if not _is_finished(folder):
+            raise
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / "dataset.json").is_file()

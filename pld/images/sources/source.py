@@ -1,0 +1,219 @@
+"""A Source: the samples of a dataset in shards, each with a key, a label and the place of its bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int64, Shaped, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from pld.classes.matching import Classes
+from pld.errors import DataError, UndecodableImageError
+from pld.images.decode.image import decode_image, jpeg_size
+from pld.images.decode.jpeg_box import Box
+from pld.images.sources.listing import told
+from pld.remote.image_shards import RemotePlace, RemoteShard
+from pld.views import Policy, RandomResizedCrop, View, draw_view
+
+# As a size: read to the file's end. A folder of a million files is listed without asking for each one's size.
+WHOLE_FILE = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageShard:
+    """A tar, or a fixed-size run of a folder's sorted files: the unit in which stage one works."""
+
+    name: str
+    num_samples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteFiles:
+    """The files of a Source behind URLs."""
+
+    place: RemotePlace
+    shards: tuple[RemoteShard, ...]
+
+    def read(self, file: int, offset: int, size: int) -> bytes:
+        """Bytes of one file, fewer where it ends; raises DataError."""
+        return self.place.read(self.shards[file], offset, size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """Samples in shards. Global row i is the i-th sample, shard after shard; arrays are indexed by it.
+
+    Attributes:
+        location: what the user named, for messages.
+        shards: names and sizes.
+        keys: bytes [N] (NumPy `S`, UTF-8), unique.
+        labels: int64 [N], class indices.
+        files: the files that hold the bytes, or their URLs.
+        file_index: int64 [N], which file.
+        offsets: int64 [N], where in it, bytes.
+        sizes: int64 [N], how many bytes; -1 for a whole file.
+        class_names: the label space, if the dataset states it.
+        policy: how this dataset's views are drawn unless the user says otherwise.
+        shuffle_window: shards to shuffle together; all of them where a shard holds few classes.
+        remote: where the files are, if they are behind URLs, and what is known of each.
+        left_out: how many files beside the images are no samples, by extension.
+        notes: what the user should know of how this was read, a sentence each.
+    """
+
+    location: str
+    shards: tuple[ImageShard, ...]
+    keys: ndarray
+    labels: Int64[ndarray, "N"]
+    files: tuple[str, ...]
+    file_index: Int64[ndarray, "N"]
+    offsets: Int64[ndarray, "N"]
+    sizes: Int64[ndarray, "N"]
+    class_names: tuple[str, ...] | None = None
+    policy: Policy = dataclasses.field(default_factory=RandomResizedCrop)
+    shuffle_window: int = 8
+    remote: RemoteFiles | None = None
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def shard_sizes(self) -> tuple[int, ...]:
+        """Samples in each shard."""
+        return tuple(shard.num_samples for shard in self.shards)
+
+    def key(self, row: int) -> str:
+        """The key of one sample."""
+        return str(self.keys[row].decode())
+
+    def read(self, row: int) -> bytes:
+        """The encoded bytes of one image; raises DataError if the file no longer holds them."""
+        file, offset, size = int(self.file_index[row]), int(self.offsets[row]), int(self.sizes[row])
+        path = self.files[file]
+        try:
+            data = self.remote.read(file, offset, size) if self.remote else _open_file(path).read(offset, size)
+        except OSError as error:
+            raise DataError(f"{path}: sample {self.key(row)}: {error.strerror}") from error
+        if len(data) != size and size != WHOLE_FILE:
+            found = f"found {len(data)} of {size} bytes"
+            raise DataError(f"{path}: sample {self.key(row)}: {found}; the file changed since it was indexed")
+        return data
+
+    def num_bytes(self, row: int) -> int:
+        """How many bytes `read` gives; raises DataError if the file is gone."""
+        size, path = int(self.sizes[row]), self.files[self.file_index[row]]
+        try:
+            return size if size != WHOLE_FILE else Path(path).stat().st_size
+        except OSError as error:
+            raise DataError(f"{path}: sample {self.key(row)}: {error.strerror}") from error
+
+    def image(self, row: int) -> UInt8[Tensor, "3 H W"]:
+        """One decoded image.
+
+        Raises:
+            UndecodableImageError: it is no image; names the sample.
+            DataError: it cannot be read.
+        """
+        return self.decode(row, self.read(row))
+
+    def views(self, row: int, view_indexes: Sequence[int], policy: Policy) -> tuple[UInt8[Tensor, "3 h w"], list[View]]:
+        """As much of one image as some of its views need, and their places in that.
+
+        Raises:
+            UndecodableImageError: it is no image; names the sample. Damage below the views may pass unnoticed.
+            DataError: it cannot be read.
+        """
+        data, key = self.read(row), self.key(row)
+        size = jpeg_size(data)
+        if size is None:
+            image = self.decode(row, data)
+            return image, [draw_view(key, index, (image.shape[1], image.shape[2]), policy) for index in view_indexes]
+        views = [draw_view(key, index, size, policy) for index in view_indexes]
+        top, left = min(view.top for view in views), min(view.left for view in views)
+        bottom, right = max(view.top + view.height for view in views), max(view.left + view.width for view in views)
+        image = self.decode(row, data, size, (top, left, bottom - top, right - left))
+        return image, [dataclasses.replace(view, top=view.top - top, left=view.left - left) for view in views]
+
+    def decode(
+        self, row: int, data: bytes, size: tuple[int, int] | None = None, box: Box | None = None
+    ) -> UInt8[Tensor, "3 h w"]:
+        """What `read` gave of an image as pixels, see `decode_image`.
+
+        Raises:
+            UndecodableImageError: it is no image; names the sample.
+        """
+        try:
+            return decode_image(data, size, box)
+        except UndecodableImageError as error:
+            path = self.files[self.file_index[row]]
+            raise UndecodableImageError(f"{path}: sample {self.key(row)}: {error}") from error
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and what files were left out."""
+        return (*self.notes, f"{self.location}: left out {told(self.left_out)}") if self.left_out else self.notes
+
+    @property
+    def classes(self) -> Classes:
+        """The label space; without names as many classes as the highest label tells of."""
+        count = len(self.class_names) if self.class_names else int(self.labels.max(initial=-1)) + 1
+        return Classes(names=self.class_names, count=count, whose=self.location)
+
+    def relabelled(self, numbers: Sequence[int] | Int64[ndarray, "C"], class_names: tuple[str, ...] | None) -> Source:
+        """The same samples in another label space.
+
+        Args:
+            numbers: for each class its number there.
+            class_names: the label space, if it has names.
+        """
+        labels = np.asarray(numbers, dtype=np.int64)[self.labels]
+        return dataclasses.replace(self, labels=labels, class_names=class_names)
+
+    def rekeyed(self, keys: Shaped[ndarray, "N"]) -> Source:
+        """The same samples under other keys, from which their views are drawn."""
+        return dataclasses.replace(self, keys=keys)
+
+    def noting(self, *notes: str | None) -> Source:
+        """The same with more notes; those that are None say nothing."""
+        return dataclasses.replace(self, notes=(*self.notes, *filter(None, notes)))
+
+    def subset(self, keep: Bool[ndarray, "N"]) -> Source:
+        """The samples where `keep` is true, in the same shards."""
+        ends = np.cumsum(self.shard_sizes)
+        kept = [int(part.sum()) for part in np.split(keep, ends[:-1])]
+        shards = tuple(ImageShard(s.name, n) for s, n in zip(self.shards, kept, strict=True))
+        columns = ("keys", "labels", "file_index", "offsets", "sizes")
+        return dataclasses.replace(self, shards=shards, **{name: getattr(self, name)[keep] for name in columns})
+
+
+class _OpenFile:
+    """A descriptor that closes when the last reader lets go of it, so a cache may drop it at any time."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, offset: int, size: int) -> bytes:
+        if size == WHOLE_FILE:
+            size = os.fstat(self._descriptor).st_size
+        return os.pread(self._descriptor, size, offset)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+@functools.lru_cache(maxsize=128)
+def _open_file(path: str) -> _OpenFile:
+    return _OpenFile(path)
+
+
+def forget_open_files() -> None:
+    """Close what is kept open, so that files replaced since are seen as they are now."""
+    _open_file.cache_clear()

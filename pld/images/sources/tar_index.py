@@ -1,0 +1,243 @@
+"""What a tar's headers say: where each sample's image lies, its label, and what is no sample."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
+
+from pld.errors import DataError
+from pld.images.decode.image import IMAGE_EXTENSIONS
+from pld.images.sources.listing import JUNK, is_junk, kind_of, told
+
+_ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]
+
+# No sane label takes more bytes; a hostile header can declare any size.
+_MAX_LABEL_BYTES = 32
+_MAX_LABEL = 2**63 - 1
+
+# A kept index is believed where so many members begin as they did: pairs of neighbours, an image and its label mostly,
+# spread over the tar from its first member to its last; and so much of each, its header and what comes behind.
+_CHECKED_PAIRS = 8
+_CHECKED_BYTES = 2 * tarfile.BLOCKSIZE
+
+_CHUNK_BYTES = 2**20
+
+# How compressed files begin, what made them and what unpacks them.
+_COMPRESSED = (
+    (b"\x1f\x8b", "gzip", "gunzip"),
+    (b"BZh", "bzip2", "bunzip2"),
+    (b"\xfd7zXZ\0", "xz", "unxz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
+    (b"\x04\x22\x4d\x18", "lz4", "unlz4"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TarIndex:
+    """What a tar's headers say.
+
+    Attributes:
+        rows: one (path, label, offset, size) per sample, in the tar's order.
+        left_out: how many files are no samples, as `kind_of` calls them.
+        checked: byte offsets of the headers that tell whether the tar is still this one.
+        digest: SHA-256 of what is at these offsets.
+    """
+
+    rows: ndarray
+    left_out: Mapping[str, int]
+    checked: Int64[ndarray, "C"]
+    digest: bytes
+
+
+def is_still(index: TarIndex, path: Path) -> bool:
+    """Whether a tar begins, at the members that were chosen, as it did when the index was made."""
+    try:
+        return _digest(path, index.checked) == index.digest
+    except OSError:
+        return False
+
+
+def _digest(path: Path, checked: Int64[ndarray, "C"]) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        for offset in checked.tolist():
+            digest.update(os.pread(file.fileno(), _CHECKED_BYTES, offset))
+    return digest.digest()
+
+
+@dataclasses.dataclass
+class _Sample:
+    offset: int = -1
+    size: int = -1
+    label: int = -1
+
+
+def read_tar(path: Path, shown: str | None = None) -> TarIndex:
+    """Read a tar's headers; see `tar_source` for what is a sample and what is raised.
+
+    Args:
+        path: the tar.
+        shown: its name in errors, where that is not its path.
+    """
+    where = shown or str(path)
+    samples: dict[str, _Sample] = {}
+    left_out: Counter[str] = Counter()
+    headers: list[int] = []
+    try:
+        with tarfile.open(path, "r:", encoding="utf-8") as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                headers.append(member.offset_data - tarfile.BLOCKSIZE)
+                if is_junk(member.name):
+                    left_out[JUNK] += 1
+                    continue
+                _check_member(member, where)
+                if not _add_member(samples, tar, member, where):
+                    left_out[kind_of(member.name)] += 1
+            end = tar.offset
+        _check_end(path, end, where)
+        checked = _spread(headers)
+        digest = _digest(path, checked)
+    except tarfile.TarError as error:
+        raise DataError(f"{where}: {_compressed(path) or _damaged(error)}") from error
+    except OSError as error:
+        raise DataError(f"{where}: {error.strerror}") from error
+    if not samples:
+        found = f"; found {told(left_out)}" if left_out else ""
+        raise DataError(f"{where}: an empty shard{found}; wanted at least one image with its .cls")
+    return TarIndex(rows=_as_rows(samples, where), left_out=left_out, checked=checked, digest=digest)
+
+
+def _damaged(error: tarfile.TarError) -> str:
+    return f"{error}; the tar is truncated or damaged, copy it again"
+
+
+def _compressed(path: Path) -> str | None:
+    """What to do about a tar that cannot be read because it is compressed."""
+    with path.open("rb") as file:
+        start = file.read(max(len(magic) for magic, _, _ in _COMPRESSED))
+    for magic, name, unpack in _COMPRESSED:
+        if start.startswith(magic):
+            return f"{name}-compressed; samples are read at their places in the tar: unpack it with {unpack}"
+    return None
+
+
+def _spread(headers: Sequence[int]) -> Int64[ndarray, "C"]:
+    """The headers by which a tar is known again."""
+    if len(headers) <= 2 * _CHECKED_PAIRS:
+        return np.array(headers, dtype=np.int64)
+    firsts = np.linspace(0, len(headers) - 2, _CHECKED_PAIRS).astype(np.int64)
+    return np.array(headers, dtype=np.int64)[np.stack([firsts, firsts + 1], axis=1).ravel()]
+
+
+def _check_member(member: tarfile.TarInfo, where: str) -> None:
+    """Raise DataError for what is no plain file, and for a name that can be no key."""
+    try:
+        member.name.encode()
+    except UnicodeEncodeError:
+        name = member.name.encode(errors="surrogateescape")
+        raise DataError(
+            f"{where}: member {name!r}: its name is not UTF-8, which a sample's key has to be; rename the file and "
+            "pack it again"
+        ) from None
+    if member.issparse():
+        raise DataError(
+            f"{where}: member {member.name!r} is sparse: its bytes are not as they are in the file; pack it again, "
+            "without tar's --sparse"
+        )
+    if not member.isfile():
+        raise DataError(f"{where}: member {member.name!r} is a link or a device; wanted plain files")
+    if member.size < 0:  # of which tarfile would go back and find the same member again
+        raise DataError(f"{where}: member {member.name!r} has {member.size} bytes; the tar is damaged, copy it again")
+
+
+def _add_member(samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bool:
+    """Whether it belongs to a sample."""
+    folder, _, name = member.name.rpartition("/")
+    stem, _, extension = name.partition(".")
+    key = f"{folder}/{stem}".removeprefix("./").lstrip("/")
+    if not stem:
+        return False
+    if extension.lower() in IMAGE_EXTENSIONS:
+        sample = samples.setdefault(key, _Sample())
+        if sample.offset >= 0:
+            raise DataError(f"{where}: two samples with one key, {key!r}; wanted one image for each key")
+        sample.offset, sample.size = member.offset_data, member.size
+    elif extension.lower() == "cls":
+        sample = samples.setdefault(key, _Sample())
+        if sample.label >= 0:
+            raise DataError(f"{where}: two samples with one key, {key!r}; wanted one .cls for each key")
+        sample.label = _parse_label(tar, member, where)
+    elif extension.lower().rpartition(".")[2] in (*IMAGE_EXTENSIONS, "cls"):
+        raise DataError(
+            f"{where}: {member.name}: a dot in the sample's name; webdataset takes all behind the first dot for the "
+            "extension. Rename it, e.g. with a _ for the dot"
+        )
+    else:
+        return False
+    return True
+
+
+def _parse_label(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> int:
+    payload = tar.extractfile(member) if member.size <= _MAX_LABEL_BYTES else None
+    text = payload.read().strip() if payload else b""
+    if not text.isdigit():
+        raise DataError(f"{where}: {member.name}: found {text!r}, wanted a class index such as 7")
+    if int(text) > _MAX_LABEL:
+        raise DataError(
+            f"{where}: {member.name}: found {int(text)}, wanted a class index such as 7, of 64 bits at most"
+        )
+    return int(text)
+
+
+def _check_end(path: Path, end: int, where: str) -> None:
+    """A tar ends in a block of zeros, and nothing else comes behind.
+
+    Python's tarfile takes one cut between two members for complete, and two that were joined for the first.
+    """
+    with path.open("rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise DataError(f"{where}: the tar is truncated: no end-of-archive marker at byte {end}; copy it again")
+        at = end + tarfile.BLOCKSIZE
+        while chunk := file.read(_CHUNK_BYTES):
+            if rest := chunk.lstrip(b"\0"):
+                first = at + len(chunk) - len(rest)
+                file.seek(first - first % tarfile.BLOCKSIZE)
+                raise DataError(f"{where}: {_behind_end(file.read(tarfile.BLOCKSIZE), first)}")
+            at += len(chunk)
+
+
+def _behind_end(block: bytes, first: int) -> str:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return f"a byte that is not zero behind the tar's end, byte {first:,}; it is damaged or added to: copy it again"
+    return (
+        f"another tar begins at byte {first:,}, behind this one's end, as cat joins them: readers see the first one "
+        "alone. Join them with 'tar --concatenate', or name each of them"
+    )
+
+
+def _as_rows(samples: dict[str, _Sample], where: str) -> ndarray:
+    for key, sample in samples.items():
+        if sample.label < 0:
+            raise DataError(f"{where}: sample {key!r} has no label; wanted a member {key}.cls with its class index")
+        if sample.offset < 0:
+            raise DataError(f"{where}: sample {key!r} has a .cls but no image; wanted {key}.jpg or similar")
+    keys = [key.encode() for key in samples]
+    rows = np.empty(len(keys), dtype=[("path", f"S{max(map(len, keys))}"), *_ROW_FIELDS])
+    rows["path"] = keys
+    for field in ("label", "offset", "size"):
+        rows[field] = [getattr(sample, field) for sample in samples.values()]
+    return rows

@@ -1,0 +1,174 @@
+"""WebDataset tars: an index of where each sample's image lies, built by reading headers once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import os
+import random
+import re
+import tempfile
+import threading
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import numpy as np
+from tqdm import tqdm
+
+from pld.errors import DataError
+from pld.images.decode.image import IMAGE_EXTENSIONS
+from pld.images.sources.keys import own_keys
+from pld.images.sources.source import ImageShard, RemoteFiles, Source
+from pld.images.sources.tar_index import TarIndex, is_still, read_tar
+from pld.prefetch import in_order
+from pld.remote.cache_folder import cache_folder
+from pld.remote.image_shards import RemotePlace, RemoteShard
+
+# What an index depends on, beside its tar.
+_INDEX_KIND = f"2:{','.join(IMAGE_EXTENSIONS)}"
+
+# Shards fetched or looked at at once for their indexes: it is the waiting that threads share.
+_THREADS = 8
+_LOADING = threading.Lock()
+
+
+def tar_source(location: str, paths: list[Path]) -> Source:
+    """A Source over tar shards whose samples are `PATH.jpg` (or another image extension) and `PATH.cls`.
+
+    As in webdataset, a member's extension starts at the first dot of its file name; members with other extensions are
+    no samples, nor is what operating systems leave. Indexes are kept in the cache folder and remade when a shard is
+    another file, its size or times differ, or some of its members do.
+
+    Raises:
+        DataError: a shard is missing, empty, truncated, compressed or no tar, or has more behind its end; a member is a
+            link or sparse, or its name is not UTF-8; a sample lacks its image or its label, or two samples have one
+            key.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = in_order(pool, _local_index, paths, ahead=2 * _THREADS)
+        indexes = list(tqdm(found, "indexing shards", len(paths), unit="shard", delay=2))
+    return _source(location, [str(path) for path in paths], [path.stem for path in paths], indexes)
+
+
+def remote_tar_source(location: str, place: RemotePlace, shards: list[RemoteShard]) -> Source:
+    """The same over shards behind URLs.
+
+    A shard without an index is fetched whole, into the local disk's cache, where the first epoch finds it again while
+    the bound lasts. Processes of a machine that do this at once share the work.
+
+    Raises:
+        DataError: as `tar_source`, or a shard cannot be read.
+        OutputError, ConfigError: the cache cannot be written, or is smaller than a shard.
+    """
+    indexes: dict[int, TarIndex] = {}
+    order = random.sample(range(len(shards)), len(shards))  # others take another: each finds what they have done
+    stop = threading.Event()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting = {pool.submit(_remote_index, place, shards[i], stop): i for i in order}
+        try:
+            for done in tqdm(as_completed(waiting), "indexing shards", len(shards), unit="shard", delay=2):
+                indexes[waiting[done]] = done.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    urls = [shard.url for shard in shards]
+    names = [PurePosixPath(urlsplit(url).path).stem for url in urls]
+    source = _source(location, urls, names, [indexes[i] for i in range(len(shards))])
+    return dataclasses.replace(source, remote=RemoteFiles(place, tuple(shards)))
+
+
+def _source(location: str, files: list[str], names: list[str], indexes: list[TarIndex]) -> Source:
+    rows = np.concatenate([index.rows[["label", "offset", "size"]] for index in indexes])
+    counts = [len(index.rows) for index in indexes]
+    sample_paths = [key for index in indexes for key in index.rows["path"].tolist()]
+    file_index = np.repeat(np.arange(len(files)), counts)
+    return Source(
+        location=location,
+        shards=tuple(itertools.starmap(ImageShard, zip(_shard_names(names), counts, strict=True))),
+        keys=own_keys(sample_paths, [files[i] for i in file_index]),
+        labels=rows["label"].copy(),
+        files=tuple(files),
+        file_index=file_index,
+        offsets=rows["offset"].copy(),
+        sizes=rows["size"].copy(),
+        left_out=sum((Counter(index.left_out) for index in indexes), Counter()),
+    )
+
+
+def _shard_names(stems: list[str]) -> list[str]:
+    """The shards' file names as names for other files; numbered where they would not tell the shards apart."""
+    names = [re.sub(r"[^A-Za-z0-9._-]", "_", stem).lstrip("._-") or "shard" for stem in stems]
+    return names if len(set(names)) == len(names) else [f"{i:06d}-{name}" for i, name in enumerate(names)]
+
+
+def _local_index(path: Path) -> TarIndex:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; --data wants existing tar shards") from error
+    identity = f"{_INDEX_KIND}:{path.resolve()}:{_state(status)}"
+    return _kept_index(identity, lambda: read_tar(path), lambda index: is_still(index, path))
+
+
+def _state(status: os.stat_result) -> str:
+    """What changes with a file, also where the times that can be set are set back."""
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
+
+
+def _remote_index(place: RemotePlace, shard: RemoteShard, stop: threading.Event) -> TarIndex:
+    def build() -> TarIndex:
+        held = place.hold(shard, stop)
+        try:
+            return read_tar(held.path, shard.url)
+        finally:
+            held.release()
+
+    return _kept_index(f"{_INDEX_KIND}:{shard.file_name}", build, lambda index: True)
+
+
+def _kept_index(identity: str, build: Callable[[], TarIndex], is_good: Callable[[TarIndex], bool]) -> TarIndex:
+    cached = (
+        cache_folder() / "index" / f"{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:32]}.npz"
+    )
+    index = _load(cached)
+    if index is None or not is_good(index):
+        index = build()
+        _save(cached, index)
+    return index
+
+
+def _load(path: Path) -> TarIndex | None:
+    try:
+        # CPython 3.11's parser of literals, which reads the arrays' headers, fails where two threads use it at once.
+        with _LOADING, path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            return TarIndex(
+                rows=kept["rows"],
+                left_out=dict(zip(kept["left_out"].tolist(), kept["left_out_counts"].tolist(), strict=True)),
+                checked=kept["checked"],
+                digest=kept["digest"].tobytes(),
+            )
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):  # not there yet, or cut by a full disk
+        return None
+
+
+def _save(path: Path, index: TarIndex) -> None:
+    # An index that cannot be kept is built again next time; nothing depends on it.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as staging:
+            np.savez(
+                staged := Path(staging) / path.name,
+                rows=index.rows,
+                left_out=np.array(list(index.left_out), dtype=np.str_),
+                left_out_counts=np.array(list(index.left_out.values()), dtype=np.int64),
+                checked=index.checked,
+                digest=np.frombuffer(index.digest, np.uint8),
+            )
+            staged.replace(path)

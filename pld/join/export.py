@@ -1,0 +1,126 @@
+"""Image shards whose samples carry their logits: for pipelines of plain webdataset, without a store at training time.
+
+docs/webdataset_pipeline.md trains from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pld.errors import OutputError
+from pld.files import writing
+from pld.images import Source
+from pld.images.sources.tar_members import add_member, check_keys, image_extension
+from pld.join.match import paired, stored_policy
+from pld.join.pixel_probes import compare_probes
+from pld.signals import TopK
+from pld.store import Store
+from pld.views import View, draw_view
+
+ABOUT_FILE = "export.json"
+
+
+def export_with_images(
+    store: Store, source: Source, out: Path, view: int, on_images: Callable[[int], object]
+) -> str | None:
+    """Write `out/SHARD.tar` for each image shard; a shard that is there already is not written again.
+
+    The samples of a tar are KEY.jpg (or .png, ...; the bytes as they are), KEY.cls, KEY.view.json (the crop's box in
+    pixels of the image, and whether it is mirrored), KEY.topk.npy (float32 [2, k]: classes, most probable first, and
+    their log-probabilities) and KEY.rest.npy (float32 [1 + T]: the label's log-probability, and the tail's log mass at
+    each temperature). `out/export.json` says what the store says of them.
+
+    Args:
+        store: the teacher's logits.
+        source: the store's images, or some of them.
+        out: a folder, made where there is none.
+        view: the view whose logits the samples carry.
+        on_images: told after each image that it is one more.
+
+    Returns:
+        A warning where this machine's pixels differ a little from those that the teacher saw.
+
+    Raises:
+        DataError: the source is not the store's, or a key has a dot, where webdataset would cut it.
+        DifferentPixelsError: these are other images than the teacher saw.
+        OutputError: `out` has another export, or tars that no export wrote, or cannot be written.
+        NotCachedError: the store does not hold the view.
+    """
+    source, policy = paired(store, source), stored_policy(store)
+    check_keys(source)
+    warning = compare_probes(store.probes, source, policy, store.url)
+    table = store.load_view(view)
+    rows = table.rows(source.keys)
+    _write_about(out, _about(store, source, view, table[rows[:1]].logprob_error))
+    first = 0
+    for shard in source.shards:
+        mine = range(first, first := first + shard.num_samples)
+        path = out / f"{shard.name}.tar"
+        if not mine or path.exists():
+            on_images(len(mine))
+            continue
+        topk = table[rows[mine.start : mine.stop]]
+        staged = path.with_suffix(".tmp")
+        with writing(path), tarfile.open(staged, "w") as tar:
+            for index, row in enumerate(mine):
+                image = source.image(row)  # decoded for its size, and so that no broken one is exported
+                box = draw_view(source.key(row), view, (image.shape[1], image.shape[2]), policy)
+                for extension, content in _members(source.read(row), box, topk, index).items():
+                    add_member(tar, f"{source.key(row)}.{extension}", content)
+                on_images(1)
+        staged.replace(path)
+    return warning
+
+
+def _members(data: bytes, box: View, topk: TopK, row: int) -> Mapping[str, bytes]:
+    entries = np.stack([topk.classes[row].numpy(), topk.logprobs[row].numpy()]).astype(np.float32)
+    rest = np.concatenate([topk.label_logprob[row, None].numpy(), topk.tail_logmass[row].numpy()]).astype(np.float32)
+    return {
+        image_extension(data): data,
+        "cls": str(int(topk.labels[row])).encode(),
+        "view.json": json.dumps(dataclasses.asdict(box)).encode(),
+        "topk.npy": _npy(entries),
+        "rest.npy": _npy(rest),
+    }
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _about(store: Store, source: Source, view: int, logprob_error: float) -> dict[str, Any]:
+    identity = store.manifest.identity
+    return {
+        "fingerprint": identity.fingerprint,
+        "teacher": f"{identity.teacher.name}.{identity.teacher.tag}".removesuffix("."),
+        "num_classes": identity.teacher.num_classes,
+        "view": view,
+        "interpolation": identity.teacher.interpolation,
+        "temperatures": list(identity.codec.temperatures),
+        "logprob_error": logprob_error,
+        "shards": {shard.name: shard.num_samples for shard in source.shards},
+    }
+
+
+def _write_about(out: Path, about: Mapping[str, Any]) -> None:
+    path, text = out / ABOUT_FILE, json.dumps(about, indent=2) + "\n"
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.read_text() != text:
+            raise OutputError(
+                f"{out}: holds the export of another store or view, or of other image shards; name another folder"
+            )
+        taken = [] if path.exists() else [name for name in about["shards"] if (out / f"{name}.tar").exists()]
+        if taken:
+            raise OutputError(f"{out}: has {taken[0]}.tar, which no export wrote; name another folder")
+        path.write_text(text)

@@ -1,0 +1,148 @@
+"""Pair images with a store by key, and with a teacher by class name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from pld.classes.matching import Classes, match_classes
+from pld.errors import DataError, NotCachedError, StoreError
+from pld.images import Source
+from pld.images.sources.keys import NO_MATCH, first_version_keys, match_keys
+from pld.store import Store, dataset_digest
+from pld.store.documents.manifest import Manifest
+from pld.teachers import Teacher
+from pld.views import DRAWING_VERSION, Policy, policy_from_json
+
+
+def paired(store: Store, source: Source, *, skip_missing: bool = False) -> Source:
+    """The source under the store's keys and labels, without the images that the store had to skip.
+
+    Args:
+        store: the teacher's logits.
+        source: the images.
+        skip_missing: leave out the images whose keys the store does not hold, too.
+
+    Raises:
+        DataError: another label space, other labels, or two images that match one key.
+        NotCachedError: a key that the store does not hold, or with skip_missing none that it holds.
+    """
+    num_all = len(source)
+    source = _under_the_stores_keys(store, source, skip_missing=skip_missing)
+    if not len(source):
+        raise NotCachedError(
+            f"{source.location}: none of its {num_all} images has logits in {store.url}, whose keys begin with "
+            f"{store.keys[0].decode()!r}; give the images that were cached"
+        )
+    source = in_label_space(source, store_classes(store))
+    different = np.flatnonzero(store.labels[store.rows(source.keys)] != source.labels)
+    if len(different):
+        row = int(different[0])
+        raise DataError(
+            f"{source.location}: {len(different)} of {len(source)} labels are not those of {store.url}, "
+            f"the first: sample {source.key(row)} has {source.labels[row]}, the store "
+            f"{store.labels[store.rows(source.keys[row : row + 1])[0]]}. Give the labels that were cached, or name the "
+            "classes that these labels number: --class_names FILE"
+        )
+    return source
+
+
+def _under_the_stores_keys(store: Store, source: Source, *, skip_missing: bool) -> Source:
+    skipped = np.array([key.encode() for key in store.skipped], dtype=np.bytes_)
+    held = np.concatenate([store.keys, skipped]) if len(skipped) else store.keys
+    places = match_keys(source.keys, held)
+    unknown = places == NO_MATCH
+    if unknown.any() and not skip_missing:
+        missing = [source.key(int(row)) for row in np.flatnonzero(unknown)[:3]]
+        raise NotCachedError(
+            f"{store.url}: {int(unknown.sum())} of {len(source)} samples of {source.location} are not in the store, "
+            f"the first: {', '.join(missing)}; cache this dataset, train on the one that was cached, or leave these "
+            "images out with --missing skip"
+        )
+    kept = ~unknown & (places < len(store.keys))
+    return source.subset(kept).rekeyed(store.keys[places[kept]])
+
+
+def store_classes(store: Store) -> Classes:
+    """A store's label space."""
+    identity = store.manifest.identity
+    return Classes(names=identity.dataset.class_names, count=identity.teacher.num_classes, whose=store.url)
+
+
+def in_label_space(source: Source, wanted: Classes) -> Source:
+    """The source with the class numbers of a store or of the training images, matched by name.
+
+    Numbers without names stay as they are: they are compared sample by sample where both sides have the samples.
+
+    Raises:
+        DataError: a class of the source is not among the wanted ones, or nothing tells which is which.
+    """
+    if source.class_names is None:
+        if len(source) and int(source.labels.max()) >= wanted.count:
+            raise DataError(
+                f"{source.location}: label {source.labels.max()}, but {wanted.whose} has {wanted.count} classes; give "
+                "the images of that label space"
+            )
+        if wanted.names is None:
+            return source
+        return source.relabelled(range(wanted.count), wanted.names)
+    if wanted.names is not None:  # a class without images may be missing there
+        used = np.unique(source.labels).tolist()
+        names = tuple(source.class_names[label] for label in used)
+        match = match_classes(Classes(names=names, count=len(names), whose=source.location), wanted)
+        numbers = np.full(len(source.class_names), -1, dtype=np.int64)
+        numbers[used] = match.numbers
+        return source.relabelled(numbers, wanted.names)
+    match = match_classes(source.classes, wanted)
+    same = match.numbers == tuple(range(wanted.count))
+    return source.relabelled(match.numbers, source.class_names if same else None).noting(match.note)
+
+
+def taught(
+    teacher: Teacher, classes: Classes, class_map: Mapping[str, str] | None = None
+) -> tuple[Teacher, str | None]:
+    """The teacher with a dataset's classes as its own: found among the model's by name.
+
+    Args:
+        teacher: as it was built.
+        classes: the dataset's.
+        class_map: the dataset's class -> the model's, names or numbers, where names differ.
+
+    Returns:
+        The teacher, and what had to be taken for granted; None where names agree.
+
+    Raises:
+        DataError: the model lacks a class, or nothing tells which class is which.
+    """
+    names = teacher.class_names
+    # Nobody says that a model of 1000 classes is ImageNet's: where no name is, it has numbers.
+    if teacher.names_inferred and names and not class_map and classes.names and not {*names} & {*classes.names}:
+        names = None
+    model = Classes(names=names, count=teacher.num_classes, whose=teacher.architecture)
+    match = match_classes(classes, model, class_map, takes_map=True)
+    unchanged = match.numbers == tuple(range(teacher.num_classes))
+    return dataclasses.replace(teacher, columns=None if unchanged else match.numbers), match.note
+
+
+def going_on(manifest: Manifest | None, source: Source) -> Source:
+    """The source under the keys that a store was begun with: another form than today's if the version before did."""
+    if manifest is None:
+        return source
+    wanted = manifest.identity.dataset.digest
+    if dataset_digest(source.keys, source.labels) == wanted:
+        return source
+    before = source.rekeyed(first_version_keys(source.keys.tolist()))
+    return before if dataset_digest(before.keys, before.labels) == wanted else source
+
+
+def stored_policy(store: Store) -> Policy:
+    """How the store's views are drawn; raises StoreError if this package draws them differently."""
+    views = store.manifest.identity.views
+    if views.drawing_version != DRAWING_VERSION:
+        raise StoreError(
+            f"{store.url}: its views were drawn by version {views.drawing_version}, this package draws "
+            f"{DRAWING_VERSION}; install the package that wrote it, or cache again"
+        )
+    return policy_from_json({**views.policy, "seed": views.seed})

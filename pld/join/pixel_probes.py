@@ -1,0 +1,141 @@
+"""Do this machine's pixels still match those that the teacher saw? A store keeps a few small views to compare with.
+
+Beside their pixels it keeps their images' sizes: a crop of a resized image is nearly the same crop, and pixels alone
+would look like another decoder's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from pld.errors import DifferentPixelsError, UndecodableImageError
+from pld.images import Source
+from pld.images.decode.image import jpeg_size
+from pld.loading.nvjpeg import gpu_view
+from pld.store import Probe
+from pld.views import Policy, apply_view
+from pld.views.preprocessing import Preprocessing
+
+_NUM_PROBES = 4
+_MAX_TRIES = 64
+_SIDE = 32
+# Of the difference to a probe, relative to the probe's own contrast; docs/decisions/0009 has what was seen.
+_MAX_DISTANCE = 0.25
+# Contrast below which an image is too flat to tell crops apart, in steps of 255.
+_MIN_CONTRAST = 8.0
+
+
+def make_probes(source: Source, policy: Policy, gpu: torch.device | None = None) -> list[Probe]:
+    """View 0 of a few samples spread over the dataset, those that cannot be decoded left out.
+
+    Args:
+        source: the images.
+        policy: how views are drawn.
+        gpu: where nvJPEG decodes them, if it does.
+    """
+    probes: list[Probe] = []
+    for row in _candidates(len(source)):
+        try:
+            pixels = _pixels(source, row, 0, policy, (_SIDE, _SIDE), gpu)
+            image_size = _image_size(source, row)
+        except UndecodableImageError:
+            continue
+        probes.append(Probe(key=source.key(row), view=0, pixels=pixels, image_size=image_size))
+        if len(probes) == _NUM_PROBES:
+            break
+    return probes
+
+
+def compare_probes(
+    probes: Sequence[Probe], source: Source, policy: Policy, where: str, gpu: torch.device | None = None
+) -> str | None:
+    """Redraw a store's probes, those of the source's samples, and compare.
+
+    Args:
+        probes: the store's.
+        source: its images, or some of them.
+        policy: how its views are drawn.
+        where: the store's place, for messages.
+        gpu: where nvJPEG decodes them, if it does.
+
+    Returns:
+        None where every pixel is the same or no image can be decoded, else a warning that says how far they are apart.
+
+    Raises:
+        DifferentPixelsError: an image has another size than it had, or views are so far apart that these are others.
+        DataError: an image cannot be read.
+    """
+    rows = {key.decode(): row for row, key in enumerate(source.keys.tolist())} if probes else {}
+    held = [probe for probe in probes if probe.key in rows]
+    found = []
+    for probe in held:
+        row = rows[probe.key]
+        # An image that is broken now tells nothing; whoever comes to it says so, or skips it.
+        with contextlib.suppress(UndecodableImageError):
+            _check_size(probe, _image_size(source, row), where)
+            found.append((probe, _pixels(source, row, probe.view, policy, probe.pixels.shape[1:], gpu)))
+    distances = [_distance(probe.pixels, pixels) for probe, pixels in found]
+    steps = [float(np.abs(probe.pixels.astype(float) - pixels).mean()) for probe, pixels in found]
+    if max(distances, default=0.0) > _MAX_DISTANCE:
+        worst = int(np.argmax(distances))
+        probe = found[worst][0]
+        raise DifferentPixelsError(
+            f"{where}: view {probe.view} of sample {probe.key} is not what the teacher saw: it differs by "
+            f"{steps[worst]:.1f} of 255 on average, {distances[worst]:.2f} of its contrast; these are other images, or "
+            "this version draws other crops; use the images and the package that the store was made with"
+        )
+    if not any(steps):
+        return None
+    # What was cached before sizes were kept may also be a resized image's.
+    others = "" if all(probe.image_size for probe in held) else ", or the images were resized since they were cached"
+    return (
+        f"{where}: this machine decodes or resizes images a little differently than the teacher's{others}: by "
+        f"{max(steps):.2g} of 255 on average where most, in {sum(map(bool, steps))} of {len(steps)} stored views"
+    )
+
+
+def _candidates(num_samples: int) -> list[int]:
+    """Rows spread over the dataset, those that are farthest apart first."""
+    far = np.linspace(0, num_samples - 1, _NUM_PROBES).astype(int).tolist()
+    more = np.linspace(0, num_samples - 1, _MAX_TRIES).astype(int).tolist()
+    return list(dict.fromkeys([*far, *more]))
+
+
+def _image_size(source: Source, row: int) -> tuple[int, int]:
+    """(height, width) of the whole image, from its header where that is enough."""
+    data = source.read(row)
+    if size := jpeg_size(data):
+        return size
+    _, height, width = source.decode(row, data).shape
+    return height, width
+
+
+def _check_size(probe: Probe, size: tuple[int, int], where: str) -> None:
+    """Raise DifferentPixelsError where a probe's image had another size."""
+    if probe.image_size not in (None, size):
+        was, now = (" x ".join(map(str, sides)) for sides in (probe.image_size, size))
+        raise DifferentPixelsError(
+            f"{where}: the image of sample {probe.key} was {was} pixels, is {now} (height x width): re-encoded or "
+            "resized since it was cached; use the images the store was made with, or cache these anew"
+        )
+
+
+def _pixels(
+    source: Source, row: int, view_index: int, policy: Policy, size: tuple[int, int], gpu: torch.device | None
+) -> UInt8[np.ndarray, "3 h w"]:
+    if gpu:
+        on_gpu = gpu_view(source, row, view_index, policy, Preprocessing(input_size=size), gpu)
+        return on_gpu.cpu().contiguous().numpy()
+    image, (view,) = source.views(row, [view_index], policy)
+    return apply_view(image, view, size).contiguous().numpy()
+
+
+def _distance(wanted: UInt8[np.ndarray, "3 h w"], found: UInt8[np.ndarray, "3 h w"]) -> float:
+    """Root mean square of the difference over the probe's contrast."""
+    rms = float(np.sqrt(np.mean((wanted.astype(float) - found) ** 2)))
+    return rms / max(float(wanted.std()), _MIN_CONTRAST)

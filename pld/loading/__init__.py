@@ -1,0 +1,1 @@
+"""Images on their way to a model: fetching shards ahead, worker processes, decoding views."""

@@ -1,0 +1,252 @@
+"""Remote image shards, fetched whole before they are needed and let go afterwards.
+
+Whoever reads images hands its work to `fetched_ahead` and gets it back in the same order, each item as soon as its
+shards are on the local disk. Which shards those are, and for how long, is planned from the order itself.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import itertools
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
+
+from pld.errors import ConfigError
+from pld.images.sources.source import RemoteFiles, Source
+from pld.remote.shard_cache import LIMIT_VARIABLE, HeldShard
+
+T = TypeVar("T")
+
+_FETCHING_THREADS = 4
+# Of a shard's images: where fewer are wanted they are read one by one. Where an epoch ends, the streams that last
+# longest are shared by all processes, and each wants a few images of many shards.
+_WHOLE_FROM = 0.5
+
+
+class Use(NamedTuple):
+    """A shard that is wanted whole, from its first to its last item."""
+
+    first: int
+    last: int
+    shard: int
+
+
+def plan_uses(
+    file_index: Int64[ndarray, "N"], items: Iterable[Int64[ndarray, "n"]], start: int
+) -> tuple[list[Use], int]:
+    """Which shards a pass wants whole, without any I/O.
+
+    Args:
+        file_index: the shard of each row.
+        items: the rows of each item, in order.
+        start: the first item's number.
+
+    Returns:
+        The uses, by their first items, and the number of the item after the last.
+    """
+    num_rows = np.bincount(file_index)
+    first = np.full(len(num_rows), -1, np.int64)
+    last = np.full(len(num_rows), -1, np.int64)
+    wanted = np.zeros(len(num_rows), np.int64)
+    number = start
+    for rows in items:
+        files, counts = np.unique(file_index[rows], return_counts=True)
+        wanted[files] += counts
+        first[files[first[files] < 0]] = number
+        last[files] = number
+        number += 1
+    whole = np.flatnonzero((first >= 0) & (wanted > _WHOLE_FROM * num_rows))
+    return sorted(Use(int(first[i]), int(last[i]), int(i)) for i in whole), number
+
+
+def most_bytes(uses: Sequence[Use], num_bytes: Int64[ndarray, "files"], in_flight: int) -> int:
+    """The most that is needed at once, where a use ends `in_flight` items after its last one.
+
+    Args:
+        uses: sorted; those of one shard may overlap, where one pass ends and the next begins.
+        num_bytes: of each shard.
+        in_flight: see `fetched_ahead`.
+    """
+    changes: list[tuple[int, int]] = []
+    ends: dict[int, int] = {}
+    for use in uses:
+        begin, end = max(use.first, ends.get(use.shard, 0)), use.last + in_flight
+        if end > begin:
+            changes += [(begin, int(num_bytes[use.shard])), (end, -int(num_bytes[use.shard]))]
+            ends[use.shard] = end
+    return max(itertools.accumulate(change for _, change in sorted(changes)), default=0)
+
+
+def fetched_ahead(
+    source: Source,
+    passes: Sequence[Callable[[], Iterable[T]]],
+    rows_of: Callable[[T], Int64[ndarray, "n"]],
+    *,
+    in_flight: int,
+    share: float = 1.0,
+) -> Generator[T, None, None]:
+    """Yield the items of all passes in order, those of a remote source once their shards are on the local disk.
+
+    Args:
+        source: the images.
+        passes: each gives its items, the same ones whenever it is called; a pass is planned as a whole.
+        rows_of: an item's rows.
+        in_flight: when item n is asked for, all up to n - in_flight have been dealt with.
+        share: of this machine's bound that the processes here may use for this.
+
+    Raises:
+        ConfigError: the bound is smaller than what is needed at once; says what is wanted.
+        DataError, OutputError: a shard cannot be read or kept.
+    """
+    if source.remote is None:
+        for items in passes:
+            yield from items()
+        return
+    budget = int(source.remote.place.cache.max_bytes * share) // _local_processes()
+    with _Fetcher(source, source.remote, passes, rows_of, in_flight, budget, share) as fetcher:
+        number = 0
+        for items in passes:
+            for item in items():
+                fetcher.wait_for(number)
+                yield item
+                number += 1
+
+
+class _Fetcher(Generic[T]):
+    """Threads that fetch in the order of need within a budget; what they fetched is held until its last item is done.
+
+    They cannot stand still: they fetch by first use, and whatever is held when an item is waited for is needed at that
+    item, together at most `most_bytes`, which was compared with the budget.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        remote: RemoteFiles,
+        passes: Sequence[Callable[[], Iterable[T]]],
+        rows_of: Callable[[T], Int64[ndarray, "n"]],
+        in_flight: int,
+        budget: int,
+        share: float,
+    ) -> None:
+        self._source, self._remote, self._passes, self._rows_of = source, remote, passes, rows_of
+        self._in_flight, self._budget, self._share = in_flight, budget, share
+        self._num_bytes = np.array([shard.num_bytes for shard in remote.shards], dtype=np.int64)
+        self._changed = threading.Condition()
+        self._asked = -1  # the item that is waited for, or was last
+        self._planned = 0  # all fetching for items before this one has begun
+        self._fetching: list[Use] = []  # sorted
+        self._held: dict[Use, HeldShard] = {}
+        self._uses: Counter[int] = Counter()  # of each shard, those that have begun and have not ended
+        self._taken = 0  # bytes of these shards
+        self._error: BaseException | None = None
+        self._stop = threading.Event()
+
+    def __enter__(self) -> _Fetcher[T]:
+        self._pool = ThreadPoolExecutor(_FETCHING_THREADS + 1)
+        self._pool.submit(self._plan)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._stop.set()
+            self._changed.notify_all()
+        self._pool.shutdown()
+        for held in self._held.values():
+            held.release()
+
+    def wait_for(self, number: int) -> None:
+        """Return when the item's shards are here; let go of those whose items are done."""
+        with self._changed:
+            self._asked = number
+            for use in [use for use in self._held if use.last + self._in_flight <= number]:
+                self._held.pop(use).release()
+                self._uses[use.shard] -= 1
+                if not self._uses[use.shard]:
+                    self._taken -= int(self._num_bytes[use.shard])
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._error or self._ready > number)
+            if self._error:
+                raise self._error
+
+    @property
+    def _ready(self) -> int:
+        """Items before this one have their shards."""
+        return min(self._planned, self._fetching[0].first) if self._fetching else self._planned
+
+    def _plan(self) -> None:
+        with self._passing_errors_on():
+            start = 0
+            before: list[Use] = []
+            for items in self._passes:
+                rows = (self._rows_of(item) for item in items())
+                uses, end = plan_uses(self._source.file_index, rows, start)
+                # The last shards of a pass are still held when the first of the next are needed.
+                self._check_budget(before + uses)
+                for use in uses:
+                    if not self._begin(use):
+                        return
+                with self._changed:
+                    self._planned = end
+                    self._changed.notify_all()
+                before = [use for use in before + uses if use.last + self._in_flight > end]
+                start = end
+
+    def _check_budget(self, uses: list[Use]) -> None:
+        needed = most_bytes(uses, self._num_bytes, self._in_flight)
+        if needed > self._budget:
+            wanted = -int(-needed * _local_processes() // self._share)
+            raise ConfigError(
+                f"{LIMIT_VARIABLE}: {self._remote.place.cache.max_bytes:,} bytes; {self._source.location} wants "
+                f"{wanted:,} on this machine for the shards that are used at the same time. Raise it if the disk has "
+                "room; a training with fewer --streams, in the same multiple of its processes, wants less"
+            )
+
+    def _begin(self, use: Use) -> bool:
+        """Start fetching when there is room and a thread; whether it was started."""
+        with self._changed:
+            self._planned = use.first
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._stop.is_set() or self._error or self._has_room(use.shard))
+            if self._stop.is_set() or self._error:
+                return False
+            self._taken += 0 if self._uses[use.shard] else int(self._num_bytes[use.shard])
+            self._uses[use.shard] += 1
+            bisect.insort(self._fetching, use)
+        self._pool.submit(self._fetch, use)
+        return True
+
+    def _has_room(self, shard: int) -> bool:
+        more = 0 if self._uses[shard] else int(self._num_bytes[shard])
+        return self._taken + more <= self._budget and len(self._fetching) < _FETCHING_THREADS
+
+    def _fetch(self, use: Use) -> None:
+        with self._passing_errors_on():
+            held = self._remote.place.hold(self._remote.shards[use.shard], self._stop)
+            with self._changed:
+                self._held[use] = held
+                self._fetching.remove(use)
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def _passing_errors_on(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except BaseException as error:
+            with self._changed:
+                self._error = self._error or error
+                self._changed.notify_all()
+
+
+def _local_processes() -> int:
+    """How many processes of this run share this machine, as launchers say."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)

@@ -1,0 +1,1 @@
+"""Measurements for reports: teacher-student agreement, loss landscapes."""

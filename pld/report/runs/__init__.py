@@ -1,0 +1,1 @@
+"""Run folders: reading them, grouping them, their statistics."""

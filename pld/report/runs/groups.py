@@ -1,0 +1,86 @@
+"""Runs that differ in nothing but their seed, as one configuration. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pld.report.runs.read import Run
+
+# Not what a run computes, but where, how often it looked, and from which random numbers. What became of bad images may
+# change in the middle of a run.
+_NOT_SETTINGS = frozenset({"seed", "output", "workers", "tracker", "resume", "keep_checkpoints", "on_bad_image"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """One configuration.
+
+    Attributes:
+        label: its loss, and what little else tells it from the other groups.
+        settings: all its settings but the seed and the folder.
+        runs: by seed.
+    """
+
+    label: str
+    settings: Mapping[str, Any]
+    runs: Mapping[int, Run]
+
+    def values(self, name: str = "top1") -> dict[int, float]:
+        """A figure of the last validation, by seed; of runs without one none."""
+        return {seed: float(run.final[name]) for seed, run in self.runs.items() if name in run.final}
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """The configurations in the order of their first run; a folder named twice counts once."""
+    members: dict[str, dict[int, Run]] = {}
+    for run in {run.path.resolve(): run for run in runs}.values():
+        settings = {name: value for name, value in run.config.items() if name not in _NOT_SETTINGS}
+        members.setdefault(json.dumps(settings, sort_keys=True), {})[run.config["seed"]] = run
+    found = [json.loads(key) for key in members]
+    return [
+        Group(label=_label(settings, found), settings=settings, runs=dict(sorted(group.items())))
+        for settings, group in zip(found, members.values(), strict=True)
+    ]
+
+
+def varied(groups: Sequence[Group]) -> dict[str, list[list[Group]]]:
+    """By numeric setting: families of groups, two or more each, that differ in this setting alone."""
+    names = sorted({name for group in groups for name, value in group.settings.items() if _is_number(value)})
+    result = {}
+    for name in names:
+        families: dict[str, list[Group]] = {}
+        for group in groups:
+            if _is_number(group.settings.get(name)):
+                rest = {other: value for other, value in group.settings.items() if other != name}
+                families.setdefault(json.dumps(rest, sort_keys=True), []).append(group)
+        if swept := [sorted(f, key=lambda g: float(g.settings[name])) for f in families.values() if len(f) > 1]:
+            result[name] = swept
+    return result
+
+
+def differing(groups: Sequence[Group]) -> dict[str, list[Any]]:
+    """The settings, the loss aside, in which groups differ: each one's value by group, None where it has none."""
+    names = sorted({name for group in groups for name in group.settings} - {"loss"})
+    values = {name: [group.settings.get(name) for group in groups] for name in names}
+    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def _label(settings: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """As little as tells it from the others: of the settings that do, the ones that are shortest to say."""
+    words = [str(settings["loss"])]
+    rivals = [other for other in others if other != settings and other["loss"] == settings["loss"]]
+    told = {name: value for name, value in settings.items() if value is not None and value is not False and value != {}}
+    said = {name: f"{name} {value}" for name, value in told.items()}
+    for name in sorted(said, key=lambda name: (len(said[name]), name)):
+        alike = [rival for rival in rivals if rival.get(name) == settings[name]]
+        if len(alike) < len(rivals):
+            words.append(said[name])
+            rivals = alike
+    return ", ".join(words)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

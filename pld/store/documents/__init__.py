@@ -1,0 +1,1 @@
+"""A store's JSON documents: manifest, commits, seals, probes, and where they lie."""

@@ -1,0 +1,85 @@
+"""Which blocks, commits and seals a store has: names alone, the contents of none but the blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from pld.errors import CorruptStoreError
+from pld.store.documents.manifest import Manifest
+from pld.store.format.canonical import dump_document, load_document
+from pld.store.format.fields import Fields
+from pld.store.format.plan import MAX_VIEWS, Block, PartId
+from pld.store.objects.storage import Storage
+
+_COMMIT = re.compile(r"commits/(?P<block>v\d{3,}-\d{3,})/(?P<shard>[^/]+)\.json")
+_MAX_BLOCKS = 2**16
+SMALL_MAX_BYTES = 2**26
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What there was when the store was listed: blocks from view 0 on, the parts committed, the blocks sealed."""
+
+    blocks: tuple[Block, ...]
+    committed: frozenset[PartId]
+    sealed: frozenset[Block]
+
+    def missing(self, block: Block, manifest: Manifest) -> list[PartId]:
+        """The block's parts that are not committed, in shard order."""
+        parts = [PartId(block=block, shard=shard.name) for shard in manifest.shards]
+        return [part for part in parts if part not in self.committed]
+
+
+def read_layout(storage: Storage, manifest: Manifest) -> Layout:
+    """List a store. Commits of unknown shards or blocks are not trusted and left out.
+
+    Raises:
+        CorruptStoreError: a block's file is not what was written.
+    """
+    blocks = read_blocks(storage)
+    by_name = {block.name: block for block in blocks}
+    known = {shard.name for shard in manifest.shards}
+    committed = {
+        PartId(block=by_name[match["block"]], shard=match["shard"])
+        for name in storage.list("commits")
+        if (match := _COMMIT.fullmatch(name)) and match["block"] in by_name and match["shard"] in known
+    }
+    seals = set(storage.list("seals"))
+    sealed = {block for block in blocks if seal_name(block) in seals}
+    return Layout(blocks=tuple(blocks), committed=frozenset(committed), sealed=frozenset(sealed))
+
+
+def read_blocks(storage: Storage) -> list[Block]:
+    """The blocks claimed so far, from view 0 on."""
+    names = set(storage.list("blocks"))
+    blocks: list[Block] = []
+    while len(blocks) < _MAX_BLOCKS and (name := block_name(blocks[-1].last + 1 if blocks else 0)) in names:
+        where = f"{storage.url}/{name}"
+        fields = Fields(load_document(storage.read(name, SMALL_MAX_BYTES), where), where)
+        first = fields.integer("first", 0, MAX_VIEWS)
+        blocks.append(Block(first=first, last=fields.integer("last", first, MAX_VIEWS)))
+        fields.done()
+        if block_name(first) != name:
+            raise CorruptStoreError(f"{where}: found a block from view {first}: it was put in another place")
+    return blocks
+
+
+def claim_block(storage: Storage, block: Block) -> bool:
+    """Fix where the next block ends, unless another writer did; whether this call fixed it.
+
+    A file named by the block's first view, created exclusively, is what keeps the blocks of two writers who want
+    different numbers of views from overlapping.
+    """
+    content = dump_document({"first": block.first, "last": block.last})
+    return storage.put_exclusive(block_name(block.first), content)
+
+
+def seal_name(block: Block) -> str:
+    """The name of a block's seal in the store."""
+    return f"seals/{block.name}.json"
+
+
+def block_name(first: int) -> str:
+    """The name of the file of the block that begins at view `first`."""
+    return f"blocks/v{first:03d}.json"

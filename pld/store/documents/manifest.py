@@ -1,0 +1,182 @@
+"""store.json: what the store is, where it came from, and which shards it has."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from pld.errors import ConfigError, CorruptStoreError, FingerprintMismatchError, NotCachedError
+from pld.store.format.canonical import dump_document, load_document, shown
+from pld.store.format.fields import SAFE_NAME, SHA256, Fields
+from pld.store.format.formats import FORMATS, FormatName
+from pld.store.format.identity import FORMAT_VERSION, MAX_SAMPLES, Identity
+from pld.store.format.schema import PartFormat
+from pld.store.objects.storage import Storage, open_storage
+
+MANIFEST_NAME = "store.json"
+_MAX_BYTES = 2**26
+_KIND = "pld-store"
+_MAX_SHOWN = 20
+_FORMAT_NAMES = re.compile("|".join(FORMATS))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shard:
+    """An image shard: its name without folder or extension, and how many samples it has."""
+
+    name: str
+    num_samples: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of store.json, written once, when the store is created.
+
+    Attributes:
+        identity: what the numbers depend on.
+        provenance: free JSON: versions, machine, date, command, git commit.
+        shards: the dataset's image shards; rows follow their order, then the position in the shard.
+        format: what its parts are; the numbers do not depend on it.
+
+    Raises:
+        ConfigError: a shard's name is not usable as a file name or comes twice, or the counts do not add up.
+    """
+
+    identity: Identity
+    provenance: Mapping[str, Any]
+    shards: tuple[Shard, ...]
+    format: FormatName = "zarr"
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for shard in self.shards:
+            if not SAFE_NAME.fullmatch(shard.name) or shard.name.casefold() in seen:
+                raise ConfigError(f"shard {shard.name!r}: wanted a name of its own like {SAFE_NAME.pattern}")
+            if shard.num_samples < 1:
+                raise ConfigError(f"shard {shard.name!r}: found {shard.num_samples} samples, wanted at least one")
+            seen.add(shard.name.casefold())
+        found, wanted = sum(shard.num_samples for shard in self.shards), self.identity.dataset.num_samples
+        if found != wanted:
+            raise ConfigError(f"the shards hold {found} samples, the dataset {wanted}: they must be the same samples")
+
+    @functools.cached_property
+    def shards_by_name(self) -> Mapping[str, Shard]:
+        """The shards, each under its name."""
+        return {shard.name: shard for shard in self.shards}
+
+    @property
+    def part_format(self) -> PartFormat:
+        """How its parts are laid out."""
+        return FORMATS[self.format]
+
+    def dump(self) -> bytes:
+        """The bytes of store.json."""
+        return dump_document(
+            {
+                "kind": _KIND,
+                "format_version": FORMAT_VERSION,
+                "fingerprint": self.identity.fingerprint,
+                "provenance": dict(self.provenance),
+                **self._settings(),
+            }
+        )
+
+    @classmethod
+    def load(cls, data: bytes, where: str) -> Manifest:
+        """Parse and check store.json; raises CorruptStoreError naming the field at fault."""
+        fields = Fields(load_document(data, where), where)
+        if (version := fields.take("format_version")) != FORMAT_VERSION:
+            raise CorruptStoreError(
+                f"{where}: format {shown(version)}; this version of pld reads {FORMAT_VERSION}: update it"
+            )
+        if (kind := fields.take("kind")) != _KIND:
+            raise CorruptStoreError(f"{where}: found the kind {shown(kind)}, wanted {_KIND!r}")
+        try:
+            manifest = cls(
+                identity=Identity.from_json(fields.take("identity"), f"{where}: identity"),
+                provenance=fields.mapping("provenance"),
+                shards=tuple(_shard(Fields(item, f"{where}: shards")) for item in fields.items("shards")),
+                format=cast(FormatName, fields.text("format", _FORMAT_NAMES)),
+            )
+        except ConfigError as error:
+            raise CorruptStoreError(f"{where}: {error}") from None
+        if (told := fields.text("fingerprint", SHA256)) != (true := manifest.identity.fingerprint):
+            raise CorruptStoreError(f"{where}: it says the fingerprint {told}, its identity has {true}")
+        fields.done()
+        return manifest
+
+    def check_same(self, wanted: Manifest, where: str) -> None:
+        """Refuse to go on in this store with other settings or shards.
+
+        Raises:
+            FingerprintMismatchError: shows every field that differs, both values.
+        """
+        found = list(differences(self._settings(), wanted._settings()))
+        if found:
+            lines = [f"  {name}: the store has {short(a)}, this run wants {short(b)}" for name, a, b in found]
+            shown = "\n".join(
+                lines[:_MAX_SHOWN] + [f"  and {len(lines) - _MAX_SHOWN} more"] * (len(lines) > _MAX_SHOWN)
+            )
+            raise FingerprintMismatchError(
+                f"{where}: made with other settings (fingerprint {self.identity.fingerprint[:12]}, "
+                f"this run's is {wanted.identity.fingerprint[:12]}):\n{shown}\n"
+                "use the store's settings, or name another store"
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        shards = [dataclasses.asdict(shard) for shard in self.shards]
+        return {"identity": self.identity.to_json(), "format": self.format, "shards": shards}
+
+
+def dump_checked(manifest: Manifest) -> bytes:
+    """The bytes of store.json; raises ConfigError where they could not be read back."""
+    try:
+        data = manifest.dump()
+        Manifest.load(data, "these settings")
+    except (TypeError, ValueError, CorruptStoreError) as error:
+        raise ConfigError(f"a store cannot hold these settings: {error}") from error
+    return data
+
+
+def read_manifest(storage: Storage) -> Manifest:
+    """A store's manifest; raises NotCachedError where there is none, CorruptStoreError where it was changed."""
+    where = f"{storage.url}/{MANIFEST_NAME}"
+    try:
+        data = storage.read(MANIFEST_NAME, _MAX_BYTES)
+    except NotCachedError:
+        raise NotCachedError(f"{where}: there is no store; make one with `make cache`") from None
+    return Manifest.load(data, where)
+
+
+def find_manifest(url: str | os.PathLike[str]) -> Manifest | None:
+    """The manifest of the store at a place, None where there is none yet; raises as `read_manifest` does."""
+    storage = open_storage(url)
+    return read_manifest(storage) if storage.exists(MANIFEST_NAME) else None
+
+
+def _shard(fields: Fields) -> Shard:
+    shard = Shard(name=fields.text("name", SAFE_NAME), num_samples=fields.integer("num_samples", 1, MAX_SAMPLES))
+    fields.done()
+    return shard
+
+
+def differences(held: Any, ours: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Leaves of two JSON values that differ: dotted name, held, ours."""
+    if isinstance(held, Mapping) and isinstance(ours, Mapping):
+        for key in sorted({**held, **ours}):
+            yield from differences(held.get(key), ours.get(key), f"{name}.{key}".removeprefix(".identity."))
+    elif isinstance(held, list | tuple) and isinstance(ours, list | tuple) and len(held) == len(ours):
+        for index, (a, b) in enumerate(zip(held, ours, strict=True)):
+            yield from differences(a, b, f"{name}[{index}]")
+    elif held != ours:
+        yield name.removeprefix("."), held, ours
+
+
+def short(value: Any) -> str:
+    """A JSON value for a message."""
+    text = f"{len(value)} entries" if isinstance(value, list | tuple) and len(value) > 8 else repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,1 @@
+"""The format's values and parts: identity, samples, quantised log-probabilities, Zarr and WebDataset parts."""

@@ -1,0 +1,145 @@
+"""TopK to small integers and back, within a bound that FORMAT.md proves.
+
+    logprob             ->  uint16  round(-logprob / grid), clamped at 65535; 0 for the label's where it is in the top-k
+    t * tail_logmass[t] ->  int16   round(t * tail_logmass[t] / grid), -32768 where the tail is empty
+
+A tail is multiplied by its temperature first so that one grid serves all: a step of t * tail_logmass moves the weight
+of the tail at temperature t exactly as a step of a log-probability moves the weight of its class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int16, Int64, Integer, Shaped, UInt16, UInt32
+
+from pld.signals import TopK
+from pld.store.format.identity import CodecIdentity, Identity
+
+EMPTY_TAIL = -(2**15)
+# Never a depth of its own: a label outside the top-k has at most half of the probability.
+LABEL_AMONG_CLASSES = 0
+_MAX_DEPTH = 2**16 - 1
+
+ClassArray = UInt16[np.ndarray, "N k"] | UInt32[np.ndarray, "N k"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridTopK:
+    """N samples' top-k as integers: classes, and depths below probability 1 in steps of the grid.
+
+    `label_depth` is LABEL_AMONG_CLASSES where `classes` has the label. `tails` are integers as stored, or, once
+    `narrow` has merged classes into them, log masses themselves.
+    """
+
+    classes: ClassArray
+    depths: UInt16[np.ndarray, "N k"]
+    label_depth: UInt16[np.ndarray, "N"]
+    tails: Int16[np.ndarray, "N T"] | Float32[np.ndarray, "N T"]
+
+    @classmethod
+    def empty(cls, num_rows: int, k: int, identity: Identity) -> GridTopK:
+        """Room for num_rows of a store's rows, cut to k classes; its memory is not touched yet."""
+        codec = identity.codec
+        tail_dtype = np.dtype("<i2") if k == codec.k else np.dtype(np.float32)
+        return cls(
+            classes=np.empty((num_rows, k), class_dtype(identity.teacher.num_classes)),
+            depths=np.empty((num_rows, k), "<u2"),
+            label_depth=np.empty(num_rows, "<u2"),
+            tails=np.empty((num_rows, len(codec.temperatures)), tail_dtype),
+        )
+
+    def __setitem__(self, rows: slice, part: GridTopK) -> None:
+        self.classes[rows] = part.classes
+        self.depths[rows] = part.depths
+        self.label_depth[rows] = part.label_depth
+        self.tails[rows] = part.tails
+
+    def __getitem__(self, rows: Int64[np.ndarray, "B"]) -> GridTopK:
+        # take is 3 times as fast as indexing at a batch of 256 rows.
+        return GridTopK(
+            classes=self.classes.take(rows, axis=0),
+            depths=self.depths.take(rows, axis=0),
+            label_depth=self.label_depth.take(rows),
+            tails=self.tails.take(rows, axis=0),
+        )
+
+
+def class_dtype(num_classes: int) -> np.dtype:
+    """The little-endian integers that hold class indices below num_classes."""
+    return np.dtype("<u2" if num_classes <= 2**16 else "<u4")
+
+
+def logprob_error(codec: CodecIdentity) -> float:
+    """The largest rounding of a decoded log-probability, nats: half a step; the rest covers float32 and clamping."""
+    return 0.51 * codec.grid
+
+
+def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
+    """Round a signal that `check_signal` accepts."""
+    depths = _depths(topk.logprobs, codec.grid)
+    label_depth = _depths(topk.label_logprob, codec.grid)
+    label_depth[(topk.classes == topk.labels[:, None]).any(dim=1).numpy()] = LABEL_AMONG_CLASSES
+    scaled = topk.tail_logmass.detach().double().numpy() * np.array(codec.temperatures) / codec.grid
+    tails = np.where(scaled > EMPTY_TAIL, np.rint(np.maximum(scaled, EMPTY_TAIL)), EMPTY_TAIL)
+    return GridTopK(
+        classes=topk.classes.numpy().astype(class_dtype(num_classes)),
+        depths=depths,
+        label_depth=label_depth,
+        tails=tails.astype("<i2"),
+    )
+
+
+def restore(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"], codec: CodecIdentity) -> TopK:
+    """The signal in float32, each log-probability within `logprob_error` of what was rounded."""
+    step = np.float32(codec.grid)
+    return TopK(
+        classes=torch.from_numpy(grid_topk.classes.astype(np.int64)),
+        logprobs=torch.from_numpy(grid_topk.depths * -step),
+        labels=torch.from_numpy(labels.astype(np.int64)),
+        label_logprob=torch.from_numpy(_label_depth(grid_topk, labels) * -step),
+        tail_logmass=torch.from_numpy(_tail_logmass(grid_topk.tails, codec)),
+        temperatures=codec.temperatures,
+        logprob_error=logprob_error(codec),
+    )
+
+
+def narrow(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"], codec: CodecIdentity, k: int) -> GridTopK:
+    """Keep the k most probable classes; the others join the tail at every temperature, the label excepted.
+
+    The tails become float32: rounding them to the grid once more would double their error.
+    """
+    left_out = np.where(grid_topk.classes[:, k:] == labels[:, None], -np.inf, grid_topk.depths[:, k:] * -codec.grid)
+    tails = _tail_logmass(grid_topk.tails, codec)
+    for column, temperature in enumerate(codec.temperatures):
+        joined = np.logaddexp.reduce(left_out / temperature, axis=1, initial=-np.inf)
+        tails[:, column] = np.logaddexp(tails[:, column], joined)
+    return GridTopK(
+        classes=grid_topk.classes[:, :k],
+        depths=grid_topk.depths[:, :k],
+        label_depth=_label_depth(grid_topk, labels),
+        tails=tails,
+    )
+
+
+def _label_depth(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"]) -> UInt16[np.ndarray, "N"]:
+    """The labels' depths: their entry's where they are among the classes, to the last bit."""
+    depth = grid_topk.label_depth.copy()
+    entry = np.flatnonzero(grid_topk.classes == labels[:, None])
+    depth[entry // grid_topk.classes.shape[1]] = grid_topk.depths.take(entry)
+    return depth
+
+
+def _tail_logmass(tails: Shaped[np.ndarray, "N T"], codec: CodecIdentity) -> Float32[np.ndarray, "N T"]:
+    if tails.dtype == np.float32:
+        return tails
+    masses = tails * np.array([codec.grid / t for t in codec.temperatures], dtype=np.float32)
+    masses[tails == EMPTY_TAIL] = -np.inf
+    return masses
+
+
+def _depths(logprobs: Float[torch.Tensor, "..."], grid: float) -> UInt16[np.ndarray, "..."]:
+    # maximum: a certain class may have a log-probability of +1e-7, and -0.0 steps.
+    return np.clip(np.rint(logprobs.detach().double().numpy() / -grid), 0, _MAX_DEPTH).astype("<u2")

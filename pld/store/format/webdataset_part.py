@@ -1,0 +1,209 @@
+"""The WebDataset part: a tar of one .npz per view, which plain webdataset and NumPy decode. FORMAT.md has its layout.
+
+An .npz is a zip of .npy files; webdataset decodes it to a dict of arrays. A chunk is the deflated .npy of one array.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import math
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Integer, Shaped
+
+from pld.errors import CorruptStoreError
+from pld.store.format.canonical import canonical_json, sha256_hex
+from pld.store.format.identity import Identity
+from pld.store.format.plan import Block
+from pld.store.format.quantise import GridTopK, class_dtype
+from pld.store.format.samples import key_bytes
+from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, EncodedPart, view_values
+
+_LEVEL = 6
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_ZIP_HEADER_BYTES = 30
+_SAMPLES = "samples.npz"
+_BYTE = np.dtype("u1")
+
+
+@dataclasses.dataclass(frozen=True)
+class NpyColumn:
+    """One array as .npy files.
+
+    Attributes:
+        file: the .npy's name inside the .npz.
+        member: the .npz of each chunk.
+        dtype: of the decoded values.
+        row_shape: their shape.
+        stored: the .npy's own dtype and shape; the values' bytes, or their byte planes.
+        gaps: whether differences along the last axis are stored.
+    """
+
+    file: str
+    member: tuple[str, ...]
+    dtype: np.dtype
+    row_shape: tuple[int, ...]
+    stored: tuple[np.dtype, tuple[int, ...]]
+    gaps: bool = False
+
+    @functools.cached_property
+    def header(self) -> bytes:
+        """The .npy's first bytes, written here because NumPy may pad them differently one day."""
+        dtype, shape = self.stored
+        told = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
+        length = -(-(len(told) + 11) // 64) * 64 - 10
+        return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + told.ljust(length - 1).encode() + b"\n"
+
+    @functools.cached_property
+    def chunk_bytes(self) -> int:
+        """See Column."""
+        dtype, shape = self.stored
+        return len(self.header) + math.prod(shape) * dtype.itemsize
+
+    @property
+    def max_encoded_bytes(self) -> int:
+        """See Column; zlib's own bound for what it cannot compress, rounded up."""
+        return self.chunk_bytes + self.chunk_bytes // 1000 + 64
+
+    def chunk_name(self, view: int) -> str:
+        """See Column."""
+        return f"{self.member[view]}/{self.file}"
+
+    def npy(self, values: np.ndarray) -> bytes:
+        """The .npy of one chunk."""
+        if self.gaps:
+            values = np.diff(values, prepend=np.zeros_like(values[..., :1]))
+        values = np.ascontiguousarray(values, self.dtype)
+        if self._planes:
+            values = np.moveaxis(values[..., None].view(np.uint8), -1, 0)
+        return self.header + values.tobytes()
+
+    def decode(self, data: bytes | memoryview, where: str) -> np.ndarray:
+        """See Column. No more is decompressed than the chunk should have."""
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            raw = inflate.decompress(data, self.chunk_bytes + 1)
+        except zlib.error as error:
+            raise CorruptStoreError(f"{where}: found bytes that zlib cannot decode ({error})") from None
+        header = self.header
+        if len(raw) != self.chunk_bytes or not inflate.eof or inflate.unused_data or not raw.startswith(header):
+            raise CorruptStoreError(f"{where}: found another array than the wanted .npy of {self.chunk_bytes} bytes")
+        values = np.frombuffer(raw, np.uint8, offset=len(header))
+        if self._planes:
+            values = np.ascontiguousarray(np.moveaxis(values.reshape(-1, *self.row_shape), 0, -1))
+        values = values.reshape(-1).view(self.dtype).reshape(self.row_shape)
+        return np.cumsum(values, axis=-1, dtype=self.dtype) if self.gaps else values
+
+    @property
+    def _planes(self) -> bool:
+        return len(self.stored[1]) > len(self.row_shape)
+
+
+class WebDatasetPart:
+    """See PartFormat."""
+
+    suffix = ".tar"
+
+    def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, NpyColumn]:
+        """See PartFormat."""
+        codec = identity.codec
+        classes, depths, tails = class_dtype(identity.teacher.num_classes), np.dtype("<u2"), np.dtype("<i2")
+        samples, views = (_SAMPLES,), _view_members(block)
+        width, text = len(codec.temperatures), (np.dtype(f"S{key_bytes}"), (num_rows,))
+        return {
+            "keys": NpyColumn("keys.npy", samples, _BYTE, (num_rows, key_bytes), text),
+            "labels": _plain("labels", samples, classes, num_rows),
+            "classes": _in_planes("classes", views, classes, num_rows, codec.k),
+            "logprobs": _in_planes("logprobs", views, depths, num_rows, codec.k, gaps=True),
+            "label_logprob": _plain("label_logprob", views, depths, num_rows),
+            "scaled_tail_logmass": _in_planes("scaled_tail_logmass", views, tails, num_rows, width, gaps=True),
+        }
+
+    def encode(
+        self,
+        identity: Identity,
+        block: Block,
+        keys: Shaped[np.ndarray, "N"],
+        labels: Integer[np.ndarray, "N"],
+        views: Sequence[GridTopK],
+    ) -> EncodedPart:
+        """See PartFormat."""
+        columns = self.columns(identity, block, len(keys), keys.dtype.itemsize)
+        members, inside = {"part.json": _metadata(identity, block)}, []
+        held = {_SAMPLES: dict(zip(SAMPLE_ARRAYS, (key_bytes(keys), labels), strict=True))}
+        for name, view in zip(_view_members(block), views, strict=True):
+            held[name] = dict(zip(VIEW_ARRAYS, view_values(view), strict=True))
+        for member, arrays in held.items() if len(keys) else ():
+            members[member], ranges = _npz({columns[name].file: columns[name].npy(a) for name, a in arrays.items()})
+            inside.append((member, ranges))
+        data, offsets = _tar(members)
+        chunks = [tuple(_chunk(data, offsets[name] + start, size) for start, size in ranges) for name, ranges in inside]
+        return EncodedPart(data=data, samples=chunks[0] if chunks else (), views=tuple(chunks[1:]))
+
+
+def _plain(name: str, member: tuple[str, ...], dtype: np.dtype, num_rows: int) -> NpyColumn:
+    return NpyColumn(f"{name}.npy", member, dtype, (num_rows,), (dtype, (num_rows,)))
+
+
+def _in_planes(
+    name: str, member: tuple[str, ...], dtype: np.dtype, num_rows: int, width: int, *, gaps: bool = False
+) -> NpyColumn:
+    """A matrix as byte planes, the low bytes first."""
+    stored = (_BYTE, (dtype.itemsize, num_rows, width))
+    return NpyColumn(f"{name}.npy", member, dtype, (num_rows, width), stored, gaps)
+
+
+def _view_members(block: Block) -> tuple[str, ...]:
+    return tuple(f"v{view:03d}.npz" for view in range(block.first, block.last + 1))
+
+
+def _chunk(data: bytes, offset: int, num_bytes: int) -> Chunk:
+    return Chunk(offset=offset, num_bytes=num_bytes, sha256=sha256_hex(memoryview(data)[offset:][:num_bytes]))
+
+
+def _metadata(identity: Identity, block: Block) -> bytes:
+    return canonical_json(
+        {
+            "first_view": block.first,
+            "grid": identity.codec.grid,
+            "temperatures": identity.codec.temperatures,
+            "num_classes": identity.teacher.num_classes,
+            "fingerprint": identity.fingerprint,
+        }
+    )
+
+
+def _npz(files: Mapping[str, bytes]) -> tuple[bytes, list[tuple[int, int]]]:
+    """A deflated zip that depends on nothing but its files and zlib, and where the content of each lies."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            info = zipfile.ZipInfo(name, date_time=_EPOCH)
+            info.create_system = 3  # else the operating system's
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, data, zipfile.ZIP_DEFLATED, _LEVEL)
+        infos = archive.infolist()
+    ranges = [(info.header_offset + _ZIP_HEADER_BYTES + len(info.filename), info.compress_size) for info in infos]
+    return buffer.getvalue(), ranges
+
+
+def _tar(members: Mapping[str, bytes]) -> tuple[bytes, dict[str, int]]:
+    """A tar that depends on nothing but its members, and where the content of each begins.
+
+    It ends after two blocks of zeros: tarfile would fill it up to 10 KiB.
+    """
+    pieces, offsets, position = [], {}, 0
+    for name, data in members.items():
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        header, padding = info.tobuf(tarfile.USTAR_FORMAT), bytes(-len(data) % tarfile.BLOCKSIZE)
+        pieces += [header, data, padding]
+        offsets[name] = position + len(header)
+        position = offsets[name] + len(data) + len(padding)
+    return b"".join([*pieces, bytes(2 * tarfile.BLOCKSIZE)]), offsets

@@ -1,0 +1,1 @@
+"""Verify, repair, convert and transfer stores."""

@@ -1,0 +1,159 @@
+"""Copying a store, or some blocks of it, from one place to another: a plan of names, then a loop.
+
+The order is a writer's (FORMAT.md, Writing), so what is at the destination is a store at every moment: a killed copy is
+a store with fewer parts, and copying again goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from pld.errors import ConfigError, CorruptStoreError, FingerprintMismatchError, NotCachedError
+from pld.store.documents.commit import read_commit
+from pld.store.documents.layout import Layout, read_layout
+from pld.store.documents.manifest import MANIFEST_NAME, Manifest, read_manifest
+from pld.store.documents.probes import read_probes
+from pld.store.format.canonical import sha256_hex
+from pld.store.format.plan import Block, PartId
+from pld.store.objects.storage import Storage
+from pld.store.write.writer import StoreWriter, check_same_samples
+
+# Enough to hide an object store's latency.
+_THREADS = 8
+_MEND = "`pld verify STORE --repair delete` takes it out there, then cache it again"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be copied.
+
+    Attributes:
+        blocks: the blocks to claim at the destination, from view 0 on.
+        parts: those to copy, block by block.
+        num_held: of the wanted parts, those that are there already.
+        num_missing: of the wanted parts, those that the source does not hold.
+    """
+
+    blocks: tuple[Block, ...]
+    parts: tuple[PartId, ...]
+    num_held: int
+    num_missing: int
+
+
+_NOTHING = Layout(blocks=(), committed=frozenset(), sealed=frozenset())
+
+
+def plan_transfer(manifest: Manifest, source: Layout, held: Layout, views: range | None) -> Plan:
+    """What the destination lacks of the blocks that hold `views` (all, if None), without any I/O.
+
+    Raises:
+        ConfigError: the source has no such views, the destination's blocks end elsewhere, or views before these would
+            be missing there: readers need all from the first on.
+    """
+    last = source.blocks[-1].last if source.blocks else -1
+    wanted = views or range(last + 1)
+    if views is not None and not 0 <= views.start < views.stop <= last + 1:
+        raise ConfigError(f"--views {views.start}-{views.stop - 1}: the store has views 0-{last}")
+    blocks = [block for block in source.blocks if block.first < wanted.stop]
+    for theirs, ours in zip(held.blocks, blocks, strict=False):
+        if theirs != ours:
+            raise ConfigError(
+                f"views {ours.first}-{ours.last} are one block here, {theirs.first}-{theirs.last} at the destination: "
+                "parts cannot be cut; copy to another place"
+            )
+    shards = [shard.name for shard in manifest.shards]
+    before = {PartId(block=b, shard=name) for b in blocks if b.last < wanted.start for name in shards}
+    if (before & source.committed) - held.committed:
+        raise ConfigError(
+            f"--views {wanted.start}-{wanted.stop - 1}: the views before them are not at the destination, and readers "
+            f"need all from view 0 on; give --views 0-{wanted.stop - 1}"
+        )
+    chosen = [PartId(block=b, shard=name) for b in blocks if b.last >= wanted.start for name in shards]
+    return Plan(
+        blocks=tuple(blocks),
+        parts=tuple(part for part in chosen if part in source.committed and part not in held.committed),
+        num_held=sum(part in held.committed for part in chosen),
+        num_missing=sum(part not in source.committed and part not in held.committed for part in chosen),
+    )
+
+
+def open_destination(source: Storage, destination: Storage) -> Manifest:
+    """The manifest at the destination, which is the source's where there was none.
+
+    Raises:
+        FingerprintMismatchError: there is a store of another identity; shows both fingerprints.
+    """
+    manifest = read_manifest(source)
+    if destination.exists(MANIFEST_NAME) or not destination.put_exclusive(MANIFEST_NAME, manifest.dump()):
+        held = read_manifest(destination)
+        theirs, ours = held.identity.fingerprint, manifest.identity.fingerprint
+        if theirs != ours:
+            raise FingerprintMismatchError(
+                f"{destination.url}: holds a store with the fingerprint {theirs}, {source.url} has {ours}; "
+                "copy to another place"
+            )
+        held.check_same(manifest, destination.url)
+        return held
+    return manifest
+
+
+def transfer(
+    source: Storage, destination: Storage, views: range | None, on_plan: Callable[[Plan], Callable[[int], object]]
+) -> Plan:
+    """Copy what the destination lacks; each part is checked against its commit before it is written.
+
+    Args:
+        source: a store.
+        destination: where to; nothing, or a store of the same fingerprint.
+        views: copy the blocks that hold these; None for all.
+        on_plan: told the plan, gives what is told the bytes of each part as it arrives.
+
+    Raises:
+        FingerprintMismatchError: the destination holds another store.
+        ConfigError: see `plan_transfer`.
+        CorruptStoreError: a part of the source is not what was committed; it is not copied.
+        StoreError: a place could not be read or written.
+    """
+    ours = read_manifest(source)
+    layout = read_layout(source, ours)
+    if not destination.exists(MANIFEST_NAME):
+        # What cannot be copied is refused before anything is written.
+        plan_transfer(ours, layout, _NOTHING, views)
+    manifest = open_destination(source, destination)
+    held = read_layout(destination, manifest)
+    plan = plan_transfer(manifest, layout, held, views)
+    writer = StoreWriter(destination, manifest)
+    writer.copy_blocks(plan.blocks)
+    if probes := read_probes(source, manifest):
+        writer.add_probes(probes)
+    arrived = on_plan(plan)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        copies = [pool.submit(_copy, source, destination, writer, part, held) for part in plan.parts]
+        try:
+            for copy in copies:
+                arrived(copy.result())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    writer.seal()
+    return plan
+
+
+def _copy(source: Storage, destination: Storage, writer: StoreWriter, part: PartId, held: Layout) -> int:
+    """Copy one part, then its commit, unless another writer has committed it by now; the part's bytes."""
+    commit = read_commit(source, writer.manifest, part)
+    where = f"{source.url}/{commit.part_name}"
+    try:
+        data = source.read(commit.part_name, commit.part_bytes)
+    except NotCachedError:
+        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; {_MEND}") from None
+    if sha256_hex(data) != commit.part_sha256:
+        raise CorruptStoreError(f"{where}: other bytes than were committed, so it was not copied; {_MEND}")
+    # A part that was there before tells whether both stores were made of the same images.
+    other = next((there for there in held.committed if there.shard == part.shard), None)
+    if other is not None:
+        check_same_samples(read_commit(destination, writer.manifest, other), commit, destination.url)
+    writer.put_part(data, commit)
+    return commit.part_bytes

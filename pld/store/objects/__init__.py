@@ -1,0 +1,1 @@
+"""Objects by name: on local disks and behind URLs, created exclusively."""

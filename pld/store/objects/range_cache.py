@@ -1,0 +1,109 @@
+"""Ranges of remote parts kept on the local disk: bounded, shared by all processes, checked at each use.
+
+A part's name carries its content's hash, so a range of it never changes its meaning, and only bytes that had the
+digests of a commit are kept. Ranges fall by their hash into a fixed number of folders, each with its share of the
+space: whoever adds one looks through a single folder and removes what was used longest ago. No index, no lock, nothing
+to repair after a kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+from pld.errors import CorruptStoreError
+from pld.remote.cache_folder import bytes_from_environment, cache_folder, status_of
+from pld.store.objects.storage import Check, Storage
+
+DEFAULT_CACHE_BYTES = 20 * 10**9
+_FOLDERS = 64
+
+
+class RangeCache:
+    """Bytes under keys, in at most `max_bytes` of disk (more only while several processes add something at once).
+
+    What comes back is to be checked: disks err. One that is full or read-only makes the cache useless, not wrong.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder = folder
+        self._share = max_bytes // _FOLDERS
+
+    @classmethod
+    def from_environment(cls) -> RangeCache:
+        """In the cache folder, of $PLD_CACHE_BYTES; 0 keeps nothing. Raises ConfigError."""
+        return cls(cache_folder() / "ranges", bytes_from_environment("PLD_CACHE_BYTES", DEFAULT_CACHE_BYTES))
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes under a key, or None."""
+        path = self._path(key)
+        try:
+            body = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        return body
+
+    def put(self, key: str, body: bytes) -> None:
+        """Keep bytes, if there is room for them."""
+        if len(body) > self._share:
+            return
+        path = self._path(key)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staged = path.with_name(f"{uuid.uuid4().hex}.tmp")
+            try:
+                staged.write_bytes(body)
+                staged.replace(path)
+            finally:
+                staged.unlink(missing_ok=True)
+            self._evict(path.parent)
+
+    def _evict(self, folder: Path) -> None:
+        """Remove the longest unused files, those that a killed process was writing among them, until the rest fits."""
+        with os.scandir(folder) as entries:
+            files = [
+                (status.st_mtime_ns, status.st_size, entry.path) for entry in entries if (status := status_of(entry))
+            ]
+        excess = sum(size for _, size, _ in files) - self._share
+        for _, size, path in sorted(files):
+            if excess <= 0:
+                break
+            Path(path).unlink(missing_ok=True)
+            excess -= size
+
+    def _path(self, key: str) -> Path:
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return self._folder / f"{int(digest[:8], 16) % _FOLDERS:02d}" / digest
+
+
+class CachedStorage:
+    """A remote storage whose parts are read through a cache; see Storage for the methods."""
+
+    def __init__(self, storage: Storage, cache: RangeCache) -> None:
+        self.url = storage.url
+        self.read = storage.read
+        self.put = storage.put
+        self.put_exclusive = storage.put_exclusive
+        self.exists = storage.exists
+        self.list = storage.list
+        self.leftovers = storage.leftovers
+        self.delete = storage.delete
+        self._storage = storage
+        self._cache = cache
+
+    def read_range(self, name: str, offset: int, num_bytes: int, check: Check | None = None) -> bytes:
+        """See Storage. What nobody checks is not kept."""
+        if check is None:
+            return self._storage.read_range(name, offset, num_bytes)
+        key = f"{name.rpartition('/')[2]} {offset} {num_bytes}"
+        if (held := self._cache.get(key)) is not None:
+            with contextlib.suppress(CorruptStoreError):
+                check(held)
+                return held
+        data = self._storage.read_range(name, offset, num_bytes, check)
+        self._cache.put(key, data)
+        return data

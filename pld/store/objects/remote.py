@@ -1,0 +1,159 @@
+"""Stores behind URLs: s3://, gs://, hf://, http(s):// (to read) and whatever else fsspec has a driver for.
+
+Object stores put whole objects or nothing, so there is nothing to stage and nothing is left over. What they do not
+promise is an answer: see `Remote.tried`. docs/decisions/0008 has the reasons.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from pld.errors import CorruptStoreError, NotCachedError, StoreError
+from pld.remote.place import Remote, cat
+from pld.remote.retry import http_status
+from pld.store.objects.storage import Check, checked_name, object_names
+
+T = TypeVar("T")
+
+# Where "create unless it exists" is one request (If-None-Match, if_generation_match), not a question and an answer.
+_EXCLUSIVE = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
+_PRECONDITION_FAILED = 412
+
+
+class FsspecStorage:
+    """A folder behind a URL; see Storage for the methods. Safe in threads and forked processes, as Remote is."""
+
+    def __init__(self, url: str) -> None:
+        self._remote = Remote(url, StoreError)
+        self.url = self._remote.url
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """See Storage."""
+        data = self._fetch(name, 0, max_bytes + 1)
+        if len(data) > max_bytes:
+            raise CorruptStoreError(f"{self.url}/{name}: found more bytes, wanted at most {max_bytes}")
+        return data
+
+    def read_range(self, name: str, offset: int, num_bytes: int, check: Check | None = None) -> bytes:
+        """See Storage."""
+        with self._missing_is_not_cached(name):
+            data = self._remote.read_range(self._path(name), f"{self.url}/{name}", offset, num_bytes)
+        if len(data) < num_bytes:
+            raise CorruptStoreError(
+                f"{self.url}/{name}: found the end after {len(data)} of {num_bytes} bytes from byte {offset}: "
+                "the object was cut; copy it again or cache this part again"
+            )
+        if check:
+            check(data)
+        return data
+
+    def put(self, name: str, data: bytes) -> None:
+        """See Storage."""
+        path = self._path(name)
+
+        def write(driver: Any) -> None:
+            driver.pipe_file(path, data)
+            if (size := driver.info(path)["size"]) != len(data):
+                raise ConnectionError(f"{size} of {len(data)} bytes arrived")
+
+        with self._missing_is_no_bucket(name):
+            self._tried(write, name, "written")
+
+    def put_exclusive(self, name: str, data: bytes) -> bool:
+        """See Storage. Of writers who bring the same bytes, more than one may be told that it created the object."""
+        path = self._path(name)
+
+        def create(driver: Any) -> None:
+            if self._remote.scheme in _EXCLUSIVE:
+                _pipe_exclusively(driver, path, data)
+            elif not driver.exists(path):
+                driver.pipe_file(path, data)
+
+        with self._missing_is_no_bucket(name):
+            # "It exists" may be this call's own object, whose first answer was lost; "created" may be no longer true
+            # where the driver only asked before. What is there now decides.
+            with contextlib.suppress(FileExistsError):
+                self._tried(create, name, "written")
+            return self._fetch(name, 0, len(data) + 1) == data
+
+    def exists(self, name: str) -> bool:
+        """See Storage."""
+        path = self._path(name)
+        try:
+            self._tried(lambda driver: driver.info(path), name, "read")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str) -> list[str]:
+        """See Storage."""
+        folder = self._path(prefix) if prefix else self._remote.root
+        # fsspec lists a web server's folders one by one, and unless told leaves out those that fail.
+        options = {"on_error": "raise"} if self._remote.is_web else {}
+        try:
+            found = self._tried(lambda driver: driver.find(folder, **options), prefix, "listed")
+        except FileNotFoundError:
+            found = []
+        if not found:
+            self._check_lists()
+        return object_names(path.removeprefix(self._remote.root).lstrip("/") for path in found)
+
+    def leftovers(self) -> dict[str, str]:
+        """See Storage: none."""
+        return {}
+
+    def delete(self, name: str) -> None:
+        """See Storage."""
+        path = self._path(name)
+        with contextlib.suppress(FileNotFoundError):
+            self._tried(lambda driver: driver.rm_file(path), name, "deleted")
+
+    def _path(self, name: str) -> str:
+        return f"{self._remote.root}/{checked_name(name, self.url)}"
+
+    def _fetch(self, name: str, start: int, end: int) -> bytes:
+        path = self._path(name)
+        with self._missing_is_not_cached(name):
+            return self._tried(lambda driver: cat(driver, path, start, end), name, "read")
+
+    def _check_lists(self) -> None:
+        """An HTTP server without listings would make every store look empty."""
+        if self._remote.is_web:
+            try:
+                self._tried(lambda driver: driver.ls(self._remote.root), "", "listed")
+            except FileNotFoundError:
+                raise StoreError(
+                    f"{self.url}: the server lists no folders, which reading a store needs; turn its directory index "
+                    "on, or read the store where it came from (s3://, hf://, a folder)"
+                ) from None
+
+    def _tried(self, action: Callable[[Any], T], name: str, done: str) -> T:
+        return self._remote.tried(action, f"{self.url}/{name}".rstrip("/"), done)
+
+    @contextlib.contextmanager
+    def _missing_is_not_cached(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise NotCachedError(f"{self.url}/{name}: there is no such object") from None
+
+    @contextlib.contextmanager
+    def _missing_is_no_bucket(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{self.url}/{name}: cannot be written: {error}; make the bucket or folder first"
+            ) from error
+
+
+def _pipe_exclusively(driver: Any, path: str, data: bytes) -> None:
+    """Create an object; raises FileExistsError where there is one."""
+    try:
+        driver.pipe_file(path, data, mode="create")
+    except Exception as error:
+        if http_status(error) == _PRECONDITION_FAILED:
+            raise FileExistsError(path) from error
+        raise

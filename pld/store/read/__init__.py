@@ -1,0 +1,1 @@
+"""Read stores: views, tables, several stores as one."""

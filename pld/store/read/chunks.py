@@ -1,0 +1,92 @@
+"""Reading chunks of a part that a stranger may have written: sizes first, then digests, then decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pld.errors import CorruptStoreError, NotCachedError
+from pld.store.documents.commit import Commit
+from pld.store.documents.manifest import Manifest
+from pld.store.format.canonical import sha256_hex
+from pld.store.format.quantise import GridTopK, class_dtype
+from pld.store.format.samples import matrix_keys
+from pld.store.format.schema import VIEW_ARRAYS, Chunk, Column
+from pld.store.objects.storage import Storage
+
+_MEND = "`pld verify STORE --repair delete` takes it out, then cache or copy it again"
+# What may lie between two neighbouring chunks: zip headers.
+_MAX_GAP_BYTES = 2**12
+
+
+def read_view(storage: Storage, manifest: Manifest, commit: Commit, view: int) -> GridTopK:
+    """One view of a part, checked; `view` counts from the store's first. Raises CorruptStoreError."""
+    if not commit.num_samples:
+        return GridTopK.empty(0, manifest.identity.codec.k, manifest.identity)
+    columns, index = _columns(manifest, commit), view - commit.part_id.block.first
+    chunks = zip([columns[name] for name in VIEW_ARRAYS], commit.views[index], strict=True)
+    classes, depths, label_depth, tails = _read(storage, commit, list(chunks), index)
+    _check_classes(classes, manifest, f"{storage.url}/{commit.part_name}: classes")
+    return GridTopK(classes=classes, depths=depths, label_depth=label_depth, tails=tails)
+
+
+def read_labels(storage: Storage, manifest: Manifest, commit: Commit) -> np.ndarray:
+    """A part's labels, compact. Raises CorruptStoreError."""
+    if not commit.num_samples:
+        return np.empty(0, class_dtype(manifest.identity.teacher.num_classes))
+    (labels,) = _read(storage, commit, [(_columns(manifest, commit)["labels"], commit.samples[1])], 0)
+    _check_classes(labels, manifest, f"{storage.url}/{commit.part_name}: labels")
+    return labels
+
+
+def read_keys(storage: Storage, manifest: Manifest, commit: Commit) -> np.ndarray:
+    """A part's keys as an 'S' array. Raises CorruptStoreError."""
+    if not commit.num_samples:
+        return np.empty(0, "S1")
+    (matrix,) = _read(storage, commit, [(_columns(manifest, commit)["keys"], commit.samples[0])], 0)
+    return matrix_keys(matrix)
+
+
+def _columns(manifest: Manifest, commit: Commit) -> Mapping[str, Column]:
+    part_format, block = manifest.part_format, commit.part_id.block
+    return part_format.columns(manifest.identity, block, commit.num_samples, commit.key_bytes)
+
+
+def _check_classes(classes: np.ndarray, manifest: Manifest, where: str) -> None:
+    """Classes index students' logits: a wild one must not get there."""
+    largest = int(classes.max(initial=0))
+    num_classes = manifest.identity.teacher.num_classes
+    if largest >= num_classes:
+        raise CorruptStoreError(f"{where}: found class {largest}, wanted 0..{num_classes - 1}")
+
+
+def _read(storage: Storage, commit: Commit, chunks: Sequence[tuple[Column, Chunk]], index: int) -> list[np.ndarray]:
+    """Fetch neighbouring chunks in one range of bytes, compare their digests, decode them."""
+    where = f"{storage.url}/{commit.part_name}"
+    start, num_bytes = _span(chunks, where)
+
+    def encoded(data: bytes, chunk: Chunk) -> memoryview:
+        return memoryview(data)[chunk.offset - start :][: chunk.num_bytes]
+
+    def check(data: bytes) -> None:
+        for column, chunk in chunks:
+            if sha256_hex(encoded(data, chunk)) != chunk.sha256:
+                place = f"{where}: {column.chunk_name(index)}"
+                raise CorruptStoreError(f"{place}: other bytes than were committed; {_MEND}")
+
+    try:
+        data = storage.read_range(commit.part_name, start, num_bytes, check)
+    except NotCachedError:
+        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; {_MEND}") from None
+    return [column.decode(encoded(data, chunk), f"{where}: {column.chunk_name(index)}") for column, chunk in chunks]
+
+
+def _span(chunks: Sequence[tuple[Column, Chunk]], where: str) -> tuple[int, int]:
+    """The offset and length of the range that holds the chunks, refused where it is larger than they can need."""
+    start = min(chunk.offset for _, chunk in chunks)
+    num_bytes = max(chunk.offset + chunk.num_bytes for _, chunk in chunks) - start
+    limit = sum(column.max_encoded_bytes + _MAX_GAP_BYTES for column, _ in chunks)
+    if num_bytes > limit:
+        raise CorruptStoreError(f"{where}: found chunks spread over {num_bytes} bytes, wanted at most {limit}")
+    return start, num_bytes

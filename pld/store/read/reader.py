@@ -1,0 +1,250 @@
+"""open_store, and what a store answers: from names, from commits, and last from chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from pld.errors import ConfigError, CorruptStoreError, NotCachedError, StoreError
+from pld.store.documents.commit import Commit, read_commit
+from pld.store.documents.layout import Layout, read_layout
+from pld.store.documents.manifest import Manifest, read_manifest
+from pld.store.documents.probes import Probe, read_probes
+from pld.store.format.identity import Identity
+from pld.store.format.plan import Block, PartId
+from pld.store.format.quantise import GridTopK, logprob_error, narrow
+from pld.store.format.samples import KeyIndex, Keys
+from pld.store.format.schema import MAX_VIEW_BYTES, view_bytes
+from pld.store.format.stats import PartStats
+from pld.store.objects.storage import LocalStorage, Storage, open_storage
+from pld.store.read.chunks import read_keys, read_labels, read_view
+from pld.store.read.table import LogitTable
+
+# Enough to hide an object store's latency. Of local files, more than there are cores only wait for Python's lock.
+_THREADS = 8
+_LOCAL_THREADS = min(_THREADS, os.cpu_count() or 1)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def open_store(url: str | os.PathLike[str]) -> Store:
+    """Open a store for reading, as it is now: parts that are committed later are seen by opening it again.
+
+    Raises:
+        NotCachedError: there is no store.
+        CorruptStoreError: its manifest is not what was written.
+        StoreError: the URL cannot be read.
+    """
+    storage = open_storage(url)
+    manifest = read_manifest(storage)
+    return Store(storage, manifest, read_layout(storage, manifest))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _ShardRows:
+    """What all blocks must agree on for one image shard."""
+
+    num_samples: int
+    samples_sha256: str
+    skipped: tuple[str, ...]
+    labels: np.ndarray
+
+
+class Store:
+    """One teacher's top-k logits of a dataset's views.
+
+    Rows are common to all views: the samples in the order of the manifest's shards, then of their position in the
+    shard, skipped ones left out.
+    """
+
+    def __init__(self, storage: Storage, manifest: Manifest, layout: Layout) -> None:
+        self.manifest = manifest
+        self.url = storage.url
+        self._storage = storage
+        self._layout = layout
+
+    @functools.cached_property
+    def num_views(self) -> int:
+        """How many views from view 0 on are complete.
+
+        Raises:
+            CorruptStoreError: a sealed block has lost a commit.
+        """
+        complete = 0
+        for block in self._layout.blocks:
+            missing = self._layout.missing(block, self.manifest)
+            if missing and block in self._layout.sealed:
+                raise CorruptStoreError(
+                    f"{self.url}/{missing[0].commit_name}: gone, with {len(missing) - 1} others of the sealed block "
+                    f"{block.name}; fetch or cache them again"
+                )
+            if missing:
+                break
+            complete = block.last + 1
+        return complete
+
+    @property
+    def num_samples(self) -> int:
+        """How many rows there are; skipped samples have none."""
+        return sum(shard.num_samples for shard in self._shards)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Keys of the dataset's samples that have no row."""
+        return tuple(key for shard in self._shards for key in shard.skipped)
+
+    @functools.cached_property
+    def keys(self) -> Shaped[np.ndarray, "N"]:
+        """All rows' keys, UTF-8 in a fixed-width 'S' array."""
+        return np.concatenate(self._map_first_block(lambda commit: read_keys(self._storage, self.manifest, commit)))
+
+    @property
+    def labels(self) -> Int64[np.ndarray, "N"]:
+        """All rows' labels."""
+        return self._labels.astype(np.int64)
+
+    def rows(self, keys: Keys) -> Int64[np.ndarray, "M"]:
+        """The rows of keys (strings, or UTF-8 in an 'S' array).
+
+        Raises:
+            NotCachedError: names the first keys that the store does not hold, and how many there are.
+        """
+        return self._index.rows(keys)
+
+    def load_view(self, view: int, k: int | None = None) -> LogitTable:
+        """One view of all rows, checked and in memory as small integers; only its own bytes are fetched.
+
+        Args:
+            view: 0 to num_views - 1.
+            k: classes to keep; None for all the store has. Those left out join the tail, the label excepted.
+
+        Raises:
+            NotCachedError: the view is not there, or k is more than was cached.
+            CorruptStoreError: a chunk is lost, or its bytes are not those that were committed.
+        """
+        held = self._identity.codec
+        kept = held.k if k is None else k
+        if not 0 <= view < self.num_views:
+            raise NotCachedError(f"{self.url}: view {view}: {self.num_views} views are complete; cache more of them")
+        if not 1 <= kept <= held.k:
+            raise NotCachedError(f"{self.url}: k = {kept}: wanted 1 to {held.k}, which is what was cached")
+        block = next(block for block in self._layout.blocks if view <= block.last)
+        labels, shards, parts = self._labels, self._shards, self._parts(block)
+        ends = np.cumsum([shard.num_samples for shard in shards])
+        grid = self._allocate(kept)
+
+        def load(index: int) -> None:
+            commit, wanted = self._read_commit(parts[index]), shards[index]
+            if (commit.num_samples, commit.samples_sha256) != (wanted.num_samples, wanted.samples_sha256):
+                raise CorruptStoreError(f"{self.url}/{commit.part_name}: other samples than in the store's first block")
+            rows = slice(int(ends[index]) - commit.num_samples, int(ends[index]))
+            part = read_view(self._storage, self.manifest, commit, view)
+            grid[rows] = part if kept == held.k else narrow(part, labels[rows], held, kept)
+
+        self._threaded(load, range(len(parts)), most=self._most_decoded)
+        return LogitTable(
+            view=view, codec=dataclasses.replace(held, k=kept), grid=grid, labels=labels, find_rows=self.rows
+        )
+
+    @functools.cached_property
+    def probes(self) -> tuple[Probe, ...]:
+        """A few views' pixels as the teacher's side saw them, see pld.join.pixel_probes; none in some stores."""
+        return read_probes(self._storage, self.manifest)
+
+    @property
+    def stats(self) -> PartStats:
+        """The figures of all that is committed so far."""
+        return self._totals[0]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the manifest and of all parts and commits so far."""
+        return self._totals[1] + len(self.manifest.dump())
+
+    def gradient_error_bound(self, fraction: float = 0.95) -> tuple[float, float]:
+        """The certificate: by how much PLD's gradient at T = 1 may differ from the live teacher's, L1 per sample-view.
+
+        2 x the mass outside S + 4 tanh(logprob_error / 2), see FORMAT.md.
+
+        Returns:
+            Its mean, and a bound that this fraction of the sample-views keep.
+
+        Raises:
+            ConfigError: the fraction is not from 0 to 1.
+        """
+        if not 0 <= fraction <= 1:
+            raise ConfigError(f"fraction = {fraction}: wanted a number from 0 to 1")
+        rounding = 4 * math.tanh(logprob_error(self._identity.codec) / 2)
+        return 2 * self.stats.mean_tail_mass + rounding, 2 * self.stats.tail_mass_quantile(fraction) + rounding
+
+    @functools.cached_property
+    def _totals(self) -> tuple[PartStats, int]:
+        def figures(part: PartId) -> tuple[PartStats, int]:
+            commit = self._read_commit(part)
+            return commit.stats, commit.part_bytes + len(commit.dump())
+
+        found = self._threaded(figures, sorted(self._layout.committed))
+        return PartStats.total(stats for stats, _ in found), sum(num_bytes for _, num_bytes in found)
+
+    @property
+    def _identity(self) -> Identity:
+        return self.manifest.identity
+
+    @functools.cached_property
+    def _shards(self) -> list[_ShardRows]:
+        def shard_rows(commit: Commit) -> _ShardRows:
+            return _ShardRows(
+                num_samples=commit.num_samples,
+                samples_sha256=commit.samples_sha256,
+                skipped=commit.skipped,
+                labels=read_labels(self._storage, self.manifest, commit),
+            )
+
+        return self._map_first_block(shard_rows)
+
+    @functools.cached_property
+    def _labels(self) -> np.ndarray:
+        return np.concatenate([shard.labels for shard in self._shards])
+
+    @functools.cached_property
+    def _index(self) -> KeyIndex:
+        return KeyIndex(self.keys, self.url)
+
+    def _parts(self, block: Block) -> list[PartId]:
+        return [PartId(block=block, shard=shard.name) for shard in self.manifest.shards]
+
+    def _read_commit(self, part: PartId) -> Commit:
+        return read_commit(self._storage, self.manifest, part)
+
+    def _map_first_block(self, function: Callable[[Commit], R]) -> list[R]:
+        """`function` of each commit of the first block, which fixes the rows; commits are not kept."""
+        if not self.num_views:
+            raise NotCachedError(f"{self.url}: its first views are not complete yet; run `make cache` again to go on")
+        return self._threaded(lambda part: function(self._read_commit(part)), self._parts(self._layout.blocks[0]))
+
+    def _threaded(self, function: Callable[[T], R], items: Iterable[T], *, most: int = _THREADS) -> list[R]:
+        """`function` of each item, in at most so many threads."""
+        useful = _LOCAL_THREADS if isinstance(self._storage, LocalStorage) else _THREADS
+        with ThreadPoolExecutor(min(most, useful)) as pool:
+            return list(pool.map(function, items))
+
+    @functools.cached_property
+    def _most_decoded(self) -> int:
+        """How many parts may be decoded at once; few where they are large, so that it stays small."""
+        rows = max(shard.num_samples for shard in self._shards)
+        part = view_bytes(self.manifest.part_format.columns(self._identity, Block(first=0, last=0), rows, 1))
+        return max(1, MAX_VIEW_BYTES // part)
+
+    def _allocate(self, k: int) -> GridTopK:
+        try:
+            return GridTopK.empty(self.num_samples, k, self._identity)
+        except MemoryError as error:
+            raise StoreError(f"{self.url}: a view of {self.num_samples} rows does not fit in memory: {error}") from None

@@ -1,0 +1,1 @@
+"""Write stores: encode parts, commit them, collect garbage."""

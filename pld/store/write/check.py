@@ -1,0 +1,82 @@
+"""What a writer may put into a part: checked before anything is rounded, so that a store holds no nonsense."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int, Integer, Shaped
+
+from pld.errors import DataError, SignalError
+from pld.signals import TOLERANCE, TopK
+from pld.store.documents.manifest import Manifest, Shard
+from pld.store.format.identity import CodecIdentity
+from pld.store.format.plan import PartId
+from pld.store.format.samples import key_array
+from pld.store.format.schema import MAX_VIEW_BYTES, view_bytes
+
+
+def check_part(
+    manifest: Manifest,
+    part_id: PartId,
+    keys: Shaped[np.ndarray, "N"],
+    labels: Int[np.ndarray, "M"],
+    views: Sequence[TopK],
+    skipped: Sequence[str],
+) -> None:
+    """Raise DataError or SignalError unless all of this can be that part of that store."""
+    identity = manifest.identity
+    num_classes = identity.teacher.num_classes
+    shard = manifest.shards_by_name.get(part_id.shard)
+    if shard is None:
+        raise DataError(f"found {part_id}, wanted one of missing_parts()")
+    check_samples(shard, keys, labels, skipped, num_classes)
+    columns = manifest.part_format.columns(identity, part_id.block, len(keys), keys.dtype.itemsize)
+    if (size := view_bytes(columns)) > MAX_VIEW_BYTES:
+        raise DataError(f"shard {shard.name}: {size} bytes a view, wanted at most {MAX_VIEW_BYTES}: use smaller shards")
+    if len(views) != part_id.block.num_views:
+        raise SignalError(f"{part_id.commit_name}: found {len(views)} views, wanted {part_id.block.num_views}")
+    for view, topk in zip(part_id.views, views, strict=True):
+        check_signal(topk, labels, identity.codec, num_classes, f"shard {part_id.shard}, view {view}")
+
+
+def check_samples(
+    shard: Shard,
+    keys: Shaped[np.ndarray, "N"],
+    labels: Integer[np.ndarray, "M"],
+    skipped: Sequence[str],
+    num_classes: int,
+) -> None:
+    """Raise DataError unless keys, labels and skipped keys can be all samples of the shard."""
+    where = f"shard {shard.name}"
+    if len(keys) != len(labels):
+        raise DataError(f"{where}: found {len(keys)} keys and {len(labels)} labels, wanted as many")
+    if len(keys) + len(skipped) != shard.num_samples:
+        raise DataError(f"{where}: found {len(keys)} samples and {len(skipped)} skipped, wanted {shard.num_samples}")
+    together = sorted([*keys.tolist(), *key_array(skipped).tolist()])
+    twice = [key for key, after in itertools.pairwise(together) if key == after]
+    if twice:
+        raise DataError(f"{where}: the key {twice[0].decode()!r} comes twice; keys must be distinct")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise DataError(f"{where}: found labels {labels.min()}..{labels.max()}, wanted 0..{num_classes - 1}")
+
+
+def check_signal(topk: TopK, labels: Int[np.ndarray, "N"], codec: CodecIdentity, num_classes: int, where: str) -> None:
+    """Raise SignalError unless a signal holds what the codec promises, of these samples, as probabilities at T = 1."""
+    if not isinstance(topk, TopK):
+        raise SignalError(
+            f"{where}: found a {type(topk).__name__}, wanted a TopK; TopK.from_logits(logits, labels, k={codec.k}, "
+            f"temperatures={codec.temperatures}) makes one of dense logits"
+        )
+    try:
+        topk.check_shapes(num_classes)
+    except SignalError as error:
+        raise SignalError(f"{where}: {error}") from None
+    found, wanted = (len(topk.labels), topk.k, topk.temperatures), (len(labels), codec.k, codec.temperatures)
+    if found != wanted:
+        raise SignalError(f"{where}: found (samples, k, temperatures) = {found}, wanted {wanted}")
+    if topk.labels.tolist() != labels.tolist():
+        raise SignalError(f"{where}: the signal was made for other labels than the part's")
+    if fault := topk.fault(num_classes, TOLERANCE):
+        raise SignalError(f"{where}: found {fault}; build the signal with TopK.from_logits")

@@ -1,0 +1,16 @@
+"""Teachers: what `--teacher` may name, how one is built, and what identifies it."""
+
+from pld.teachers.build import build_teacher, model_preprocessing, weights_digest
+from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_model_name
+from pld.teachers.teacher import Teacher, view_logits
+
+__all__ = [
+    "ALIASES",
+    "FOLDER_PREFIXES",
+    "Teacher",
+    "build_teacher",
+    "check_model_name",
+    "model_preprocessing",
+    "view_logits",
+    "weights_digest",
+]

@@ -1,0 +1,117 @@
+"""Build a teacher: published weights, a file of weights, or a folder that train_student exported."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, get_args
+
+import timm
+import torch
+from timm.data.config import resolve_model_data_config
+from torch import nn
+
+from pld.classes.names import inferred_names, label_names
+from pld.errors import TeacherError
+from pld.precision import Precision
+from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_known
+from pld.teachers.teacher import Teacher
+from pld.views import Interpolation
+from pld.views.preprocessing import Preprocessing
+
+
+def build_teacher(
+    name: str, weights: str | None = None, *, precision: Precision = "fp32", device: str = "cpu"
+) -> Teacher:
+    """Build a teacher and load its weights.
+
+    Args:
+        name: an alias, a timm name with or without tag, `local-dir:FOLDER` (what train_student exports) or
+            `hf-hub:REPO`.
+        weights: a file (safetensors, or a .pth of tensors alone) in place of published weights; its number of
+            classes is taken from its classifier.
+        precision: of the forward pass.
+        device: where it runs.
+
+    Raises:
+        TeacherError: no such model, weights that cannot be had, weights of another model, or no such device.
+    """
+    full_name = ALIASES.get(name, name)
+    check_known(name, full_name)
+    model: Any = _from_file(full_name, Path(weights)) if weights else _published(full_name)
+    model.eval().requires_grad_(False)
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise TeacherError(f"{full_name}: cannot run on the device {device!r}: {str(error).splitlines()[0]}") from error
+    tag = full_name.partition(".")[2] if weights else model.pretrained_cfg.get("tag") or ""
+    stated = label_names(model.pretrained_cfg.get("label_names"), model.num_classes, full_name)
+    published = not weights and not full_name.startswith(FOLDER_PREFIXES)
+    return Teacher(
+        model=model,
+        preprocessing=model_preprocessing(model),
+        architecture=model.pretrained_cfg["architecture"],
+        tag=tag,
+        weights_sha256=weights_digest(model),
+        num_classes=model.num_classes,
+        precision=precision,
+        class_names=stated or inferred_names(model.num_classes),
+        names_inferred=stated is None and not published,
+    )
+
+
+def model_preprocessing(model: Any) -> Preprocessing:
+    """What a timm model's configuration says of its input; raises TeacherError for an unsupported resize."""
+    config = resolve_model_data_config(model)
+    if config["interpolation"] not in get_args(Interpolation):
+        raise TeacherError(f"{model.pretrained_cfg['architecture']}: wants {config['interpolation']} resizing; "
+                           f"supported are {', '.join(get_args(Interpolation))}")  # fmt: skip
+    return Preprocessing(
+        input_size=tuple(config["input_size"][1:]),
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        crop_fraction=config["crop_pct"],
+    )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """sha256 over the names, types, shapes and bytes of a model's tensors, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _published(name: str) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True)
+    except Exception as error:  # hubs fail in as many ways as there are network libraries
+        raise TeacherError(
+            f"{name}: its weights could not be loaded: {_first_line(error)}\n"
+            "Without a network, fetch them elsewhere (https://huggingface.co/timm) and name them: --weights FILE"
+        ) from error
+    return model
+
+
+def _from_file(name: str, path: Path) -> nn.Module:
+    if not path.is_file():
+        raise TeacherError(f"{path}: no such file; --weights wants a .safetensors or .pth file")
+    try:
+        tensors = timm.models.load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # a damaged or hostile file fails in its parser's own way
+        raise TeacherError(f"{path}: not weights alone, or damaged: {_first_line(error)}") from error
+    config = timm.get_pretrained_cfg(name)
+    classifier = tensors.get(f"{config.classifier if config else 'fc'}.weight")
+    num_classes = None if classifier is None else len(classifier)
+    model: nn.Module = timm.create_model(name, num_classes=num_classes)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise TeacherError(f"{path}: weights of another model than {name}: {_first_line(error, lines=4)}") from error
+    return model
+
+
+def _first_line(error: Exception, lines: int = 1) -> str:
+    return "\n".join(str(error).strip().splitlines()[:lines])[:500] or type(error).__name__

@@ -1,0 +1,118 @@
+"""A Teacher: a frozen model, its preprocessing and its identity."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from pld.images import Source
+from pld.precision import Precision, autocast
+from pld.views import Policy, apply_view
+from pld.views.preprocessing import Preprocessing
+
+_VIEWS_AT_ONCE = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Teacher:
+    """A frozen model, its preprocessing and its identity.
+
+    Attributes:
+        model: in evaluation mode, its parameters without gradients.
+        preprocessing: what its weights were trained with.
+        architecture: timm's name of the architecture.
+        tag: timm's name of the weights; for weights from a file what the user's name said, else empty.
+        weights_sha256: of its tensors, whatever file they came in.
+        num_classes: of the model.
+        precision: of its forward pass.
+        class_names: of the model's classes in their order; None where they are not known.
+        names_inferred: whether the names are ImageNet's because there are as many classes, and nobody states them.
+        columns: the model's classes that are the dataset's, in the dataset's order; all as they are where None.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    architecture: str
+    tag: str
+    weights_sha256: str
+    num_classes: int
+    precision: Precision = "fp32"
+    class_names: tuple[str, ...] | None = None
+    names_inferred: bool = False
+    columns: tuple[int, ...] | None = None
+
+    @property
+    def num_kept(self) -> int:
+        """C of the logits that it gives: the dataset's classes."""
+        return self.num_classes if self.columns is None else len(self.columns)
+
+    # Not inference_mode: its tensors cannot be saved for a loss's backward pass.
+    @torch.no_grad()
+    def logits(self, images: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B C"]:
+        """Its logits in float32 for uint8 images of its input size, on its device: those of the dataset's classes.
+
+        A softmax over them is the model's own, restricted to these classes and renormalised.
+        """
+        return self.kept(self.model_logits(images))
+
+    @torch.no_grad()
+    def model_logits(self, images: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B M"]:
+        """The same of all classes that the model has."""
+        with autocast(images.device, self.precision):
+            logits: Tensor = self.model(self.preprocessing.normalize(images))
+        return logits.float()
+
+    def kept(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B C"]:
+        """The logits of the dataset's classes, of the model's."""
+        return logits if self.columns is None else logits[:, self._index(logits.device)]
+
+    def mass_left_out(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B"]:
+        """The probability at T = 1 that the model gives to classes that the dataset does not have, of its logits."""
+        if self.columns is None or len(self.columns) == self.num_classes:
+            return logits.new_zeros(len(logits))
+        probabilities = logits.double().softmax(dim=1)
+        probabilities[:, self._index(logits.device)] = 0
+        return probabilities.sum(dim=1).to(logits.dtype)
+
+    def _index(self, device: torch.device) -> Int[Tensor, "C"]:
+        assert self.columns is not None
+        return _index(self.columns, device)
+
+
+@functools.lru_cache(maxsize=16)
+def _index(columns: tuple[int, ...], device: torch.device) -> Int[Tensor, "C"]:
+    """Sent to a device once."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(columns, device=device)
+
+
+def view_logits(
+    teacher: Teacher, source: Source, rows: Sequence[int], view_index: int, policy: Policy
+) -> Float[Tensor, "N C"]:
+    """A model's logits for one view of some images, on the CPU.
+
+    Args:
+        teacher: a model on the CPU.
+        source: the images.
+        rows: which of them, at least one.
+        view_index: which view of them.
+        policy: how views are drawn.
+
+    Raises:
+        UndecodableImageError: an image is none; names the sample.
+        DataError: it cannot be read.
+    """
+    size, interpolation = teacher.preprocessing.input_size, teacher.preprocessing.interpolation
+    logits = []
+    for first in range(0, len(rows), _VIEWS_AT_ONCE):
+        views = []
+        for row in rows[first : first + _VIEWS_AT_ONCE]:
+            image, (view,) = source.views(row, [view_index], policy)
+            views.append(apply_view(image, view, size, interpolation))
+        logits.append(teacher.logits(torch.stack(views)))
+    return torch.cat(logits)

@@ -1,0 +1,42 @@
+"""Apply a view: cut its box out of a decoded image and resize it, antialiased."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from pld.views.draw import View
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+def apply_view(
+    image: UInt8[Tensor, "3 H W"],
+    view: View,
+    output_size: int | tuple[int, int],
+    interpolation: Interpolation = "bicubic",
+    *,
+    out: UInt8[Tensor, "3 h w"] | None = None,
+) -> UInt8[Tensor, "3 h w"]:
+    """Cut the view out of its image and resize it, antialiased, to `output_size` (side, or (height, width)).
+
+    Fastest when `image` is a permuted [H, W, 3] array, as decoders give it. The result is written to `out` if given.
+
+    Example:
+        >>> from pld.views import RandomResizedCrop, draw_view
+        >>> image = torch.zeros(3, 375, 500, dtype=torch.uint8)
+        >>> view = draw_view("n01440764_10026", 3, (375, 500), RandomResizedCrop(seed=0))
+        >>> apply_view(image, view, 224).shape
+        torch.Size([3, 224, 224])
+    """
+    size = (output_size, output_size) if isinstance(output_size, int) else output_size
+    box = image.narrow(1, view.top, view.height).narrow(2, view.left, view.width)
+    # Left to itself, interpolate takes a box cut out of channels last for channels first, and turns it round twice; so
+    # it does with one that has the strides of channels last in all dimensions but the batch.
+    box = box.permute(1, 2, 0).contiguous().unsqueeze(0).permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(box, size=size, mode=interpolation, antialias=True).squeeze(0)
+    pixels = resized.flip(2) if view.flip else resized
+    return pixels if out is None else out.copy_(pixels)

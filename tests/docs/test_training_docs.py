@@ -1,0 +1,84 @@
+"""The commands of docs/training.md are ones that the program takes and run, and its figures those of the plan."""
+
+import itertools
+import re
+import shlex
+
+import fsspec
+import numpy as np
+import pytest
+import yaml
+
+from cache_teacher.config import CacheConfig
+from pld.config import parse_config
+from pld.images import epoch_order, global_batches
+from pld.loading.shard_prefetch import most_bytes, plan_uses
+from pld.loading.worker_processes import in_flight
+from tests.making import make_dataset, make_teacher, student_settings
+from tests.pages import in_small, indented_blocks, repository, run_bash
+from tests.processes import ROOT
+from train_student.config import RECIPES, TrainConfig
+from train_student.loop.evaluate import VAL_SHARE
+
+PAGE = ROOT / "docs" / "training.md"
+COMMANDS = re.findall(
+    r"^(?:accelerate launch )?(train_student\.py|cache-teacher) (.+)$", indented_blocks(PAGE), re.MULTILINE
+)
+# What stands for ImageNet, a hub that takes models, and a page that is served until somebody ends it.
+SMALL = {
+    "--config paper/resnet50_resnet152_pld": "--config small.yaml",
+    "--config demo": "--config small.yaml",
+    "--push_to_hub ME/MODEL": "",
+    "tensorboard --logdir runs": "tensorboard --inspect --logdir runs",
+    "--teacher resnet152": "--teacher local-dir:teacher --k 5 --views 2 --precision fp32",
+    "train-{0000..1023}.tar": "train-{0000..0002}.tar",
+    "--model resnet50": "--config small.yaml",
+}
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) >= 5
+    assert {program for program, _ in COMMANDS} == {"train_student.py", "cache-teacher"}
+
+
+@pytest.mark.parametrize(("program", "arguments"), COMMANDS)
+def test_a_documented_command_is_understood(program, arguments):
+    kind = TrainConfig if program == "train_student.py" else CacheConfig
+    named = RECIPES if kind is TrainConfig else None
+    assert parse_config(kind, shlex.split(arguments), prog=program, description="", named_files=named).data
+
+
+@pytest.mark.long
+def test_the_commands_run(tmp_path, bucket, object_store):
+    folder = repository(tmp_path)
+    make_dataset(folder / "data")
+    make_teacher(folder / "teacher", spread=0.1)
+    fsspec.filesystem("s3").put(f"{folder / 'data'}/", f"{bucket}/imagenet", recursive=True)
+    settings = student_settings(folder, folder / "run", epochs=1)
+    (folder / "small.yaml").write_text(yaml.safe_dump({**settings, "store": f"{bucket}/resnet152"}))
+    program = in_small(indented_blocks(PAGE), SMALL | {"s3://BUCKET": bucket})
+    # The page ends with how to cache; each run gets a folder of its own.
+    lines = sorted(program.splitlines(), key=lambda line: not line.startswith("cache-teacher"))
+    runs = itertools.count()
+    lines = [f"{line} --output runs/{next(runs)}" if "train_student.py" in line else line for line in lines]
+    printed = run_bash("PATH=.venv/bin:$PATH\n" + "\n".join(lines), folder, timeout=1200)
+    assert "Event statistics" in printed
+    assert len(list(folder.glob("runs/*/model/model.safetensors"))) == next(runs) == len(COMMANDS) - 1
+
+
+def test_every_option_that_is_mentioned_exists():
+    options = {*TrainConfig.__dataclass_fields__, "config", "help", "logdir", *CacheConfig.__dataclass_fields__}
+    mentioned = re.findall(r"--([a-z_]+)", PAGE.read_text())
+    assert set(mentioned) <= options
+
+
+@pytest.mark.parametrize(("machines", "words"), [(1, "160 GB on one machine"), (8, "20 GB on each of eight")])
+def test_the_disk_that_imagenet_wants(machines, words):
+    """1024 shards of 137 MB, the recipe's batch and streams."""
+    config = TrainConfig(data="x", loss="ce")
+    sizes = [1252] * 143 + [1251] * 881  # 1,281,167 images
+    order = global_batches(epoch_order(0, 0, sizes, config.streams, 8), config.batch_size)
+    uses, _ = plan_uses(np.repeat(np.arange(1024), sizes), (rows[::machines] for rows in order), 0)
+    wanted = most_bytes(uses, np.full(1024, 137_000_000), in_flight(config.workers)) / (1 - VAL_SHARE)
+    assert wanted == pytest.approx(float(words.split()[0]) * 1e9, rel=0.02)
+    assert words in PAGE.read_text()

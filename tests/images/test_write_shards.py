@@ -1,0 +1,126 @@
+"""`pld data --shards`: any source as tar shards, whole or not at all, the same bytes through any interruption."""
+
+import json
+
+import numpy as np
+import pytest
+import webdataset
+
+from pld.cli.main import _main
+from pld.config import run
+from pld.errors import DataError, OutputError
+from pld.images import open_source
+from pld.images.write_shards import write_shards
+from tests.making import shard_members
+from tests.processes import tree_bytes
+
+NUM = 61
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder in ImageNet's layout: train/CLASS/IMAGE.JPEG, val/CLASS/IMAGE.JPEG."""
+    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
+    for split, num in (("train", NUM), ("val", 24)):
+        members = shard_members(0, num, split)
+        for name, data in members.items():
+            if name.endswith(".jpg"):
+                path = tmp_path / "photos" / split / f"n{int(members[name[:-4] + '.cls']):08d}" / f"{name[:-4]}.JPEG"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+    return tmp_path / "photos"
+
+
+def shard(photos, out, split="train", samples=20):
+    source = open_source(str(photos), split)
+    done = []
+    paths = write_shards(source, out, split, samples, done.append)
+    assert sum(done) == len(source)
+    return paths
+
+
+def test_shards_hold_the_folders_samples_shuffled(photos, tmp_path):
+    out = tmp_path / "out"
+    for split in ("train", "val"):
+        assert run(_main, ["data", str(photos), "--split", split, "--shards", str(out), "--shard_samples", "20"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "dataset.json",
+        *(f"train-000{i}.tar" for i in range(4)),
+        "val-0000.tar",
+        "val-0001.tar",
+    ]
+    folder, shards = open_source(str(photos)), open_source(str(out))
+    assert (shards.shard_sizes, shards.class_names, shards.policy) == (
+        (20, 20, 20, 1),
+        folder.class_names,
+        folder.policy,
+    )
+    assert sorted(shards.keys.tolist()) == sorted(folder.keys.tolist())
+    assert shards.keys.tolist() != folder.keys.tolist()
+    rows = {key: row for row, key in enumerate(folder.keys.tolist())}
+    for row, key in enumerate(shards.keys.tolist()):
+        assert shards.labels[row] == folder.labels[rows[key]]
+        assert shards.read(row) == folder.read(rows[key])
+    assert len(set(shards.labels[:20].tolist())) > 6  # a shard holds most of the 12 classes
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves closing to the collector
+def test_plain_webdataset_reads_them(photos, tmp_path):
+    paths = shard(photos, tmp_path / "out")
+    source = open_source(str(tmp_path / "out"))
+    found = {s["__key__"].encode(): int(s["cls"]) for s in webdataset.WebDataset(list(map(str, paths)), shardshuffle=0)}
+    assert found == dict(zip(source.keys.tolist(), source.labels.tolist(), strict=True))
+
+
+def test_an_interrupted_split_does_not_appear_and_is_gone_on_with(photos, tmp_path):
+    shard(photos, tmp_path / "undisturbed")
+    source = open_source(str(photos))
+    lost = photos / "train" / "n00000003" / "train-0015.JPEG"
+    content = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(DataError, match=r"train-0015.*No such file"):
+        write_shards(source, tmp_path / "out", "train", 20, lambda _: None)
+    assert not list((tmp_path / "out").glob("*.tar"))
+    waiting = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "unfinished").glob("*.tar")}
+    assert waiting
+    lost.write_bytes(content)
+    paths = shard(photos, tmp_path / "out")
+    assert tree_bytes(tmp_path / "out") == tree_bytes(tmp_path / "undisturbed")
+    for path, changed in waiting.items():
+        assert (tmp_path / "out" / path.name).stat().st_mtime_ns == changed
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    assert {path: path.stat().st_mtime_ns for path in shard(photos, tmp_path / "out")} == before
+
+
+def test_what_is_there_and_differs_is_refused(photos, tmp_path):
+    shard(photos, tmp_path / "out")
+    with pytest.raises(OutputError, match="has 4 shards of train already"):
+        shard(photos, tmp_path / "out", samples=30)
+    (photos / "train" / "n00000003" / "train-0015.JPEG").rename(photos / "train" / "n00000004" / "train-0015.JPEG")
+    with pytest.raises(OutputError, match=r"holds other samples"):
+        shard(photos, tmp_path / "out")
+    for split in ("train", "val"):
+        (photos / split / "n00000003").rename(photos / split / "other")
+    with pytest.raises(OutputError, match=r"dataset.json: names other classes"):
+        shard(photos, tmp_path / "out", "val")
+
+
+def test_bad_input_is_named(photos, tmp_path, capsys):
+    command = ["data", str(photos), "--shards", str(tmp_path / "out")]
+    assert run(_main, [*command, "--shard_samples", "0"]) == 2
+    assert "shard_samples = 0, wanted at least 1" in capsys.readouterr().err
+    path = photos / "train" / "n00000003" / "train-0015.JPEG"
+    path.rename(path.with_name("a.b.JPEG"))
+    assert run(_main, command) == 2
+    assert "1 keys have a dot, the first n00000003/a.b" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_repeat_keep_their_folders(photos, tmp_path):
+    for label in (1, 2):
+        path = photos / "train" / f"n0000000{label}" / "same.JPEG"
+        path.write_bytes((photos / "train" / "n00000000" / "train-0000.JPEG").read_bytes())
+    shard(photos, tmp_path / "out")
+    assert {b"n00000001/same", b"n00000002/same"} < set(open_source(str(tmp_path / "out")).keys.tolist())
+    described = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert np.array_equal(described["class_names"], open_source(str(photos)).class_names)

@@ -1,0 +1,107 @@
+"""A store of format 1, committed once: it is read forever, and what is written today is the same format.
+
+For a new format only: `python -m tests.store.format.test_golden`, from the repository's root, makes the golden files.
+"""
+
+import dataclasses
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pld.store import Commit, open_store
+from tests.store.world import World
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+STORES = {"zarr": GOLDEN / "store-v1", "webdataset": GOLDEN / "store-v1-webdataset"}
+VALUES = GOLDEN / "store-v1.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FixedWorld(World):
+    """Labels and logits from integer arithmetic alone, which no library's version changes; the first default grid."""
+
+    sizes: tuple[int, ...] = (3, 2)
+    num_classes: int = 12
+    k: int = 5
+
+    @property
+    def identity(self):
+        identity = super().identity
+        return dataclasses.replace(identity, codec=dataclasses.replace(identity.codec, grid=1 / 64))
+
+    @property
+    def labels(self):
+        return np.arange(sum(self.sizes)) * 5 % self.num_classes
+
+    def logits(self, shard, view):
+        rows = self.rows(shard)
+        row, column = np.arange(rows.start, rows.stop)[:, None], np.arange(self.num_classes)
+        return torch.from_numpy((row * 7919 + column * 104_729 + view * 1_299_709) % 1009 / 100).float()
+
+
+def values_of(root):
+    """Everything a reader gets, as JSON."""
+    store = open_store(str(root))
+    tables = [store.load_view(view) for view in range(store.num_views)]
+    topks = [table[np.arange(store.num_samples)] for table in tables]
+    return {
+        "keys": [key.decode() for key in store.keys.tolist()],
+        "labels": store.labels.tolist(),
+        "classes": [topk.classes.tolist() for topk in topks],
+        "logprobs": [topk.logprobs.tolist() for topk in topks],
+        "label_logprob": [topk.label_logprob.tolist() for topk in topks],
+        "tail_logmass": [topk.tail_logmass.tolist() for topk in topks],
+        "logprob_error": topks[0].logprob_error,
+        "fingerprint": store.manifest.identity.fingerprint,
+    }
+
+
+def inside_of(part):
+    """The names in a part, and what is in those of JSON; of an .npz the .npy files as they are inflated."""
+    if part.suffix == ".zip":
+        with zipfile.ZipFile(part) as archive:
+            names = archive.namelist()
+            return [names, {name: archive.read(name).decode() for name in names if name.endswith("zarr.json")}]
+    with tarfile.open(part, "r:") as tar:
+        members = {member.name: tar.extractfile(member).read() for member in tar}
+    for name in [name for name in members if name.endswith(".npz")]:
+        with zipfile.ZipFile(io.BytesIO(members[name])) as archive:
+            members[name] = {file: archive.read(file).hex() for file in archive.namelist()}
+    return [list(members), {**members, "part.json": members["part.json"].decode()}]
+
+
+def metadata_of(root):
+    """All of a store's JSON, without the sizes and digests of compressed bytes: those are numcodecs' to change."""
+    found = {path.name: path.read_text() for path in root.glob("*.json")}
+    found |= {str(path.relative_to(root)): path.read_text() for path in root.glob("blocks/*.json")}
+    for path in root.glob("commits/*/*.json"):
+        commit = Commit.load(path.read_bytes(), str(path))
+        nothing = {"part": "", "part_bytes": 0, "part_sha256": "", "samples": (), "views": ()}
+        found[str(path.relative_to(root))] = str(dataclasses.replace(commit, **nothing))
+        found[str(path.relative_to(root)) + " part"] = json.dumps(inside_of(root / commit.part_name))
+    found |= {str(path.relative_to(root)): str(sorted(json.loads(path.read_text()))) for path in root.glob("seals/*")}
+    return found
+
+
+@pytest.mark.parametrize("golden", STORES.values(), ids=STORES)
+def test_the_golden_store_is_read_as_ever(golden):
+    assert values_of(golden) == json.loads(VALUES.read_text())
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_what_is_written_today_is_the_same_format(tmp_path, name):
+    FixedWorld(format=name).write(tmp_path, 3, block_views=2)
+    assert metadata_of(tmp_path) == metadata_of(STORES[name])
+    assert values_of(tmp_path) == values_of(STORES[name])
+
+
+if __name__ == "__main__":
+    for name, golden in STORES.items():
+        FixedWorld(format=name).write(golden, 3, block_views=2)
+    VALUES.write_text(json.dumps(values_of(STORES["zarr"])) + "\n")

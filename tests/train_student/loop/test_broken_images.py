@@ -1,0 +1,471 @@
+"""Images that cannot be decoded, in training and in validation: stopped at, or gone on without and counted.
+
+And the checkpoint that is written before a validation, from which a run goes on that such an image stopped.
+"""
+
+import itertools
+import json
+import multiprocessing
+import re
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+import train_student.loop.evaluate
+import train_student.run.run
+from cache_teacher.cache import cache
+from cache_teacher.config import CacheConfig
+from pld.cli.main import main as pld_main
+from pld.config import run
+from pld.errors import DataError, UndecodableImageError
+from pld.images import Source, open_source
+from pld.store import open_store
+from pld.views.preprocessing import Preprocessing
+from tests.making import NUM_CLASSES, STUDENT, student_settings, write_tar
+from tests.processes import python, torchrun
+from tests.train_student.runs import as_arguments, metrics
+from train_student.config import TrainConfig
+from train_student.data.batches import WorkItem, epoch_items, view_dataset
+from train_student.data.loading import load, stand_ins
+from train_student.data.teacher_signal import StoredTeacher
+from train_student.loop.checkpoint import Checkpoints
+from train_student.loop.evaluate import evaluate
+from train_student.loop.learner import Learner
+from train_student.model.student import build_student
+from train_student.run.train import main as train_main
+from train_student.run.train import train
+
+CPU = torch.device("cpu")
+STEPS = 16  # 260 images in batches of 16
+BAD_ROWS = [11, 12, 61, 130, 200]  # none of them is a probe of the store
+BAD_VAL = 7
+PREPROCESSINGS = [Preprocessing(input_size=(32, 32)), Preprocessing(input_size=(24, 40))]
+# Dropout and an average of weights: everything that a state must hold.
+SETTINGS = {"ema_decay": 0.9, "tracker": "none", "model_kwargs": {**STUDENT, "drop_rate": 0.1}}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums of floats come out the same whatever else runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def damage(folder, *keys):
+    """In place of the images there is something that is none."""
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            members = {member.name: tar.extractfile(member).read() for member in tar}
+        write_tar(path, {**members, **{f"{key}.jpg": b"no image" for key in keys if f"{key}.jpg" in members}})
+
+
+def val_key(row=BAD_VAL):
+    return f"val-{row:04d}"
+
+
+@pytest.fixture
+def data(world, tmp_path):
+    """A copy of the images, to damage."""
+    return shutil.copytree(world / "data", tmp_path / "data")
+
+
+@pytest.fixture
+def damaged(data):
+    """The training images, some of them damaged, and the same rows undamaged."""
+    whole = open_source(str(data))
+    damage(data, *map(whole.key, BAD_ROWS))
+    return open_source(str(data))
+
+
+def by_hand(rows, bad_rows):
+    """What is trained in place of `rows`, told place by place; for as long as there is a good one."""
+    found = []
+    for place in range(len(rows)):
+        while rows[place % len(rows)] in bad_rows:
+            place += 1
+        found.append(rows[place % len(rows)])
+    return found
+
+
+@given(st.lists(st.booleans(), max_size=9))
+def test_the_next_good_image_stands_in(good):
+    rows = list(range(len(good)))
+    bad = {row for row in rows if not good[row]}
+    assert stand_ins(good) == (by_hand(rows, bad) if any(good) else [])
+
+
+@pytest.mark.parametrize("gpu", [None, CPU], ids=["cpu", "nvjpeg"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_keep_their_size(world, damaged, workers, gpu):
+    """Pixels, labels and rows are those of a batch that asked for the stand-ins; also around the batch's end."""
+    items = [WorkItem(view, np.array(rows)) for view, rows in enumerate(
+        [[10, 11, 12, 13], [130, 61, 5, 200], [7, 8, 9, 10], [9, 12, 9, 11], [200, 61, 130, 1]])]  # fmt: skip
+    bad = [(11, 12), (130, 61, 200), (), (12, 11), (200, 61, 130)]
+    made = view_dataset(damaged, damaged.policy, PREPROCESSINGS, gpu, skip_bad_images=True)
+    whole = open_source(str(world / "data"))
+    twins = [WorkItem(item.view_index, np.array(by_hand(item.rows.tolist(), BAD_ROWS))) for item in items]
+    wanted = load(view_dataset(whole, whole.policy, PREPROCESSINGS, gpu), twins, workers=0)
+    batches = load(made, items, workers=workers)
+    for batch, twin, bad_rows in zip(batches, wanted, bad, strict=True):
+        assert batch.bad_rows == bad_rows
+        assert batch.item.view_index == twin.item.view_index
+        assert batch.item.rows.tolist() == twin.item.rows.tolist()
+        assert batch.labels.tolist() == whole.labels[batch.item.rows].tolist()
+        for images, others in zip(batch.images, twin.images, strict=True):
+            assert images.is_contiguous(memory_format=torch.channels_last)
+            # Filled up to other images' sizes, nvJPEG's sums may round differently.
+            assert (images.int() - others.int()).abs().max() <= (1 if gpu else 0)
+
+
+def test_batches_without_the_gaps(damaged):
+    made = view_dataset(damaged, damaged.policy, PREPROCESSINGS, None, skip_bad_images=True)
+    items = [WorkItem(0, np.array(rows)) for rows in ([10, 11, 13], [61, 130])]
+    some, none = load(made, items, workers=0, fill_gaps=False)
+    assert (some.item.rows.tolist(), some.bad_rows, len(some.images[1])) == ([10, 13], (11,), 2)
+    assert (none.item.rows.tolist(), none.bad_rows, len(none.labels)) == ([], (61, 130), 0)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_what_neither_nvjpeg_nor_the_cpu_can_decode_after_all(world, monkeypatch, skip):
+    """Damage inside a whole scan, which shows only where it is decoded."""
+    source = open_source(str(world / "data"))
+    refused, by_nvjpeg, by_cpu = source.read(21), torchvision.io.decode_jpeg, Source.decode
+
+    def decode_most(encoded, *arguments, **settings):
+        if any(data.numpy().tobytes() == refused for data in encoded):
+            raise RuntimeError("nvjpegDecode failed: 8")
+        return by_nvjpeg(encoded, *arguments, **settings)
+
+    def decode(self, row, data, *more):
+        if data == refused:
+            raise UndecodableImageError(f"sample {self.key(row)}: cannot be decoded")
+        return by_cpu(self, row, data, *more)
+
+    items = [WorkItem(0, np.array([20, 21, 22]))]
+    twin = view_dataset(source, source.policy, PREPROCESSINGS, CPU)
+    (wanted,) = load(twin, [WorkItem(0, np.array([20, 22, 22]))], workers=0)
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", decode_most)
+    monkeypatch.setattr(Source, "decode", decode)
+    made = view_dataset(source, source.policy, PREPROCESSINGS, CPU, skip_bad_images=skip)
+    if not skip:
+        with pytest.raises(UndecodableImageError, match=r"sample train-0021: .*--on_bad_image skip"):
+            list(load(made, items, workers=0))
+        return
+    (batch,) = load(made, items, workers=0)
+    assert batch.bad_rows == (21,)
+    assert batch.item.rows.tolist() == [20, 22, 22]
+    for images, others in zip(batch.images, wanted.images, strict=True):
+        assert (images.int() - others.int()).abs().max() <= 1
+
+
+def asked_for(source, epoch, *, world_size=1, micro_batches=1):
+    """The rows of each micro-batch of an epoch, in all processes."""
+    shares = [
+        epoch_items(source, seed=0, epoch=epoch, view_index=epoch, batch_size=16, streams=4, rank=rank,
+                    world=world_size, micro_batches=micro_batches) for rank in range(world_size)]  # fmt: skip
+    return [item.rows.tolist() for item in itertools.chain(*shares)]
+
+
+def num_bad(source, epoch, **settings):
+    return sum(row in BAD_ROWS for rows in asked_for(source, epoch, **settings) for row in rows)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The rows of the micro-batches that are trained; their labels and logits are these rows'."""
+    seen, loss = [], Learner._batch_loss
+
+    def seeing(self, batch):
+        seen.append(batch.item.rows.tolist())
+        signal = self._signal(batch, CPU)
+        if signal is not None:
+            assert signal.labels.tolist() == batch.labels.tolist()
+        return loss(self, batch)
+
+    monkeypatch.setattr(Learner, "_batch_loss", seeing)
+    return seen
+
+
+def weights(folder):
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def assert_same_weights(folder, other):
+    for name, tensor in weights(other).items():
+        assert torch.equal(weights(folder)[name], tensor), name
+
+
+def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, capsys):
+    """The same whatever the number of workers; nothing of a bad image is trained."""
+    for name, workers in (("here", 0), ("workers", 2)):
+        settings = student_settings(world, tmp_path / name, data=str(data), accumulate=2, workers=workers, **SETTINGS)
+        train(TrainConfig(**settings, on_bad_image="skip"))
+    asked = [rows for epoch in (0, 1) for rows in asked_for(damaged, epoch, micro_batches=2)]
+    assert trained == 2 * [by_hand(rows, BAD_ROWS) for rows in asked]
+    found = [num_bad(damaged, epoch) for epoch in (0, 1)]
+    assert min(found) >= 4
+    for name in ("here", "workers"):
+        assert [line["bad_images"] for line in metrics(tmp_path / name)] == found
+        assert [line["val_bad_images"] for line in metrics(tmp_path / name)] == [0, 0]
+    assert_same_weights(tmp_path / "workers", tmp_path / "here")
+    printed = capsys.readouterr().out
+    told = (
+        r"here: epoch 1: others took the places of images that cannot be decoded: (\d) \(((?:train-\d+, ){3})\.\.\.\)$"
+    )
+    num, names = re.search(told, printed, re.MULTILINE).groups()
+    assert int(num) == found[0]
+    assert set(names.split(", ")[:3]) < set(map(damaged.key, BAD_ROWS))
+
+
+def test_ordinary_runs_say_nothing_of_it(world, tmp_path, capsys):
+    train(TrainConfig(**student_settings(world, tmp_path / "run", epochs=1)))
+    assert set(metrics(tmp_path / "run")[0]) == {
+        *("epoch", "lr", "seconds", "loss", "images_per_second", "wait_share", "top1", "top5", "nll", "ece")
+    }
+    assert "decoded" not in capsys.readouterr().out
+
+
+def test_a_micro_batch_of_bad_images_is_an_error(world, tmp_path, data):
+    rows = asked_for(open_source(str(data)), 0, micro_batches=4)[6]
+    keys = [open_source(str(data)).key(row) for row in rows]
+    damage(data, *keys)
+    more = {"data": str(data), "store": None, "loss": "ce", "epochs": 1, "tracker": "none", "on_bad_image": "skip"}
+    with pytest.raises(DataError, match=f"sample {keys[0]} cannot be decoded, and none of the 4 images of its micro-"):
+        train(TrainConfig(**student_settings(world, tmp_path / "run", **more, accumulate=4)))
+    train(TrainConfig(**student_settings(world, tmp_path / "whole", **more)))
+    assert metrics(tmp_path / "whole")[0]["bad_images"] == 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("key", ["train-0130", val_key()])
+def test_else_the_run_stops_and_says_how_to_go_on(world, tmp_path, data, capsys, key, workers):
+    damage(data, key)
+    settings = student_settings(world, tmp_path / "run", data=str(data), epochs=1, workers=workers)
+    assert run(train_main, as_arguments(settings)) == 2
+    error = capsys.readouterr().err
+    assert re.search(rf"sample {key}: cannot be decoded.*replace the image, or .*: --on_bad_image skip$", error, re.M)
+    assert "Traceback" not in error
+    # And that is taken on.
+    assert run(train_main, as_arguments({**settings, "resume": "auto", "on_bad_image": "skip"})) == 0
+    assert metrics(tmp_path / "run")[-1]["bad_images" if "train" in key else "val_bad_images"] == 1
+
+
+def test_an_interrupted_epoch_is_counted_whole(world, tmp_path, data, damaged, monkeypatch):
+    """What was met before the checkpoint, and what comes behind it."""
+    places = [place for place, rows in enumerate(asked_for(damaged, 0)) if {*rows} & {*BAD_ROWS}]
+    stop_at = places[1] + 1
+    assert places[0] < stop_at <= places[-1]
+    settings = student_settings(world, tmp_path / "run", data=str(data), epochs=1, on_bad_image="skip", tracker="none")
+    step = Learner.step
+
+    def stop(self, batches, steps_done):
+        if steps_done == stop_at:
+            raise KeyboardInterrupt
+        return step(self, batches, steps_done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(TrainConfig(**settings, checkpoint_steps=stop_at))
+    train(TrainConfig(**settings, resume="auto"))
+    assert [line["bad_images"] for line in metrics(tmp_path / "run")] == [num_bad(damaged, 0)]
+
+
+@pytest.fixture
+def val(world, tmp_path):
+    """The validation images, one whole batch of 4 damaged and more; which are good; and the teacher of them all."""
+    teacher, place = f"local-dir:{world / 'teacher'}", {"data": str(world / "data"), "store": str(tmp_path / "val")}
+    settings = {"split": "val", "policy": "fixed", "views": 1, "k": NUM_CLASSES, "threads": 1}
+    cache(CacheConfig(teacher=teacher, allow_wrong_labels=True, **place, **settings))
+    data = shutil.copytree(world / "data", tmp_path / "val-data")
+    bad = [4, 5, 6, 7, 17, 36]
+    damage(data, *map(val_key, bad))
+    source = open_source(str(data), "val")
+    return source, ~np.isin(np.arange(len(source)), bad), open_store(str(tmp_path / "val"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_validation_is_that_of_the_good_images(world, tmp_path, val, monkeypatch, workers):
+    """Against the same images without the bad ones; the teacher's logits are each image's own."""
+    monkeypatch.setattr(train_student.loop.evaluate, "_BATCH_SIZE", 4)
+    source, good, store = val
+    config = TrainConfig(**student_settings(world, tmp_path / "run"))
+    torch.manual_seed(0)
+    model = build_student(config, NUM_CLASSES)
+    figures = []
+    for images, how in ((source, "skip"), (source.subset(good), "error")):
+        teacher = StoredTeacher(store, images)
+        figures.append(
+            evaluate(
+                Accelerator(), model, images, PREPROCESSINGS[0], teacher=teacher, workers=workers, on_bad_image=how
+            )
+        )
+    assert figures[0].pop("val_bad_images") == (~good).sum()
+    assert figures[0] == pytest.approx(figures[1], rel=1e-6)
+    assert set(figures[0]) == {"top1", "top5", "nll", "ece", "agreement", "kl"}
+
+
+def test_nothing_to_validate_on(world, tmp_path, val):
+    source, _, _ = val
+    damage(tmp_path / "val-data", *map(source.key, range(len(source))))
+    model = build_student(TrainConfig(**student_settings(world, tmp_path / "run")), NUM_CLASSES)
+    with pytest.raises(DataError, match="none of the 37 validation images can be decoded"):
+        evaluate(Accelerator(), model, open_source(str(tmp_path / "val-data"), "val"), PREPROCESSINGS[0], teacher=None,
+                 workers=0, on_bad_image="skip")  # fmt: skip
+
+
+def checkpoints(folder):
+    return sorted(int(path.stem.removeprefix("step-")) for path in (folder / "checkpoints").iterdir())
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The steps that are done."""
+    seen, step = [], Learner.step
+    monkeypatch.setattr(Learner, "step", lambda self, batches, done: seen.append(done + 1) or step(self, batches, done))
+    return seen
+
+
+@pytest.fixture
+def workers_by(request):
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(request.param, force=True)
+    yield request.param
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.parametrize(
+    ("workers_by", "eval_every"), [("fork", 1), ("fork", 2), ("spawn", 2)], indirect=["workers_by"]
+)
+def test_a_validation_that_fails_costs_no_epoch(world, tmp_path, data, steps, workers_by, eval_every):
+    """Then the image is replaced: nothing is trained twice, and what comes out is what comes out undisturbed."""
+    more = {"data": str(data), "eval_every": eval_every, "workers": 1, **SETTINGS}
+    train(TrainConfig(**student_settings(world, tmp_path / "undisturbed", **more)))
+    steps.clear()
+    damage(data, val_key())
+    settings = student_settings(world, tmp_path / "run", **more, resume="auto")
+    done = eval_every * STEPS
+    for _ in range(2):  # the second time it does nothing but fail again
+        with pytest.raises(UndecodableImageError, match=f"sample {val_key()}"):
+            train(TrainConfig(**settings))
+        assert checkpoints(tmp_path / "run") == [done]
+        assert [line["epoch"] for line in metrics(tmp_path / "run")] == list(range(1, eval_every))
+    assert steps == list(range(1, done + 1))
+    shutil.copy(world / "data" / "val-0000.tar", data)
+    train(TrainConfig(**settings))
+    assert steps == list(range(1, 2 * STEPS + 1))
+    assert_same_weights(tmp_path / "run", tmp_path / "undisturbed")
+    ours, theirs = metrics(tmp_path / "run"), metrics(tmp_path / "undisturbed")
+    assert [line["epoch"] for line in ours] == [1, 2]
+    for mine, other in zip(ours, theirs, strict=True):
+        assert set(mine) == set(other)
+        for name in {*mine} - {"seconds", "images_per_second", "wait_share"}:
+            assert mine[name] == other[name], name
+        assert mine["images_per_second"] > 0
+
+
+def test_what_went_on_says_where(world, tmp_path, data, capsys):
+    """And with the option it goes on past the image; one run is finished once."""
+    damage(data, val_key())
+    settings = student_settings(world, tmp_path / "run", data=str(data), epochs=1, tracker="none", resume="auto")
+    with pytest.raises(UndecodableImageError):
+        train(TrainConfig(**settings))
+    train(TrainConfig(**settings, on_bad_image="skip"))
+    printed = capsys.readouterr().out
+    assert "goes on from step-000000016.safetensors, epoch 1, which is trained" in printed
+    assert "epoch 1: validation images left out, as they cannot be decoded: 1" in printed
+    assert [line["val_bad_images"] for line in metrics(tmp_path / "run")] == [1]
+    train(TrainConfig(**settings))
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_whole_before_any_process_validates(world, tmp_path, monkeypatch):
+    """One that fails is the end of them all, of the one that writes too. A step's checkpoint is written once."""
+    events = []
+    monkeypatch.setattr(Accelerator, "wait_for_everyone", lambda self: events.append("all are here"))
+    save, validate = Checkpoints.save, train_student.run.run.evaluate
+    monkeypatch.setattr(Checkpoints, "save", lambda *a: save(*a) and events.append(f"saved {a[1]}"))
+    monkeypatch.setattr(
+        train_student.run.run, "evaluate", lambda *a, **b: events.append("validates") or validate(*a, **b)
+    )
+    settings = {"epochs": 3, "eval_every": 2, "checkpoint_steps": 12, "tracker": "none"}
+    train(TrainConfig(**student_settings(world, tmp_path / "run", **settings)))
+    wanted = ["saved 12", "saved 24", "saved 32", "all are here", "validates"]
+    wanted += ["saved 36", "saved 48", "all are here", "validates"]
+    assert [event for event in events if event in wanted] == wanted
+    assert checkpoints(tmp_path / "run") == [36, 48]  # --keep_checkpoints 2
+
+
+def test_two_processes(world, tmp_path, data, damaged):
+    """One of the two has all validation images, and not the one that writes checkpoints."""
+    damage(data, val_key())
+    settings = student_settings(world, tmp_path / "two", data=str(data), tracker="none", epochs=1, accumulate=2)
+    argv = ["-m", "train_student", *as_arguments({**settings, "on_bad_image": "skip"})]
+    printed = torchrun(2, argv, cwd=tmp_path).stdout
+    (found,) = metrics(tmp_path / "two")
+    assert (found["bad_images"], found["val_bad_images"]) == (num_bad(damaged, 0, world_size=2), 1)
+    (named,) = re.findall(rf"cannot be decoded: {found['bad_images']} \((train.*)\)", printed)
+    assert 1 <= named.count("train-") <= 3
+
+
+def test_two_processes_of_which_one_fails_to_validate(world, tmp_path, data):
+    damage(data, val_key())
+    settings = student_settings(world, tmp_path / "run", data=str(data), tracker="none", epochs=1, resume="auto")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "train_student"]
+    failed = python(*launcher, *as_arguments(settings), cwd=tmp_path, check=False)
+    assert failed.returncode
+    assert f"sample {val_key()}: cannot be decoded" in failed.stderr
+    assert checkpoints(tmp_path / "run") == [STEPS]
+    shutil.copy(world / "data" / "val-0000.tar", data)
+    torchrun(2, ["-m", "train_student", *as_arguments(settings)], cwd=tmp_path)
+    (found,) = metrics(tmp_path / "run")
+    assert found["top1"] >= 0
+    assert checkpoints(tmp_path / "run") == [STEPS]
+
+
+def test_a_run_without_validation(world, tmp_path, capsys, monkeypatch):
+    """It is trained as ever, has no such figures, and stands in the report without them."""
+    settings = {"tracker": "none", "eval_every": 1}
+    train(TrainConfig(**student_settings(world, tmp_path / "without", **settings, val_data="none")))
+    printed = capsys.readouterr().out
+    assert re.search(r"without: loss \d+\.\d+, not validated, \d+ s$", printed, re.MULTILINE)
+    assert not any("top1" in line for line in metrics(tmp_path / "without"))
+    assert [line["epoch"] for line in metrics(tmp_path / "without")] == [1, 2]
+    train(TrainConfig(**student_settings(world, tmp_path / "with", **settings)))
+    assert_same_weights(tmp_path / "without", tmp_path / "with")
+    for name in ("first", "second"):
+        shutil.copytree(tmp_path / "without", tmp_path / name)
+        config = (tmp_path / name / "config.yaml").read_text()
+        (tmp_path / name / "config.yaml").write_text(config.replace("seed: 0", f"seed: {len(name)}"))
+    for names in (("without", "with", "first"), ("with", "without"), ("first", "second")):
+        page = tmp_path / "page.html"
+        monkeypatch.setattr(
+            "sys.argv", ["pld", "report", *(str(tmp_path / name) for name in names), "--out", str(page)]
+        )
+        assert pld_main() == 0
+        printed = capsys.readouterr().out
+        for name in names:
+            top1 = f"{metrics(tmp_path / 'with')[-1]['top1']:.2f}" if name == "with" else "-"
+            assert re.search(rf"^{name} +{re.escape(top1)} ", printed, re.MULTILINE), printed
+        assert "lowest to highest" not in printed
+        assert ("<h2>Summary</h2>" in page.read_text()) == ("with" in names)
+        assert "<h2>Sizes</h2>" in page.read_text()
+
+
+def test_such_a_run_that_has_no_epoch_yet(world, tmp_path, capsys, monkeypatch):
+    train(TrainConfig(**student_settings(world, tmp_path / "run", tracker="none", epochs=1, val_data="none")))
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    monkeypatch.setattr("sys.argv", ["pld", "report", str(tmp_path / "run")])
+    assert pld_main() == 2
+    assert "no epoch in it yet" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["num_val"] == 0

@@ -1,0 +1,93 @@
+"""Distilling from the store is distilling from the live teacher, to within what the store certifies."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from cache_teacher.cache import cache
+from cache_teacher.config import CacheConfig
+from pld.images import open_source
+from pld.losses import gradient_error_bound, pld_loss
+from pld.store import open_store
+from pld.teachers import build_teacher
+from pld.views.preprocessing import Preprocessing
+from tests.making import SIDE, make_teacher
+from train_student.data.batches import ViewDataset, epoch_items
+from train_student.data.loading import load
+from train_student.data.teacher_signal import LiveTeacher, StoredTeacher
+
+NUM_CLASSES = 40  # more than the dataset's labels use, so that a top-10 leaves a tail
+STEPS = 50
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return make_teacher(tmp_path_factory.mktemp("forty") / "teacher", num_classes=NUM_CLASSES)
+
+
+@pytest.mark.parametrize("k", [NUM_CLASSES, 10])
+def test_gradients_agree_within_the_certificate(world, teacher, tmp_path, k):
+    store_path = str(tmp_path / "store")
+    data = str(world / "data")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(map(str, range(NUM_CLASSES))))
+    cache(
+        CacheConfig(
+            allow_wrong_labels=True,
+            class_names=str(names),
+            teacher=f"local-dir:{teacher}",
+            data=data,
+            views=4,
+            k=k,
+            store=store_path,
+            threads=1,
+        )
+    )
+    source, store = open_source(data), open_store(store_path)
+    live, stored = LiveTeacher(build_teacher(f"local-dir:{teacher}")), StoredTeacher(store, source)
+    preprocessing = Preprocessing(input_size=(SIDE, SIDE))
+    torch.manual_seed(0)
+    student = timm.create_model("test_resnet", num_classes=NUM_CLASSES)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    dataset = ViewDataset(source, source.policy, [preprocessing, *live.preprocessings])
+    cpu = torch.device("cpu")
+    steps, worst = 0, 0.0
+    for epoch in range(4):
+        items = epoch_items(source, seed=0, epoch=epoch, view_index=epoch, batch_size=16, streams=2, rank=0, world=1)
+        for batch in load(dataset, items, workers=0):
+            logits = student(preprocessing.normalize(batch.images[0]))
+            from_store, from_teacher = stored(batch, cpu), live(batch, cpu)
+            gradients = [
+                torch.autograd.grad(
+                    pld_loss(logits, signal, batch.labels, reduction="none").sum(), logits, retain_graph=True
+                )[0]
+                for signal in (from_store, from_teacher)
+            ]
+            difference = (gradients[0] - gradients[1]).abs().sum(1)
+            bound = gradient_error_bound(from_store)
+            assert bool((difference <= bound + 1e-5).all()), (steps, difference - bound)
+            worst = max(worst, float((difference / bound).max()))
+            optimizer.zero_grad()
+            pld_loss(logits, from_store, batch.labels).backward()
+            optimizer.step()
+            steps += 1
+    assert steps >= STEPS
+    assert worst > 0.01  # the bound is compared with something: rounding and truncation do show
+
+
+def test_another_view_or_another_crop_breaks_it(world, tmp_path):
+    """The comparison can fail: a table of the wrong view is outside the certificate by far."""
+    source, store = open_source(str(world / "data")), open_store(str(world / "full"))
+    live = LiveTeacher(build_teacher(f"local-dir:{world / 'teacher'}"))
+    dataset = ViewDataset(source, source.policy, live.preprocessings)
+    items = epoch_items(source, seed=0, epoch=0, view_index=1, batch_size=64, streams=2, rank=0, world=1)
+    batch = next(iter(load(dataset, items, workers=0)))
+    logits = torch.zeros(64, store.manifest.identity.teacher.num_classes, requires_grad=True)
+    topk = store.load_view(0)[store.rows(source.keys)[batch.item.rows]]
+    gradients = [
+        torch.autograd.grad(pld_loss(logits, signal, batch.labels, reduction="none").sum(), logits)[0]
+        for signal in (topk, live(batch, torch.device("cpu")))
+    ]
+    difference = (gradients[0] - gradients[1]).abs().sum(1)
+    assert np.mean((difference > gradient_error_bound(topk)).tolist()) > 0.5

@@ -1,0 +1,1 @@
+"""What is trained on: images, views in batches, the teacher's signal."""

@@ -1,0 +1,230 @@
+"""What is trained on: images, the store that goes with them, and the views both agree on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from pld.classes.matching import Classes, listed
+from pld.classes.names import read_class_names
+from pld.errors import ConfigError, DataError, NotCachedError, StoreError
+from pld.images import Source, open_source
+from pld.join.match import in_label_space, paired, stored_policy
+from pld.join.pixel_probes import compare_probes
+from pld.loading.nvjpeg import check_device
+from pld.store import Decoder, Store, StoreGroup, dataset_digest, open_store, open_stores
+from pld.teachers import ALIASES, FOLDER_PREFIXES
+from pld.views import Fixed, Policy
+from train_student.config import TrainConfig
+from train_student.data.validation import open_validation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Everything that a run reads.
+
+    Attributes:
+        train: the images to train on, those that the store had to skip left out.
+        val: the validation images, if the run is validated.
+        validation: what these are, in words.
+        store: of the teachers' logits, one or several read together, if they are used.
+        policy: how views are drawn: the store's, else the dataset's.
+        num_views: how many views to cycle through; None draws a new one each epoch.
+        num_classes: C.
+        num_skipped: training images left out because the store has no logits for them.
+        val_store: of the teacher's logits for the validation images, if one is used.
+        gpu: where nvJPEG decodes the training images, if it does.
+        pixel_warning: how this machine's pixels differ from those that the teacher saw, if they do.
+        remarks: what the user should know of images and store, a sentence each.
+    """
+
+    train: Source
+    val: Source | None
+    store: StoreGroup | None
+    policy: Policy
+    num_views: int | None
+    num_classes: int
+    num_skipped: int
+    val_store: Store | None
+    gpu: torch.device | None = None
+    pixel_warning: str | None = None
+    validation: str = "none"
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The label space, where the store or the dataset states it."""
+        return (self.store and self.store.class_names) or self.train.class_names
+
+    @property
+    def validation_text(self) -> str:
+        """What the run is validated on, for a line of output."""
+        return f"{len(self.val):,} images, {self.validation}" if self.val else "none, as --val_data none says"
+
+    @property
+    def classes(self) -> Classes:
+        """The label space."""
+        return Classes(names=self.class_names, count=self.num_classes, whose=self.train.location)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The store's, if one is used."""
+        return self.store.fingerprint if self.store else None
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of the training images' keys and labels, and of the class names."""
+        names = json.dumps(self.class_names)
+        return hashlib.sha256(f"{dataset_digest(self.train.keys, self.train.labels)}{names}".encode()).hexdigest()
+
+    def view_of_epoch(self, epoch: int) -> int:
+        """The view that an epoch trains on."""
+        return epoch % self.num_views if self.num_views else epoch
+
+
+def open_training_data(config: TrainConfig, device: torch.device | None = None) -> TrainingData:
+    """Open images and store, and check that they belong together.
+
+    Args:
+        config: which.
+        device: where a run trains; None where no image is to be decoded there.
+
+    Raises:
+        DataError: images that cannot be used, or labels that are not the store's.
+        StoreError: a store of another dataset or view drawing, or without the wanted views.
+        ConfigError: the number of classes is not known, or the device cannot decode.
+    """
+    class_names = read_class_names(config.class_names)
+    train = open_source(config.data, config.split, class_names=class_names)
+    num_all = len(train)
+    train, val, validation = open_validation(config, train, class_names)
+    num_held_out = num_all - len(train) if config.val_share else 0
+    store = open_stores(config.stores, config.combine, config.seed) if config.stores else None
+    members = store.members if store else ()
+    policy = stored_policy(members[0]) if members else dataclasses.replace(train.policy, seed=config.seed)
+    for member in members:
+        train = paired(member, train, skip_missing=config.missing == "skip")
+    gpu = device if _decoder(config, members) == "nvjpeg" else None
+    if gpu:
+        check_device(gpu)
+    pixels = [compare_probes(member.probes, train, policy, member.url, gpu) for member in members]
+    num_classes = _num_classes(config, train, store)
+    if num_classes < 2:
+        raise DataError(
+            f"{train.classes.shown()}: a student needs two classes or more; name another dataset with --data"
+        )
+    space = Classes(names=train.class_names, count=num_classes, whose=f"{train.location}, {config.split}")
+    train, val = in_label_space(train, space), _in_training_space(val, space) if val else None
+    val_store = open_store(config.val_store) if config.val_store else None
+    if val_store and val:
+        val = _under_keys_of(val_store, val)
+    return TrainingData(
+        train=train,
+        val=val,
+        store=store,
+        policy=policy,
+        num_views=_num_views(config, store),
+        num_classes=num_classes,
+        num_skipped=num_all - num_held_out - len(train),
+        val_store=val_store,
+        validation=validation,
+        remarks=_remarks(train, val, _other_teacher(config, members), _beside_live_teacher(config)),
+        gpu=gpu,
+        pixel_warning="; ".join(filter(None, pixels)) or None,
+    )
+
+
+def _decoder(config: TrainConfig, stores: Sequence[Store]) -> Decoder:
+    """The one asked for, else that of the stores, which `open_stores` found to be one."""
+    return config.decoder or (stores[0].manifest.identity.views.decoder if stores else "cpu")
+
+
+def _in_training_space(val: Source, space: Classes) -> Source:
+    """The validation images with the training images' class numbers; a note says where only numbers are known."""
+    note = None
+    if val.class_names is None and space.names:
+        note = (
+            f"{val.location} states no class names: its labels are taken for the numbers of {space.whose}, "
+            f"{listed(space.names)}; a dataset.json with class_names beside it has them matched by name"
+        )
+    return in_label_space(val, space).noting(note)
+
+
+def _remarks(train: Source, val: Source | None, *told: str | None) -> tuple[str, ...]:
+    """Each once: images held out of others have the same notes."""
+    return tuple(dict.fromkeys(filter(None, (*train.remarks, *(val.remarks if val else ()), *told))))
+
+
+def _under_keys_of(store: Store, val: Source) -> Source:
+    """The validation images under the keys of a store of them.
+
+    Raises:
+        DataError: another label space.
+        StoreError: it lacks images, has random views, or was made of other pixels.
+    """
+    advice = "cache one of these images with SPLIT=val POLICY=fixed VIEWS=1, or leave --val_store out"
+    policy = stored_policy(store)
+    if not isinstance(policy, Fixed):
+        raise StoreError(f"{store.url}: its views are random crops, and validation crops the centre; {advice}")
+    found = paired(store, val, skip_missing=True)
+    if len(found) < len(val):
+        raise StoreError(
+            f"{store.url}: lacks {len(val) - len(found)} of the {len(val)} images of {val.location}; {advice}"
+        )
+    names = (found.class_names, val.class_names)
+    if not np.array_equal(found.labels, val.labels) or (None not in names and names[0] != names[1]):
+        raise DataError(f"{store.url}: numbers the classes otherwise than the training images; {advice}")
+    return found.noting(compare_probes(store.probes, found, policy, store.url))
+
+
+def _beside_live_teacher(config: TrainConfig) -> str | None:
+    """What a store is for where a live teacher is used."""
+    if not config.online_teacher or not config.stores:
+        return None
+    return f"{' and '.join(config.stores)}: says which views are drawn; logits are the live teacher's"
+
+
+def _other_teacher(config: TrainConfig, stores: Sequence[Store]) -> str | None:
+    """What is to be said where a recipe names a teacher, and the stores are of others."""
+    if not config.teacher or not stores or config.teacher.startswith(FOLDER_PREFIXES):
+        return None
+    name, _, tag = ALIASES.get(config.teacher, config.teacher).partition(".")
+    teachers = [store.manifest.identity.teacher for store in stores]
+    if any(teacher.name == name and tag in ("", teacher.tag) for teacher in teachers):
+        return None
+    held = " and ".join(f"{teacher.name}.{teacher.tag}".rstrip(".") for teacher in teachers)
+    return (
+        f"the recipe names the teacher {name}{'.' if tag else ''}{tag}, but the store was made by {held}; the store's "
+        "teacher is used"
+    )
+
+
+def _num_views(config: TrainConfig, store: StoreGroup | None) -> int | None:
+    if store is None:
+        return config.views
+    if config.views and config.views > store.num_views:
+        raise NotCachedError(
+            f"{store.url}: holds views 0..{store.num_views - 1}; --views {config.views} wants 0..{config.views - 1}: "
+            f"make cache VIEWS={config.views} adds them"
+        )
+    return config.views or store.num_views
+
+
+def _num_classes(config: TrainConfig, source: Source, store: StoreGroup | None) -> int:
+    known = {
+        "the store's teacher": store.num_classes if store else None,
+        "the dataset's class names": len(source.class_names) if source.class_names else None,
+        "--num_classes": config.num_classes,
+    }
+    found = {where: number for where, number in known.items() if number is not None}
+    if not found:
+        raise ConfigError(f"{source.location}: does not say how many classes there are; give --num_classes")
+    if len(set(found.values())) > 1:
+        raise ConfigError(f"the number of classes: {', '.join(f'{where} {n}' for where, n in found.items())}")
+    return next(iter(found.values()))

@@ -1,0 +1,96 @@
+"""Checkpoints: one file each, written beside its place and renamed, the last few kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from pld.errors import ConfigError
+from pld.files import writing
+from train_student.loop.state_tree import flatten, unflatten
+
+_FORMAT = "pld-checkpoint/1"
+_PATTERN = "step-*.safetensors"
+
+
+class Checkpoints:
+    """The checkpoints in a run's folder: `checkpoints/step-000001234.safetensors`."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self._keep = keep
+
+    def save(self, step: int, state: Any) -> Path:
+        """Write a checkpoint that is whole once it is there, then remove all but the last few.
+
+        Args:
+            step: optimizer steps taken; names the file.
+            state: nested dicts, lists, tensors and plain values.
+
+        Raises:
+            OutputError: it cannot be written; the earlier ones are still there.
+        """
+        path = self.folder / f"step-{step:09d}.safetensors"
+        staged = self.folder / f".{path.name}.{os.getpid()}.tmp"
+        tensors: dict[str, torch.Tensor] = {}
+        skeleton = json.dumps(flatten(state, tensors))
+        with writing(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                save_file(tensors, staged, metadata={"format": _FORMAT, "state": skeleton})
+                _sync(staged)
+                staged.replace(path)
+                _sync(self.folder)
+            finally:
+                staged.unlink(missing_ok=True)
+            for old in self.paths()[: -self._keep]:
+                old.unlink(missing_ok=True)
+        return path
+
+    def paths(self) -> list[Path]:
+        """Those there are, oldest first."""
+        return sorted(self.folder.glob(_PATTERN))
+
+    def load_latest(self) -> tuple[Path, Any] | None:
+        """The newest one that can be read, or None where there is none at all.
+
+        Raises:
+            ConfigError: there are some, and none can be read; each is named.
+        """
+        broken = []
+        for path in reversed(self.paths()):
+            try:
+                return path, load(path)
+            except ConfigError as error:
+                broken.append(str(error))
+        if broken:
+            raise ConfigError("; ".join(broken) + ". Remove them to start from the beginning")
+        return None
+
+
+def load(path: Path) -> Any:
+    """A checkpoint's state, on the CPU; raises ConfigError where the file is not one, or is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise ConfigError(f"{path}: found format {metadata.get('format')!r}, wanted {_FORMAT!r}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return unflatten(json.loads(metadata["state"]), tensors)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a checkpoint that can be read: {error}") from error
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or a new name in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

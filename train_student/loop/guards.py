@@ -1,0 +1,81 @@
+"""What ends a run early: a loss that is not finite, and a machine that is taken away."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from pld.errors import PLDError
+from pld.files import writing
+from train_student.data.batches import WorkItem
+
+# Looking at a loss waits for the device; on a CPU there is nothing to wait for.
+_STEPS_BETWEEN_LOOKS = 16
+_STEPS_BETWEEN_VOTES = 8
+PREEMPTED = 128 + signal.SIGTERM
+
+
+class LossGuard:
+    """Stops at the first loss that is not finite and leaves the keys of its batch in the run's folder."""
+
+    def __init__(self, folder: Path, rank: int, key: Callable[[int], str]) -> None:
+        self._path = folder / f"not-finite-{rank}.json"
+        self._key = key
+        self._recent: list[tuple[int, WorkItem, torch.Tensor]] = []
+
+    def add(self, step: int, item: WorkItem, loss: torch.Tensor) -> None:
+        """Remember a micro-batch's loss; look at the last ones now and then."""
+        self._recent.append((step, item, loss))
+        if loss.device.type == "cpu" or len(self._recent) >= _STEPS_BETWEEN_LOOKS:
+            self.look()
+
+    def look(self) -> None:
+        """Raise PLDError, naming the file with the batch's keys, where one of the losses is not finite."""
+        recent, self._recent = self._recent, []
+        if not recent:
+            return
+        values = torch.stack([loss for _, _, loss in recent]).tolist()
+        for (step, item, _), value in zip(recent, values, strict=True):
+            if not torch.isfinite(torch.tensor(value)):
+                keys = [self._key(row) for row in item.rows.tolist()]
+                found = {"step": step, "view": item.view_index, "loss": str(value), "keys": keys}
+                with writing(self._path):
+                    self._path.write_text(json.dumps(found, indent=2) + "\n")
+                raise PLDError(
+                    f"the loss is {value} in step {step}; the batch's keys are in {self._path}. Try a lower --lr, "
+                    "--clip_grad 1, or --precision bf16 in place of fp16"
+                )
+
+
+class Preemption:
+    """SIGTERM, which schedulers send before they take a machine away: a flag in place of the process's end."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Preemption:
+        self._before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+    def requested(self, accelerator: Accelerator, step: int) -> bool:
+        """Whether to stop after this step; all processes get the same answer."""
+        if accelerator.num_processes == 1:
+            return self._asked
+        if step % _STEPS_BETWEEN_VOTES:
+            return False
+        votes = torch.tensor(float(self._asked), device=accelerator.device)
+        return bool(accelerator.reduce(votes, reduction="sum").item())
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        self._asked = True

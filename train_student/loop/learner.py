@@ -1,0 +1,124 @@
+"""What a step changes: the student, its optimizer and schedule, the average of its weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from pld.losses import NamedLoss
+from pld.randomness import philox
+from pld.signals import TopK
+from pld.views.preprocessing import Preprocessing
+from train_student.config import TrainConfig
+from train_student.data.batches import Batch
+from train_student.data.teacher_signal import TeacherSignal
+from train_student.model.student import build_optimizer, build_schedule
+
+
+class Learner:
+    """A student in training.
+
+    Attributes:
+        student: the model itself, without what accelerate wraps around it.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        config: TrainConfig,
+        student: nn.Module,
+        signal: TeacherSignal,
+        preprocessing: Preprocessing,
+        steps_per_epoch: int,
+    ) -> None:
+        self.student = student
+        self._accelerator = accelerator
+        self._config = config
+        self._signal = signal
+        self._preprocessing = preprocessing
+        self._loss: NamedLoss = config.loss_function
+        optimizer = build_optimizer(config, student)
+        self._schedule = build_schedule(config, optimizer, steps_per_epoch)
+        if config.compile:
+            student.compile()
+        # Neither loader nor schedule is prepared: accelerate would split the one again and step the other twice.
+        self._model, self._optimizer = accelerator.prepare(student, optimizer)
+        self._average = ModelEmaV3(student, decay=config.ema_decay) if config.ema_decay else None
+
+    @property
+    def kept(self) -> nn.Module:
+        """What is validated and exported: the average of the weights where there is one, else the student."""
+        return self._average.module if self._average else self.student
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first parameter group."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def step(self, batches: Sequence[Batch], steps_done: int) -> list[torch.Tensor]:
+        """One optimizer step over this process's micro-batches.
+
+        Args:
+            batches: the micro-batches; their gradients are averaged.
+            steps_done: optimizer steps before this one, in the whole run.
+
+        Returns:
+            Each micro-batch's loss, detached, on the device.
+        """
+        accelerator, config = self._accelerator, self._config
+        # Dropout's randomness belongs to the step and not to what came before: a resumed run draws the same.
+        torch.manual_seed(_step_seed(config.seed, steps_done, accelerator.process_index))
+        losses = []
+        for number, batch in enumerate(batches, start=1):
+            # Gradients are exchanged once, with the last micro-batch.
+            last = number == len(batches)
+            with contextlib.nullcontext() if last else accelerator.no_sync(self._model):
+                loss = self._batch_loss(batch)
+                accelerator.backward(loss / len(batches))
+            losses.append(loss.detach())
+        if config.clip_grad:
+            accelerator.clip_grad_norm_(self._model.parameters(), config.clip_grad)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._schedule.step_update(steps_done + 1)
+        if self._average:
+            self._average.update(self.student, step=steps_done + 1)
+        return losses
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, for a checkpoint."""
+        return {
+            "student": self.student.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": self._average.module.state_dict() if self._average else None,
+            "scaler": self._accelerator.scaler.state_dict() if self._accelerator.scaler else None,
+        }
+
+    def load_state(self, state: dict[str, Any], steps_done: int) -> None:
+        """Go on from `state()`; raises RuntimeError or ValueError where it is another model's or optimizer's."""
+        self.student.load_state_dict(state["student"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._average:
+            self._average.module.load_state_dict(state["average"])
+        if self._accelerator.scaler:
+            self._accelerator.scaler.load_state_dict(state["scaler"])
+        self._schedule.step_update(steps_done)
+
+    def _batch_loss(self, batch: Batch) -> torch.Tensor:
+        device = self._accelerator.device
+        images = self._preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
+        teacher = self._signal(batch, device)
+        # A TopK's own labels need no comparison with the batch's, which would wait for the device.
+        labels = teacher.labels if isinstance(teacher, TopK) else batch.labels.to(device, non_blocking=True)
+        return self._loss(self._model(images), teacher, labels)
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return int(philox(f"{seed}/step/{step}/{rank}").random_raw(1)[0] >> np.uint64(1))

@@ -1,0 +1,1 @@
+"""One run from its command to its folder."""
