@@ -15,9 +15,7 @@ import torch
 from jaxtyping import Int64
 
 from cache_teacher.config import CacheConfig, choose_policy
-from cache_teacher.cutting import PartRows, view_cutter
-from cache_teacher.decoding import decoding
-from cache_teacher.forward import PartRunner, PartSignals
+from cache_teacher.forward import PartRunner, PartSignals, split_part
 from cache_teacher.label_check import LabelCheck, held_back
 from cache_teacher.view_count import views_to_cache
 from pld.classes.names import read_class_map, read_class_names
@@ -26,8 +24,8 @@ from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
 from pld.join.match import going_on, taught
 from pld.join.pixel_probes import compare_probes, make_probes
+from pld.loading import ViewDecoder, in_flight, loading, prefetch_shards, view_decoder
 from pld.loading.nvjpeg import check_device
-from pld.loading.shard_prefetch import fetched_ahead
 from pld.prefetch import in_order
 from pld.progress import progress
 from pld.provenance import provenance
@@ -93,22 +91,21 @@ def cache(config: CacheConfig) -> None:
         format=config.format,
     )
     _check_pixels(writer, source, policy, config.store_path, gpu)
-    threads = config.threads or _share_of_cores()
     if config.compile:
         # The last views of a part are fewer: kernels for each number are faster than kernels for any.
         teacher.model.compile(dynamic=False)
-    cutter = view_cutter(source, policy, teacher.preprocessing, skip_bad_images=config.on_bad_image == "skip", gpu=gpu)
-    with decoding(device)(cutter, batch_size=config.batch_size, num=threads) as decoder:
-        runner = PartRunner(
-            teacher=teacher,
-            source=source,
-            decoder=decoder,
-            k=config.k,
-            temperatures=config.temperatures,
-            device=device,
-            label_check=None if config.allow_wrong_labels else _label_check(config, source, teacher),
-        )
-        _run_missing(runner, writer, config, num_views, rank, world)
+    decoder = view_decoder(
+        source, policy, [teacher.preprocessing], gpu=gpu, skip_bad_images=config.on_bad_image == "skip"
+    )
+    runner = PartRunner(
+        teacher=teacher,
+        source=source,
+        k=config.k,
+        temperatures=config.temperatures,
+        device=device,
+        label_check=None if config.allow_wrong_labels else _label_check(config, source, teacher),
+    )
+    _run_missing(runner, decoder, writer, config, num_views, rank, world)
     sealed = writer.seal()
     if sealed or rank == 0:
         _print_summary(open_store(config.store_path), num_views)
@@ -175,7 +172,13 @@ def _label_check(config: CacheConfig, source: Source, teacher: Teacher) -> Label
 
 
 def _run_missing(
-    runner: PartRunner, writer: StoreWriter, config: CacheConfig, num_views: int, rank: int, world: int
+    runner: PartRunner,
+    decoder: ViewDecoder,
+    writer: StoreWriter,
+    config: CacheConfig,
+    num_views: int,
+    rank: int,
+    world: int,
 ) -> None:
     source = runner.source
     starts = np.concatenate([[0], np.cumsum(source.shard_sizes)])
@@ -190,13 +193,16 @@ def _run_missing(
         print(f"process {rank} of {world}: {len(mine)} parts to cache", flush=True)
     total = sum(source.shards[place[part.shard]].num_samples * part.block.num_views for part in mine)
     blocks = [functools.partial(iter, list(parts)) for _, parts in itertools.groupby(mine, lambda part: part.block)]
-    ahead = fetched_ahead(source, blocks, rows_of, in_flight=runner.decoder.parts_in_flight)
+    threads = config.threads or _share_of_cores()
+    processes = decoding_processes(runner.device, threads)
+    ahead = prefetch_shards(source, blocks, rows_of, in_flight=in_flight(processes))
+    pieces = (piece for part in ahead for piece in split_part(rows_of(part), part.views, config.batch_size))
     with (
-        contextlib.closing(ahead) as parts,
+        contextlib.closing(ahead),
+        loading(decoder, pieces, processes=processes, threads=threads, option="--threads") as views,
         progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar,
         ThreadPoolExecutor(1, "writer") as pool,
     ):
-        wanted = (PartRows(rows_of(part).tolist(), part.views) for part in parts)
 
         def write(result: tuple[PartId, PartSignals]) -> None:
             part, signals = result
@@ -207,10 +213,15 @@ def _run_missing(
             writer.write_part(part, keys, labels, signals.views, signals.skipped, unmapped_mass=mass)
 
         # A part is written while the next one is computed.
-        with contextlib.closing(runner.run(wanted, bar.update)) as computed:
-            results = held_back(computed, runner.label_check) if runner.label_check else computed
-            for _ in in_order(pool, write, zip(mine, results, strict=True), ahead=1):
-                pass
+        computed = runner.run(views, bar.update)
+        results = held_back(computed, runner.label_check) if runner.label_check else computed
+        for _ in in_order(pool, write, zip(mine, results, strict=True), ahead=1):
+            pass
+
+
+def decoding_processes(device: str, num: int) -> int:
+    """Worker processes that decode ahead of need; none for a teacher on the CPU, which needs the same cores."""
+    return 0 if device == "cpu" else num
 
 
 def _share_of_cores() -> int:

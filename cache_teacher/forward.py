@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import itertools
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from cache_teacher.cutting import PartRows
-from cache_teacher.decoding import Decoder
 from cache_teacher.label_check import LabelCheck
 from pld.errors import SignalError, TeacherError
 from pld.images import Source
+from pld.loading import LoadedViews, ViewRequest
 from pld.signals import TopK
 from pld.teachers import Teacher
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PartPiece(ViewRequest):
+    """As many of a part's rows as go through the teacher at once, and whether they are the part's last."""
+
+    is_last: bool
+
+
+def split_part(rows: Int64[np.ndarray, "n"], view_indexes: Sequence[int], batch_size: int) -> Iterator[PartPiece]:
+    """A part in pieces of at most `batch_size` views, or of one row."""
+    at_once = max(1, batch_size // len(view_indexes))
+    for first in range(0, len(rows), at_once):
+        yield PartPiece(rows[first : first + at_once], view_indexes, first + at_once >= len(rows))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +51,6 @@ class PartRunner:
     """Runs one teacher over views of one source.
 
     Attributes:
-        decoder: gives the source's views.
         k: classes to keep.
         temperatures: at which the tail's mass is kept.
         device: where the teacher is.
@@ -48,45 +59,44 @@ class PartRunner:
 
     teacher: Teacher
     source: Source
-    decoder: Decoder
     k: int
     temperatures: tuple[float, ...]
     device: str
     label_check: LabelCheck | None = None
 
-    def run(self, parts: Iterable[PartRows], on_done: Callable[[int], object]) -> Generator[PartSignals, None, None]:
-        """Each part's signals in turn; the next part's images are read while a part's last ones are at the teacher.
+    def run(self, pieces: Iterable[LoadedViews[PartPiece]], on_done: Callable[[int], object]) -> Iterator[PartSignals]:
+        """Each part's signals in turn.
 
-        `on_done` is told the number of views after each forward pass.
+        Args:
+            pieces: all pieces of each part.
+            on_done: called with the number of views after each forward pass.
 
         Raises:
-            UndecodableImageError: an image cannot be decoded and is not to be skipped; it is named.
-            DataError: an image cannot be read, or the labels are hardly the teacher's.
+            DataError: the labels are hardly the teacher's.
         """
         kept: list[int] = []
         skipped: list[str] = []
         signals: list[TopK] = []
         unmapped_mass = 0.0
-        with contextlib.closing(self.decoder.chunks(parts)) as chunks:
-            for chunk in chunks:
-                num_views = len(chunk.wanted.view_indexes)
-                rows = list(itertools.compress(chunk.wanted.rows, chunk.good))
-                if rows:
-                    images = chunk.images if all(chunk.good) else chunk.images[torch.tensor(chunk.good)]
-                    topk, mass = self._forward(images.flatten(0, 1), rows, num_views)
-                    signals.append(topk)
-                    unmapped_mass += mass
-                    if self.label_check:
-                        self.label_check.add(topk, rows)
-                kept += rows
-                bad = (row for row, good in zip(chunk.wanted.rows, chunk.good, strict=True) if not good)
-                skipped += map(self.source.key, bad)
-                on_done(len(chunk.good) * num_views)
-                if chunk.is_last:
-                    yield PartSignals(
-                        rows=kept, views=_by_view(signals, num_views), skipped=skipped, unmapped_mass=unmapped_mass
-                    )
-                    kept, skipped, signals, unmapped_mass = [], [], [], 0.0
+        for piece in pieces:
+            request, (images,) = piece.request, piece.images
+            num_views = len(request.view_indexes)
+            rows = request.rows[piece.good].tolist()
+            if rows:
+                good_images = images if all(piece.good) else images[torch.tensor(piece.good)]
+                topk, mass = self._forward(good_images.flatten(0, 1), rows, num_views)
+                signals.append(topk)
+                unmapped_mass += mass
+                if self.label_check:
+                    self.label_check.add(topk, rows)
+            kept += rows
+            skipped += map(self.source.key, request.rows[~np.array(piece.good)].tolist())
+            on_done(len(piece.good) * num_views)
+            if request.is_last:
+                yield PartSignals(
+                    rows=kept, views=_by_view(signals, num_views), skipped=skipped, unmapped_mass=unmapped_mass
+                )
+                kept, skipped, signals, unmapped_mass = [], [], [], 0.0
 
     @torch.inference_mode()
     def _forward(self, images: UInt8[Tensor, "B 3 h w"], rows: list[int], num_views: int) -> tuple[TopK, float]:

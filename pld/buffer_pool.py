@@ -1,4 +1,4 @@
-"""Memory that is used again: on many machines fresh pages cost more than what is done with them."""
+"""A pool of buffers: on many machines fresh pages cost more than what is done with them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def keep_freed_memory() -> None:
         set_option(_MMAP_MAX, 0)
 
 
-def lent(block: UInt8[ndarray, "n"], give_back: Callable[[], object]) -> UInt8[Tensor, "n"]:
+def lend(block: UInt8[ndarray, "n"], give_back: Callable[[], object]) -> UInt8[Tensor, "n"]:
     """A block of memory as a tensor; `give_back` is called when it and all its views are gone."""
     # PyTorch holds the array that a storage was made from: one of its own for each loan.
     lease = block[:]
@@ -40,7 +40,7 @@ def lent(block: UInt8[ndarray, "n"], give_back: Callable[[], object]) -> UInt8[T
     return torch.from_numpy(lease)
 
 
-class Recycler:
+class BufferPool:
     """Hands out tensors on blocks of memory; a block is handed out again once the last tensor on it is gone.
 
     All blocks are as large as the largest tensor asked for so far, and there are as many as were in use at once. May
@@ -60,4 +60,4 @@ class Recycler:
                 self._block_bytes, self._free = num_bytes, deque()
             free = self._free
             block = free.pop() if free else np.empty(self._block_bytes, np.uint8)
-        return lent(block[:num_bytes], functools.partial(free.append, block)).view(dtype).view(shape)
+        return lend(block[:num_bytes], functools.partial(free.append, block)).view(dtype).view(shape)

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from pld.buffer_pool import Recycler
+from pld.buffer_pool import BufferPool
 
 
 def address(tensor: torch.Tensor) -> int:
@@ -14,45 +14,45 @@ def address(tensor: torch.Tensor) -> int:
 
 
 def test_memory_is_used_again_once_nothing_refers_to_it():
-    recycler = Recycler()
-    first = recycler.empty((4, 5), torch.float32)
+    pool = BufferPool()
+    first = pool.empty((4, 5), torch.float32)
     place, view = address(first), first[1:].permute(1, 0)
     del first
-    other = recycler.empty((4, 5), torch.float32)
+    other = pool.empty((4, 5), torch.float32)
     assert address(other) != place  # a view still needs it
     del view
-    again = recycler.empty((2, 3), torch.uint8)  # a smaller one too
+    again = pool.empty((2, 3), torch.uint8)  # a smaller one too
     assert address(again) == place
     assert again.shape == (2, 3)
 
 
 def test_what_autograd_keeps_is_kept():
-    recycler = Recycler()
+    pool = BufferPool()
     weight = torch.ones(1000, requires_grad=True)
-    images = recycler.empty((1000,), torch.float32).fill_(3.0)
+    images = pool.empty((1000,), torch.float32).fill_(3.0)
     loss = (weight * images).sum()
     del images
-    recycler.empty((1000,), torch.float32).fill_(7.0)
+    pool.empty((1000,), torch.float32).fill_(7.0)
     loss.backward()
     assert weight.grad is not None
     assert torch.equal(weight.grad, torch.full((1000,), 3.0))
 
 
 def test_larger_blocks_replace_smaller_ones():
-    recycler = Recycler()
-    small = recycler.empty((10,), torch.uint8)
-    large = recycler.empty((10_000,), torch.uint8)
+    pool = BufferPool()
+    small = pool.empty((10,), torch.uint8)
+    large = pool.empty((10_000,), torch.uint8)
     places = {address(small), address(large)}
     del small, large
-    assert address(recycler.empty((10_000,), torch.uint8)) in places
+    assert address(pool.empty((10_000,), torch.uint8)) in places
 
 
 def test_threads_never_share_a_block():
-    recycler, clashes = Recycler(), []
+    pool, clashes = BufferPool(), []
 
     def work(number: int) -> None:
         for _ in range(200):
-            mine = recycler.empty((256,), torch.uint8).fill_(number)
+            mine = pool.empty((256,), torch.uint8).fill_(number)
             if not bool((mine == number).all()):
                 clashes.append(number)
 

@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from pld.images import Source, open_source
+from pld.images.dataset import read_image
 from pld.remote.cache_folder import cache_folder
 from pld.store import dataset_digest
 from pld.teachers import Teacher, build_teacher
@@ -62,7 +63,7 @@ def _run(teacher: Teacher, source: Source, rows: np.ndarray, views_each: int) ->
     size, interpolation = teacher.preprocessing.input_size, teacher.preprocessing.interpolation
     found = []
     for row in tqdm(rows.tolist(), desc="the teacher", unit="image"):
-        image = source.image(row)
+        image = read_image(source, row)
         views = [
             draw_view(source.key(row), view, (image.shape[1], image.shape[2]), source.policy)
             for view in range(views_each)

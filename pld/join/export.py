@@ -18,6 +18,7 @@ import numpy as np
 from pld.errors import OutputError
 from pld.files import writing
 from pld.images import Source
+from pld.images.dataset import read_image
 from pld.images.sources.tar_members import add_member, check_keys, image_extension
 from pld.join.match import paired, stored_policy
 from pld.join.pixel_probes import compare_probes
@@ -71,7 +72,7 @@ def export_with_images(
         staged = path.with_suffix(".tmp")
         with writing(path), tarfile.open(staged, "w") as tar:
             for index, row in enumerate(mine):
-                image = source.image(row)  # decoded for its size, and so that no broken one is exported
+                image = read_image(source, row)  # decoded for its size, and so that no broken one is exported
                 box = draw_view(source.key(row), view, (image.shape[1], image.shape[2]), policy)
                 for extension, content in _members(source.read(row), box, topk, index).items():
                     add_member(tar, f"{source.key(row)}.{extension}", content)

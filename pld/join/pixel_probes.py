@@ -15,10 +15,11 @@ from jaxtyping import UInt8
 
 from pld.errors import DifferentPixelsError, UndecodableImageError
 from pld.images import Source
+from pld.images.dataset import decode_row
 from pld.images.decode.image import jpeg_size
-from pld.loading.nvjpeg import gpu_view
+from pld.loading import decode_views, view_decoder
 from pld.store import Probe
-from pld.views import Policy, apply_view
+from pld.views import Policy
 from pld.views.preprocessing import Preprocessing
 
 _NUM_PROBES = 4
@@ -111,7 +112,7 @@ def _image_size(source: Source, row: int) -> tuple[int, int]:
     data = source.read(row)
     if size := jpeg_size(data):
         return size
-    _, height, width = source.decode(row, data).shape
+    _, height, width = decode_row(source, row, data).shape
     return height, width
 
 
@@ -128,11 +129,9 @@ def _check_size(probe: Probe, size: tuple[int, int], where: str) -> None:
 def _pixels(
     source: Source, row: int, view_index: int, policy: Policy, size: tuple[int, int], gpu: torch.device | None
 ) -> UInt8[np.ndarray, "3 h w"]:
-    if gpu:
-        on_gpu = gpu_view(source, row, view_index, policy, Preprocessing(input_size=size), gpu)
-        return on_gpu.cpu().contiguous().numpy()
-    image, (view,) = source.views(row, [view_index], policy)
-    return apply_view(image, view, size).contiguous().numpy()
+    decoder = view_decoder(source, policy, [Preprocessing(input_size=size)], gpu=gpu)
+    (views,) = decode_views(decoder, [row], [view_index])
+    return views[0, 0].cpu().contiguous().numpy()
 
 
 def _distance(wanted: UInt8[np.ndarray, "3 h w"], found: UInt8[np.ndarray, "3 h w"]) -> float:

@@ -1,1 +1,18 @@
-"""Images on their way to a model: fetching shards ahead, worker processes, decoding views."""
+"""Images on their way to a model: shards fetched ahead, views decoded by threads, processes or a GPU."""
+
+from pld.loading.decode import decode_views, view_decoder
+from pld.loading.load import LoadedViews, loading
+from pld.loading.shard_prefetch import prefetch_shards
+from pld.loading.view_decoder import ViewDecoder, ViewRequest
+from pld.loading.worker_processes import in_flight
+
+__all__ = [
+    "LoadedViews",
+    "ViewDecoder",
+    "ViewRequest",
+    "decode_views",
+    "in_flight",
+    "loading",
+    "prefetch_shards",
+    "view_decoder",
+]

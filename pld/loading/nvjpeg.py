@@ -1,8 +1,8 @@
-"""Decoding by the GPU: loader processes read images and draw their views, nvJPEG and `batch_resize` do the rest.
+"""Decode on a GPU: worker processes read images and draw their views, nvJPEG and `batch_resize` do the rest.
 
-nvJPEG's pixels are not libjpeg's, and may differ between kinds of GPU: who decodes is part of a store's identity. What
-nvJPEG is not given is decoded as always: other formats than JPEG, RGB and CMYK, progressive files, restart markers,
-files that are cut short. Damage inside a whole scan it is given, and what it makes of that is its own.
+nvJPEG's pixels differ from libjpeg's and may differ between kinds of GPU, so the decoder is part of a store's identity.
+The CPU decodes what nvJPEG is not given: formats other than JPEG, RGB and CMYK, progressive files, restart markers and
+truncated files. nvJPEG is given damage inside a complete scan, and decodes it in its own way.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import simplejpeg
 import torch
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Int32, UInt8
 from numpy import ndarray
 from torch import Tensor
 from torchvision import io
 
 from pld.errors import ConfigError, DataError, UndecodableImageError
+from pld.images.dataset import ImageDataset, decode_row
 from pld.images.decode.image import jpeg_colours, jpeg_size
 from pld.images.decode.jpeg_markers import has_one_whole_scan
-from pld.images.sources.source import Source
+from pld.loading.view_decoder import Map, ViewRequest
 from pld.views import Policy, View, draw_view
 from pld.views.batch_resize import apply_views
 from pld.views.preprocessing import Preprocessing
 
-# What a block of memory says of each image before their bytes: how many these are, whether nvJPEG is to decode them,
-# and the image's views.
+# A block of memory begins with a table. For each image it has the number of its bytes (0: bad), whether nvJPEG decodes
+# them, and the image's views.
 _IMAGE_NUMBERS, _VIEW_NUMBERS = 2, len(dataclasses.fields(View))
 
 
@@ -48,136 +49,103 @@ def check_device(device: torch.device) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncodedViews:
-    """Images as they are in their files with the views to cut from them: one process writes them, another cuts.
+class NvjpegViewDecoder:
+    """A ViewDecoder whose workers read files and draw views, and whose `views` decodes and cuts them on a GPU.
 
     Attributes:
-        source: the images.
+        dataset: the images.
         policy: how views are drawn.
-        skip_bad_images: images that cannot be decoded are told; else they are an error.
+        outputs: student and live teacher may want different sizes of the same crop.
+        device: the GPU.
+        skip_bad_images: report images that cannot be decoded as not good, instead of raising.
     """
 
-    source: Source
+    dataset: ImageDataset
     policy: Policy
+    outputs: tuple[Preprocessing, ...]
+    device: torch.device
     skip_bad_images: bool = False
 
-    def num_bytes(self, rows: Sequence[int], num_views: int) -> int:
-        """The memory that some rows with so many views each take."""
-        return _table_bytes(len(rows), num_views) + sum(map(self.source.num_bytes, rows))
+    def num_bytes(self, request: ViewRequest) -> int:
+        """The bytes of the files, behind a table of sizes and views."""
+        return _table_bytes(request) + sum(map(self.dataset.num_bytes, request.rows.tolist()))
 
-    def write(
-        self,
-        rows: Sequence[int],
-        view_indexes: Sequence[int],
-        memory: UInt8[Tensor, "bytes"],
-        on_row: Callable[[int], object],
+    def block_bytes(self, request: ViewRequest) -> int:
+        """See ViewDecoder; other rows' files may be larger."""
+        return 2 * self.num_bytes(request)
+
+    def fill(
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
     ) -> list[bool]:
-        """Write rows to memory of `num_bytes`; `on_row` is told which row comes next.
-
-        Returns:
-            Which of them can be decoded.
-
-        Raises:
-            UndecodableImageError: an image cannot be decoded and is not to be skipped; it is named.
-            DataError: an image cannot be read.
-        """
-        table, block = _table(memory, len(rows), len(view_indexes)), memory.numpy()
+        """See ViewDecoder; the memory holds the files and the views to cut. Rows are read one after another."""
+        table, block = _table(request, memory), memory.numpy()
         used, table[:] = table.nbytes, 0
-        for row, numbers in zip(rows, table, strict=True):
+        for row, numbers in zip(request.rows.tolist(), table, strict=True):
             on_row(row)
-            data = self.source.read(row)
+            data = self.dataset.read(row)
             size = jpeg_size(data)
             is_plain = size is not None and has_one_whole_scan(data) and jpeg_colours(data) in ("YCbCr", "Gray")
             if size is None or not is_plain:
                 try:
-                    _, height, width = self.source.decode(row, data).shape
+                    _, height, width = decode_row(self.dataset, row, data).shape
                 except UndecodableImageError:
                     if not self.skip_bad_images:
                         raise
                     continue
                 size = height, width
-            views = [draw_view(self.source.key(row), index, size, self.policy) for index in view_indexes]
+            views = [draw_view(self.dataset.key(row), index, size, self.policy) for index in request.view_indexes]
             numbers[:] = [len(data), is_plain, *itertools.chain.from_iterable(map(dataclasses.astuple, views))]
             if used + len(data) > len(block):
-                raise DataError(
-                    f"{self.source.location}: sample {self.source.key(row)}: its file grows; wait until it is whole"
-                )
+                raise DataError(f"{self.dataset.where(row)}: the file is growing; wait until it is complete")
             block[used : used + len(data)] = np.frombuffer(data, np.uint8)
             used += len(data)
         return [bool(num_bytes) for num_bytes in table[:, 0]]
 
-    def cut(
-        self,
-        rows: Sequence[int],
-        num_views: int,
-        memory: UInt8[Tensor, "bytes"],
-        preprocessings: Sequence[Preprocessing],
-        device: torch.device,
-    ) -> list[UInt8[Tensor, "n V 3 h w"]]:
-        """The views of what was written, channels last, on a device, for each preprocessing; black where none is.
-
-        May be called in any thread; the device has done its work when this returns.
-
-        Raises:
-            UndecodableImageError: an image cannot be decoded after all; it is named.
-        """
-        views, errors = self.try_cut(rows, num_views, memory, preprocessings, device)
-        for error in errors.values():
-            raise error
-        return views
-
-    def try_cut(
-        self,
-        rows: Sequence[int],
-        num_views: int,
-        memory: UInt8[Tensor, "bytes"],
-        preprocessings: Sequence[Preprocessing],
-        device: torch.device,
-    ) -> tuple[list[UInt8[Tensor, "n V 3 h w"]], dict[int, UndecodableImageError]]:
-        """What `cut` gives, and by its place what is wrong with each image that cannot be decoded after all."""
-        table = _table(memory, len(rows), num_views)
+    def views(
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
+    ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
+        """See ViewDecoder; bad images are black. May be called in any thread; the GPU is done when this returns."""
+        num_rows, num_views = len(request.rows), len(request.view_indexes)
+        table = _table(request, memory)
         encoded = memory[table.nbytes :][: table[:, 0].sum()].split(table[:, 0].tolist())
-        written = [place for place in range(len(rows)) if table[place, 0]]
         cut = []
-        with _own_stream(device):
-            images, errors = self._decode(written, rows, encoded, table[:, 1] > 0, device)
-            good = list(images)
-            boxes = table[good, _IMAGE_NUMBERS:].reshape(-1, _VIEW_NUMBERS).tolist()
+        with _own_stream(self.device):
+            images = self._decode(request, encoded, table)
+            places = list(images)
+            boxes = table[places, _IMAGE_NUMBERS:].reshape(-1, _VIEW_NUMBERS).tolist()
             views = [View(top, left, height, width, bool(flip)) for top, left, height, width, flip in boxes]
-            wanted = [image for image in images.values() for _ in range(num_views)]
-            for preprocessing in preprocessings:
-                shape = (len(rows), num_views, *preprocessing.input_size, 3)
-                out = torch.zeros(shape, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
-                if wanted:
-                    pixels = apply_views(wanted, views, preprocessing.input_size, preprocessing.interpolation)
-                    out[torch.tensor(good, device=device)] = pixels.unflatten(0, (len(good), num_views))
+            repeated = [image for image in images.values() for _ in range(num_views)]
+            for output in self.outputs:
+                shape = (num_rows, num_views, *output.input_size, 3)
+                out = torch.zeros(shape, dtype=torch.uint8, device=self.device).permute(0, 1, 4, 2, 3)
+                if repeated:
+                    pixels = apply_views(repeated, views, output.input_size, output.interpolation)
+                    out[torch.tensor(places, device=self.device)] = pixels.unflatten(0, (len(places), num_views))
                 cut.append(_for_everybody(out))
-        return cut, errors
+        return tuple(cut), [place in images for place in range(num_rows)]
 
     def _decode(
-        self,
-        written: Sequence[int],
-        rows: Sequence[int],
-        encoded: Sequence[UInt8[Tensor, "_"]],
-        is_plain: Bool[ndarray, "n"],
-        device: torch.device,
-    ) -> tuple[dict[int, UInt8[Tensor, "3 _ _"]], dict[int, UndecodableImageError]]:
-        """By place the images, or why one is none: by nvJPEG, where that is given them and can; else as `Source` does.
+        self, request: ViewRequest, encoded: Sequence[UInt8[Tensor, "_"]], table: Int32[ndarray, "n numbers"]
+    ) -> dict[int, UInt8[Tensor, "3 _ _"]]:
+        """The good images by their places, in order: by nvJPEG those that it is given and can decode, else by the CPU.
 
-        Both in the order of the places.
+        Raises:
+            UndecodableImageError: an image cannot be decoded after all and bad images are not skipped.
         """
-        plain = [place for place in written if is_plain[place]]
-        by_gpu = dict(zip(plain, _by_nvjpeg([encoded[place] for place in plain], device), strict=True))
-        images, errors = {}, {}
-        for place in written:
+        plain = np.flatnonzero(table[:, 1]).tolist()
+        by_gpu = dict(zip(plain, _by_nvjpeg([encoded[place] for place in plain], self.device), strict=True))
+        images = {}
+        for place in np.flatnonzero(table[:, 0]).tolist():
             image = by_gpu.get(place)
             try:
                 if image is None:
-                    image = self.source.decode(rows[place], encoded[place].numpy().tobytes()).to(device)
+                    data = encoded[place].numpy().tobytes()
+                    image = decode_row(self.dataset, int(request.rows[place]), data).to(self.device)
                 images[place] = image
-            except UndecodableImageError as error:
-                errors[place] = error
-        return images, errors
+            except UndecodableImageError:
+                if not self.skip_bad_images:
+                    raise
+        return images
 
 
 def _by_nvjpeg(encoded: list[UInt8[Tensor, "_"]], device: torch.device) -> list[UInt8[Tensor, "3 _ _"] | None]:
@@ -189,16 +157,6 @@ def _by_nvjpeg(encoded: list[UInt8[Tensor, "_"]], device: torch.device) -> list[
             raise
         half = len(encoded) // 2
         return _by_nvjpeg(encoded[:half], device) + _by_nvjpeg(encoded[half:], device) if half else [None]
-
-
-def gpu_view(
-    source: Source, row: int, view_index: int, policy: Policy, preprocessing: Preprocessing, device: torch.device
-) -> UInt8[Tensor, "3 h w"]:
-    """One view of one image; raises UndecodableImageError and DataError, as `EncodedViews` does."""
-    encoded = EncodedViews(source=source, policy=policy)
-    memory = torch.empty(encoded.num_bytes([row], 1), dtype=torch.uint8)
-    encoded.write([row], [view_index], memory, lambda row: None)
-    return encoded.cut([row], 1, memory, [preprocessing], device)[0][0, 0]
 
 
 @contextlib.contextmanager
@@ -227,10 +185,11 @@ def _for_everybody(images: Tensor) -> Tensor:
     return images
 
 
-def _table(memory: UInt8[Tensor, "bytes"], num_rows: int, num_views: int) -> Int32[ndarray, "n numbers"]:
-    """The numbers of so many images with so many views each, at the head of a block of memory."""
-    return memory.numpy()[: _table_bytes(num_rows, num_views)].view(np.int32).reshape(num_rows, -1)
+def _table(request: ViewRequest, memory: UInt8[Tensor, "bytes"]) -> Int32[ndarray, "n numbers"]:
+    """The numbers of each image, at the head of a block of memory."""
+    return memory.numpy()[: _table_bytes(request)].view(np.int32).reshape(len(request.rows), -1)
 
 
-def _table_bytes(num_rows: int, num_views: int) -> int:
-    return num_rows * (_IMAGE_NUMBERS + _VIEW_NUMBERS * num_views) * np.dtype(np.int32).itemsize
+def _table_bytes(request: ViewRequest) -> int:
+    numbers = _IMAGE_NUMBERS + _VIEW_NUMBERS * len(request.view_indexes)
+    return len(request.rows) * numbers * np.dtype(np.int32).itemsize

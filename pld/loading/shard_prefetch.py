@@ -1,6 +1,6 @@
 """Remote image shards, fetched whole before they are needed and let go afterwards.
 
-Whoever reads images hands its work to `fetched_ahead` and gets it back in the same order, each item as soon as its
+Whoever reads images hands its work to `prefetch_shards` and gets it back in the same order, each item as soon as its
 shards are on the local disk. Which shards those are, and for how long, is planned from the order itself.
 """
 
@@ -74,7 +74,7 @@ def most_bytes(uses: Sequence[Use], num_bytes: Int64[ndarray, "files"], in_fligh
     Args:
         uses: sorted; those of one shard may overlap, where one pass ends and the next begins.
         num_bytes: of each shard.
-        in_flight: see `fetched_ahead`.
+        in_flight: see `prefetch_shards`.
     """
     changes: list[tuple[int, int]] = []
     ends: dict[int, int] = {}
@@ -86,7 +86,7 @@ def most_bytes(uses: Sequence[Use], num_bytes: Int64[ndarray, "files"], in_fligh
     return max(itertools.accumulate(change for _, change in sorted(changes)), default=0)
 
 
-def fetched_ahead(
+def prefetch_shards(
     source: Source,
     passes: Sequence[Callable[[], Iterable[T]]],
     rows_of: Callable[[T], Int64[ndarray, "n"]],

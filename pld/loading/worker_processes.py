@@ -1,4 +1,8 @@
-"""Loader processes: work items in, the memory that they filled out, in the items' order; the memory is used again."""
+"""Worker processes: requests in, the shared memory that they filled out, in the requests' order.
+
+PyTorch's DataLoader runs them. What it lacks is memory that is reused: it allocates and maps new shared memory for each
+batch, which costs more than the copying.
+"""
 
 from __future__ import annotations
 
@@ -9,44 +13,83 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from pld.buffer_pool import lent
+from pld.buffer_pool import lend
 from pld.errors import DataError, PLDError
-from pld.images import Source
+from pld.images.dataset import ImageDataset
+from pld.loading.view_decoder import ViewDecoder, ViewRequest
 
-Item = TypeVar("Item")
-AnyItem = TypeVar("AnyItem", contravariant=True)
+Request = TypeVar("Request", bound=ViewRequest)
 
-# Items that each worker has before it.
+# Requests that each worker is given ahead.
 _PREFETCH = 2
 
 
-@runtime_checkable
-class Filler(Protocol[AnyItem]):
-    """What is done in the processes. It travels to them, as its items do."""
-
-    def num_bytes(self, item: AnyItem) -> int:
-        """The memory that an item wants."""
-
-    def fill(self, item: AnyItem, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object]) -> list[bool]:
-        """Write an item's images to memory of at least so many bytes; `on_row` is told which row comes next.
-
-        Returns:
-            Which rows' images are there.
-
-        Raises:
-            PLDError: whatever the user can mend.
-        """
+def in_flight(processes: int) -> int:
+    """When request n is drawn, the caller has been given all up to n - in_flight."""
+    return max(1, processes * _PREFETCH)
 
 
-class _Blocks:
-    """Shared memory for items. A block is free again when nothing refers to what is in it any more."""
+def fill_in_processes(
+    decoder: ViewDecoder,
+    requests: Iterable[Request],
+    *,
+    processes: int,
+    block_bytes: int,
+    held: int,
+    at_row: Int64[Tensor, "processes"],
+    context: str | None = None,
+) -> Generator[tuple[Request, UInt8[Tensor, "bytes"], list[bool]], None, None]:
+    """Run `decoder.fill` in processes: each request, the memory that was filled for it, and which rows are good.
+
+    Args:
+        decoder: travels to the processes.
+        requests: what to fill.
+        processes: at least one.
+        block_bytes: for a request; larger ones take longer.
+        held: results that the caller works on at once.
+        at_row: shared; each process writes there which row it is at.
+        context: how processes are started; PyTorch's default where None.
+
+    Raises:
+        PLDError: whatever a worker raised, as it stands.
+    """
+    # While the caller asks for its next results it still has the last ones.
+    blocks = _SharedBlocks(processes * _PREFETCH + 2 * held, block_bytes)
+    orders: deque[tuple[Request, int | None]] = deque()
+
+    def order(request: Request) -> tuple[Request, int | None]:
+        orders.append((request, blocks.take(decoder.num_bytes(request))))
+        return orders[-1]
+
+    ending = torch.zeros(1, dtype=torch.uint8).share_memory_()
+    loader = DataLoader(
+        _Worker(decoder, blocks.memory, at_row),
+        sampler=map(order, requests),
+        batch_size=None,
+        collate_fn=_identity,
+        num_workers=processes,
+        prefetch_factor=_PREFETCH,
+        multiprocessing_context=context,
+        worker_init_fn=functools.partial(_end_with_the_main_process, ending),
+    )
+    with _at_exit(functools.partial(ending.fill_, 1)):
+        for filled in loader:
+            request, block = orders.popleft()
+            if isinstance(filled, PLDError):
+                raise filled
+            memory, good = filled
+            yield request, memory if block is None else blocks.lend(block), good
+
+
+class _SharedBlocks:
+    """Shared memory for requests. A block is free again when nothing refers to what is in it any more."""
 
     def __init__(self, num: int, num_bytes: int) -> None:
         self.memory = torch.empty((num, num_bytes), dtype=torch.uint8)
@@ -54,93 +97,35 @@ class _Blocks:
         self._free = deque(range(num))
 
     def take(self, num_bytes: int) -> int | None:
-        """A block for so many bytes, if there is one."""
+        """A free block of at least so many bytes, if there is one."""
         return self._free.popleft() if self._free and num_bytes <= self.memory.shape[1] else None
 
     def lend(self, block: int) -> Tensor:
         """Its memory."""
-        return lent(self.memory[block].numpy(), functools.partial(self._free.append, block))
+        return lend(self.memory[block].numpy(), functools.partial(self._free.append, block))
 
 
-class _Worker(Dataset[tuple[Tensor | None, list[bool]] | PLDError], Generic[Item]):
-    """What a loader process does with an item and the block to write its images to.
+class _Worker(Dataset[tuple[Tensor | None, list[bool]] | PLDError], Generic[Request]):
+    """Fills the block that comes with a request; allocates and returns memory only where none came.
 
-    It returns memory only where it was given no block. An error that the user can mend is returned, not raised:
-    DataLoader would wrap it in its worker's traceback.
+    A PLDError is returned, not raised: DataLoader would wrap it in its worker's traceback.
     """
 
-    def __init__(self, filler: Filler[Item], blocks: Tensor, at_work: Tensor) -> None:
-        self._filler = filler
+    def __init__(self, decoder: ViewDecoder, blocks: Tensor, at_row: Tensor) -> None:
+        self._decoder = decoder
         self._blocks = blocks
-        self._at_work = at_work
+        self._at_row = at_row
 
-    def __getitem__(self, order: tuple[Item, int | None]) -> tuple[Tensor | None, list[bool]] | PLDError:
-        item, block = order
+    def __getitem__(self, order: tuple[Request, int | None]) -> tuple[Tensor | None, list[bool]] | PLDError:
+        request, block = order
         worker = get_worker_info()
         assert worker is not None
-        note = functools.partial(self._at_work.numpy().__setitem__, worker.id)
-        own = torch.empty(self._filler.num_bytes(item), dtype=torch.uint8) if block is None else None
+        on_row = functools.partial(self._at_row.numpy().__setitem__, worker.id)
+        own = torch.empty(self._decoder.num_bytes(request), dtype=torch.uint8) if block is None else None
         try:
-            return own, self._filler.fill(item, self._blocks[block] if own is None else own, note)
+            return own, self._decoder.fill(request, self._blocks[block] if own is None else own, on_row)
         except PLDError as error:
             return error
-
-
-def in_flight(workers: int) -> int:
-    """When `in_processes` asks for item n, it has given what became of all up to n - in_flight."""
-    return max(1, workers * _PREFETCH)
-
-
-def in_processes(
-    filler: Filler[Item],
-    items: Iterable[Item],
-    *,
-    workers: int,
-    block_bytes: int,
-    held: int,
-    at_work: Int64[Tensor, "workers"],
-    context: str | None = None,
-) -> Generator[tuple[Item, UInt8[Tensor, "bytes"], list[bool]], None, None]:
-    """Each item, the memory that a process filled for it, and which of its rows are there; in the items' order.
-
-    Args:
-        filler: what the processes do.
-        items: what there is to do.
-        workers: processes, at least one.
-        block_bytes: of an item; larger ones take longer.
-        held: results that the caller works on at once.
-        at_work: see `at_work_of`.
-        context: how processes are started; PyTorch's default where None.
-
-    Raises:
-        PLDError: whatever a worker could not do, as it stands.
-    """
-    # While the caller asks for its next results it still has the last ones.
-    blocks = _Blocks(workers * _PREFETCH + 2 * held, block_bytes)
-    orders: deque[tuple[Item, int | None]] = deque()
-
-    def order(item: Item) -> tuple[Item, int | None]:
-        orders.append((item, blocks.take(filler.num_bytes(item))))
-        return orders[-1]
-
-    ending = torch.zeros(1, dtype=torch.uint8).share_memory_()
-    loader = DataLoader(
-        _Worker(filler, blocks.memory, at_work),
-        sampler=map(order, items),
-        batch_size=None,
-        collate_fn=_as_it_is,
-        num_workers=workers,
-        prefetch_factor=_PREFETCH,
-        multiprocessing_context=context,
-        worker_init_fn=functools.partial(_end_with_the_main_process, ending),
-    )
-    with _at_exit(functools.partial(ending.fill_, 1)):
-        for made in loader:
-            item, block = orders.popleft()
-            if isinstance(made, PLDError):
-                raise made
-            memory, good = made
-            yield item, memory if block is None else blocks.lend(block), good
 
 
 @contextlib.contextmanager
@@ -153,8 +138,8 @@ def _at_exit(callback: Callable[[], object]) -> Iterator[None]:
         atexit.unregister(callback)
 
 
-def _as_it_is(made: object) -> object:
-    return made
+def _identity(filled: object) -> object:
+    return filled
 
 
 def _end_with_the_main_process(ending: UInt8[Tensor, "1"], worker: int) -> None:
@@ -165,34 +150,33 @@ def _end_with_the_main_process(ending: UInt8[Tensor, "1"], worker: int) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0) if ending.item() else None)
 
 
-def at_work_of(workers: int) -> Int64[Tensor, "workers"]:
-    """A shared place where each of `workers` processes notes the row that it is at; -1 before the first."""
-    at_work = torch.full((workers,), -1, dtype=torch.int64)
-    at_work.share_memory_()
-    return at_work
+def shared_rows(processes: int) -> Int64[Tensor, "processes"]:
+    """Where each process writes which row it is at; -1 before the first."""
+    rows = torch.full((processes,), -1, dtype=torch.int64)
+    rows.share_memory_()
+    return rows
 
 
 @contextlib.contextmanager
-def naming_the_dead(source: Source, at_work: Int64[Tensor, "workers"], option: str) -> Iterator[None]:
-    """While processes are at work, what is told where one of them dies.
+def explain_deaths(dataset: ImageDataset, at_row: Int64[Tensor, "processes"], option: str) -> Iterator[None]:
+    """Turn the death of a worker, which PyTorch notices wherever the main process is, into an error for the user.
 
     Args:
-        source: whose rows they are at.
-        at_work: see `at_work_of`.
-        option: by which the user says how many there are.
+        dataset: whose rows they read.
+        at_row: see `shared_rows`.
+        option: by which the user sets the number of processes.
 
     Raises:
-        DataError: a worker died, which PyTorch notices wherever the main process happens to be; names the samples that
-            the workers were at.
+        DataError: a worker died; names the samples that the workers were at.
     """
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
-        # A batch of which the dead worker still held the memory is a connection that is refused or ends.
+        # A batch whose memory the dead worker still held is a connection that is refused or ends.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        keys = ", ".join(source.key(row) for row in at_work.tolist() if row >= 0)
+        keys = ", ".join(dataset.key(row) for row in at_row.tolist() if row >= 0)
         raise DataError(
-            f"{source.location}: a loader process died ({' '.join(str(error).split())}); loaders "
+            f"{dataset.location}: a loader process died ({' '.join(str(error).split())}); loaders "
             f"were at the samples {keys}. Out of memory? Use fewer {option}; else look at these images"
         ) from error

@@ -11,10 +11,11 @@ from PIL import Image
 
 from pld.images import Source
 from pld.join.match import paired, stored_policy
+from pld.loading import decode_views, view_decoder
 from pld.store import Store
-from pld.views import apply_view
+from pld.views.preprocessing import Preprocessing
 
-_PIXELS = 96
+_SHOWN = Preprocessing(input_size=(96, 96))
 _GUESSES = 5
 
 
@@ -44,11 +45,11 @@ def draw_samples(store: Store, source: Source, num: int, *, seed: int = 0) -> li
 
 
 def _sample(store: Store, source: Source, row: int, classes: list[int], logprobs: list[float]) -> Sample:
-    image, (view,) = source.views(row, [0], stored_policy(store))
+    (views,) = decode_views(view_decoder(source, stored_policy(store), [_SHOWN]), [row], [0])
     guesses = zip(classes[:_GUESSES], logprobs[:_GUESSES], strict=True)
     names = source.class_names
     return Sample(
-        picture=_data_url(apply_view(image, view, _PIXELS).permute(1, 2, 0).numpy()),
+        picture=_data_url(views[0, 0].permute(1, 2, 0).numpy()),
         label=names[source.labels[row]] if names else str(source.labels[row]),
         guesses=tuple((names[c] if names else str(c), float(np.exp(p))) for c, p in guesses),
     )

@@ -11,8 +11,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from pld.images import Source
+from pld.loading import decode_views, view_decoder
 from pld.precision import Precision, autocast
-from pld.views import Policy, apply_view
+from pld.views import Policy
 from pld.views.preprocessing import Preprocessing
 
 _VIEWS_AT_ONCE = 64
@@ -107,12 +108,9 @@ def view_logits(
         UndecodableImageError: an image is none; names the sample.
         DataError: it cannot be read.
     """
-    size, interpolation = teacher.preprocessing.input_size, teacher.preprocessing.interpolation
+    decoder = view_decoder(source, policy, [teacher.preprocessing])
     logits = []
     for first in range(0, len(rows), _VIEWS_AT_ONCE):
-        views = []
-        for row in rows[first : first + _VIEWS_AT_ONCE]:
-            image, (view,) = source.views(row, [view_index], policy)
-            views.append(apply_view(image, view, size, interpolation))
-        logits.append(teacher.logits(torch.stack(views)))
+        (images,) = decode_views(decoder, rows[first : first + _VIEWS_AT_ONCE], [view_index])
+        logits.append(teacher.logits(images.flatten(0, 1)))
     return torch.cat(logits)

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from pld.buffer_pool import Recycler
+from pld.buffer_pool import BufferPool
 from pld.views import Interpolation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_recycled = Recycler()
+_buffers = BufferPool()
 _PIECE = 65_536  # numbers: a quarter of a megabyte
 
 
@@ -62,7 +62,7 @@ def _normalize_rows(
     num, channels, height, width = images.shape
     mean, scale = mean.repeat(width), scale.repeat(width)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, width * channels)
-    rows = _recycled.empty(tuple(pixels.shape), torch.float32)
+    rows = _buffers.empty(tuple(pixels.shape), torch.float32)
     piece = max(1, _PIECE // (width * channels))
     for source, target in zip(pixels.split(piece), rows.split(piece), strict=True):
         target.copy_(source).sub_(mean).mul_(scale)

@@ -13,6 +13,7 @@ from cache_teacher.cache import main as cache_main
 from cache_teacher.config import CacheConfig
 from pld.config import run
 from pld.images import open_source
+from pld.images.dataset import read_image
 from pld.signals import TopK
 from pld.store import open_store
 from pld.teachers import build_teacher
@@ -56,7 +57,7 @@ def test_a_store_holds_what_the_teacher_says_of_each_view(world, tmp_path, capsy
     for index in range(3):
         images = []
         for row in range(len(source)):
-            image = source.image(row)
+            image = read_image(source, row)
             view = draw_view(source.key(row), index, tuple(image.shape[1:]), RandomResizedCrop())
             images.append(apply_view(image, view, teacher.preprocessing.input_size))
         live = TopK.from_logits(teacher.logits(torch.stack(images)), torch.from_numpy(source.labels), 5)

@@ -16,6 +16,7 @@ from cache_teacher.config import CacheConfig
 from pld.cli.main import _main
 from pld.config import run
 from pld.images import open_source
+from pld.images.dataset import read_image
 from pld.join.match import stored_policy
 from pld.store import open_store
 from pld.views import apply_view, draw_view
@@ -73,7 +74,7 @@ def test_samples_carry_the_images_bytes_the_views_box_and_the_stores_numbers(wor
     assert [sample["__key__"] for sample in samples] == list(rows)
     for sample in samples:
         row = rows[sample["__key__"]]
-        image = source.image(row)
+        image = read_image(source, row)
         box = draw_view(source.key(row), 1, tuple(image.shape[1:]), policy)
         assert sample["view.json"] == vars(box)
         assert sample["cls"] == source.labels[row]
@@ -108,7 +109,7 @@ def test_the_documented_pipeline_sees_the_teachers_pixels_and_learns(world):
     source, policy = open_source(str(world / "data")), stored_policy(open_store(str(world / "store")))
     for sample in list(names["shards"].decode("torch", only=["cls", "view.json", "topk.npy", "rest.npy"]))[:9]:
         row = source.keys.tolist().index(sample["__key__"].encode())
-        image = source.image(row)
+        image = read_image(source, row)
         wanted = apply_view(image, draw_view(source.key(row), 1, tuple(image.shape[1:]), policy), SIDE)
         assert torch.equal(names["cut"](sample)[0], wanted)
 

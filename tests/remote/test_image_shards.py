@@ -13,7 +13,7 @@ from s3fs import S3FileSystem
 
 from pld.errors import DataError
 from pld.images import open_source
-from pld.loading.shard_prefetch import fetched_ahead
+from pld.loading.shard_prefetch import prefetch_shards
 from pld.remote.image_shards import RemotePlace
 from tests.making import shard_members, write_tar
 from tests.object_store import FaultyProxy
@@ -100,7 +100,7 @@ def test_wrong_shards_are_named_by_their_urls(memory, cache, tmp_path):
     replace(whole)  # the same bytes at another time: nothing tells that they are the same
     passes = items_of(source, rank=0, world=1, streams=1, epochs=1)
     with pytest.raises(DataError, match=f"{memory}/train-0001.tar: was replaced since it was looked at"):
-        list(fetched_ahead(source, passes, lambda item: item.rows, in_flight=1))
+        list(prefetch_shards(source, passes, lambda item: item.rows, in_flight=1))
     fsspec.filesystem("memory").rm_file(f"{memory}/train-0001.tar")
     row = int(np.flatnonzero(source.file_index == 1)[0])
     with pytest.raises(DataError, match=r"train-0001.tar: it is gone"):

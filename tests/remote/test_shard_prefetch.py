@@ -16,7 +16,7 @@ from pld.errors import ConfigError
 from pld.images import ImageShard, Source, open_source
 from pld.images.order import deal_shards
 from pld.images.sources.source import RemoteFiles
-from pld.loading.shard_prefetch import Use, fetched_ahead, most_bytes
+from pld.loading.shard_prefetch import Use, most_bytes, prefetch_shards
 from pld.remote.image_shards import RemotePlace, RemoteShard
 from pld.remote.shard_cache import HeldShard, ShardCache
 from tests.making import make_dataset
@@ -35,7 +35,7 @@ def test_each_shard_comes_once_an_epoch_within_the_bound(memory, cache, local, m
     counting = Counting(monkeypatch, cache)
     passes = items_of(source, rank=0, world=1, streams=2, epochs=3)
     seen = []
-    for item in fetched_ahead(source, passes, lambda item: item.rows, in_flight=in_flight):
+    for item in prefetch_shards(source, passes, lambda item: item.rows, in_flight=in_flight):
         assert kept(cache) <= 5 * largest
         for row in item.rows.tolist():
             assert source.remote.place.cache.read(source.remote.shards[source.file_index[row]].file_name, 0, 1)
@@ -63,7 +63,7 @@ def test_a_process_touches_its_own_streams_alone(tmp_path, cache, monkeypatch):
                 "pld.remote.place.Remote.read_range", ranges := Recorded(source.remote.place.remote.read_range)
             )
             passes = items_of(source, rank=rank, world=2, streams=4, epochs=2)
-            for item in fetched_ahead(source, passes, lambda item: item.rows, in_flight=1):
+            for item in prefetch_shards(source, passes, lambda item: item.rows, in_flight=1):
                 for row in item.rows.tolist():
                     source.read(row)
         own = {f"train-{shard:04d}.tar" for stream in (rank, rank + 2) for shard in dealt[stream]}
@@ -92,15 +92,15 @@ def test_a_bound_that_is_too_small_says_what_is_wanted(memory, cache, local, mon
     source = open_source(memory)  # one after the other
     passes = items_of(source, rank=0, world=1, streams=2, epochs=1)
     with pytest.raises(ConfigError, match=f"PLD_IMAGE_CACHE_BYTES: .* wants {sum(sizes):,} on this machine") as caught:
-        list(fetched_ahead(source, passes, lambda item: item.rows, in_flight=1))
+        list(prefetch_shards(source, passes, lambda item: item.rows, in_flight=1))
     assert "fewer --streams" in str(caught.value)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=f"wants {2 * 2 * sum(sizes):,} on this machine"):
-        list(fetched_ahead(source, passes, lambda item: item.rows, in_flight=1, share=0.5))
+        list(prefetch_shards(source, passes, lambda item: item.rows, in_flight=1, share=0.5))
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     limit(monkeypatch, sum(sizes))
     source = open_source(memory)
-    assert len(list(fetched_ahead(source, passes, lambda item: item.rows, in_flight=1))) == sum(SIZES) // 8
+    assert len(list(prefetch_shards(source, passes, lambda item: item.rows, in_flight=1))) == sum(SIZES) // 8
 
 
 @given(
@@ -123,7 +123,7 @@ def test_exactly_what_is_needed_is_enough(shard_sizes, streams, window, in_fligh
     source = tiny(shard_sizes, window)
     passes = items_of(source, rank=0, world=1, streams=streams, epochs=2, batch_size=2)
     wanted = [item.rows.tolist() for items in passes for item in items()]
-    ask = functools.partial(fetched_ahead, source, passes, lambda item: item.rows, in_flight=in_flight)
+    ask = functools.partial(prefetch_shards, source, passes, lambda item: item.rows, in_flight=in_flight)
     bound = source.remote.place.cache
     while True:  # each pass says what it wants at once; the largest is what it comes to
         try:

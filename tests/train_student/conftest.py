@@ -1,9 +1,13 @@
+import shutil
+
 import pytest
 from accelerate.state import AcceleratorState
 
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
+from pld.images import open_source
 from tests.making import NUM_CLASSES, make_dataset, make_teacher
+from tests.train_student.broken import BAD_ROWS, damage
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +35,17 @@ def world(tmp_path_factory):
             )
         )
     return folder
+
+
+@pytest.fixture
+def data(world, tmp_path):
+    """A copy of the images, to damage."""
+    return shutil.copytree(world / "data", tmp_path / "data")
+
+
+@pytest.fixture
+def damaged(data):
+    """The training images, some of them damaged, and the same rows undamaged."""
+    whole = open_source(str(data))
+    damage(data, *map(whole.key, BAD_ROWS))
+    return open_source(str(data))

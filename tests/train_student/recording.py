@@ -21,8 +21,8 @@ def recorded(self, batches, steps_done):
     losses = _step(self, batches, steps_done)
     with LOG.open("a") as file:
         for batch in batches:
-            keys = [SOURCE[0].key(row) for row in batch.item.rows.tolist()]
-            file.write(json.dumps([steps_done + 1, batch.item.view_index, keys, *PLACE]) + "\n")
+            keys = [SOURCE[0].key(row) for row in batch.request.rows.tolist()]
+            file.write(json.dumps([steps_done + 1, batch.request.view_index, keys, *PLACE]) + "\n")
     return losses
 
 

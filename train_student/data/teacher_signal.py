@@ -50,7 +50,7 @@ class StoredTeacher:
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK:
         """The batch's top-k; waits for the view where it is another than the last batch's and was not prepared."""
-        topk = self._tables[batch.item.view_index][self._rows[..., batch.item.rows]]
+        topk = self._tables[batch.request.view_index][self._rows[..., batch.request.rows]]
         # From pageable memory a copy waits until the GPU is done with all that came before.
         return topk.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else topk.to(device)
 

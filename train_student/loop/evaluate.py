@@ -14,14 +14,12 @@ from torch import Tensor, nn
 
 from pld.errors import DataError
 from pld.images import Source
-from pld.loading.shard_prefetch import fetched_ahead
-from pld.loading.worker_processes import in_flight
+from pld.loading import in_flight, prefetch_shards, view_decoder
 from pld.losses import kd_loss
 from pld.signals import TopK
 from pld.views import Fixed
 from pld.views.preprocessing import Preprocessing
-from train_student.data.batches import ViewDataset, evaluation_items
-from train_student.data.loading import loading
+from train_student.data.batches import evaluation_items, load_batches
 from train_student.data.teacher_signal import StoredTeacher
 
 _CALIBRATION_BINS = 15
@@ -70,14 +68,17 @@ def evaluate(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    ahead = fetched_ahead(source, [mine], lambda item: item.rows, in_flight=in_flight(workers), share=VAL_SHARE)
+    ahead = prefetch_shards(source, [mine], lambda item: item.rows, in_flight=in_flight(workers), share=VAL_SHARE)
     device = accelerator.device
     sums = torch.zeros(6, dtype=torch.float64, device=device)
     bins = torch.zeros(2, _CALIBRATION_BINS, dtype=torch.float64, device=device)
     was_training = model.training
     model.eval()
-    dataset = ViewDataset(source, policy, [preprocessing], skip_bad_images=on_bad_image == "skip")
-    with contextlib.closing(ahead) as items, loading(dataset, items, workers=workers, fill_gaps=False) as batches:
+    decoder = view_decoder(source, policy, [preprocessing], skip_bad_images=on_bad_image == "skip")
+    with (
+        contextlib.closing(ahead) as items,
+        load_batches(source, decoder, items, workers=workers, fill_gaps=False) as batches,
+    ):
         for batch in batches:
             if not len(batch.labels):
                 continue  # models need not take empty batches

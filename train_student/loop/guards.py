@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from pld.errors import PLDError
 from pld.files import writing
-from train_student.data.batches import WorkItem
+from pld.loading import ViewRequest
 
 # Looking at a loss waits for the device; on a CPU there is nothing to wait for.
 _STEPS_BETWEEN_LOOKS = 16
@@ -28,11 +28,11 @@ class LossGuard:
     def __init__(self, folder: Path, rank: int, key: Callable[[int], str]) -> None:
         self._path = folder / f"not-finite-{rank}.json"
         self._key = key
-        self._recent: list[tuple[int, WorkItem, torch.Tensor]] = []
+        self._recent: list[tuple[int, ViewRequest, torch.Tensor]] = []
 
-    def add(self, step: int, item: WorkItem, loss: torch.Tensor) -> None:
+    def add(self, step: int, request: ViewRequest, loss: torch.Tensor) -> None:
         """Remember a micro-batch's loss; look at the last ones now and then."""
-        self._recent.append((step, item, loss))
+        self._recent.append((step, request, loss))
         if loss.device.type == "cpu" or len(self._recent) >= _STEPS_BETWEEN_LOOKS:
             self.look()
 
@@ -42,10 +42,10 @@ class LossGuard:
         if not recent:
             return
         values = torch.stack([loss for _, _, loss in recent]).tolist()
-        for (step, item, _), value in zip(recent, values, strict=True):
+        for (step, request, _), value in zip(recent, values, strict=True):
             if not torch.isfinite(torch.tensor(value)):
-                keys = [self._key(row) for row in item.rows.tolist()]
-                found = {"step": step, "view": item.view_index, "loss": str(value), "keys": keys}
+                keys = [self._key(row) for row in request.rows.tolist()]
+                found = {"step": step, "view": request.view_index, "loss": str(value), "keys": keys}
                 with writing(self._path):
                     self._path.write_text(json.dumps(found, indent=2) + "\n")
                 raise PLDError(

@@ -18,13 +18,11 @@ from pld.classes.names import read_class_map
 from pld.errors import ConfigError
 from pld.images import Source
 from pld.join.match import taught
-from pld.loading.shard_prefetch import fetched_ahead
-from pld.loading.worker_processes import in_flight
+from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
 from pld.progress import progress
 from pld.teachers import build_teacher
 from train_student.config import TrainConfig
-from train_student.data.batches import Batch, WorkItem, epoch_items, view_dataset
-from train_student.data.loading import loading
+from train_student.data.batches import Batch, epoch_items, load_batches
 from train_student.data.teacher_signal import LiveTeacher, NoTeacher, StoredTeacher, TeacherSignal, check_supports
 from train_student.data.training_data import TrainingData, open_training_data
 from train_student.data.view_tables import ViewTables, shared_folder
@@ -85,11 +83,11 @@ class Run:
     def epochs(self, preemption: Preemption) -> None:
         """Train to the end, or until the machine is asked for."""
         config, accelerator = self.config, self.accelerator
-        dataset = view_dataset(
+        decoder = view_decoder(
             self.data.train,
             self.data.policy,
             [self.preprocessing, *self.signal.preprocessings],
-            self.data.gpu,
+            gpu=self.data.gpu,
             skip_bad_images=self.skips_bad_images,
         )
         start = self.saved_at = time.monotonic()
@@ -99,7 +97,7 @@ class Run:
         bar.update(self.steps_done * config.batch_size)
         with (
             contextlib.closing(self._items()) as items,
-            loading(dataset, items, workers=config.workers, held=config.accumulate) as batches,
+            load_batches(self.data.train, decoder, items, workers=config.workers, held=config.accumulate) as batches,
             bar,
         ):
             while self.epoch < config.epochs:
@@ -109,7 +107,7 @@ class Run:
                     self._prepare_next_view()  # after the loaders were started
                     self.step += 1
                     for batch, loss in zip(micro, losses, strict=True):
-                        self.guard.add(self.steps_done, batch.item, loss)
+                        self.guard.add(self.steps_done, batch.request, loss)
                     self.meter.add(sum(losses[1:], losses[0]) / len(losses))
                     self._count_bad_images(micro)
                     bar.update(config.batch_size)
@@ -233,7 +231,7 @@ class Run:
         except (RuntimeError, ValueError, KeyError) as error:
             raise ConfigError(f"{path}: is of another model or optimizer: {error}") from error
 
-    def _items(self) -> Generator[WorkItem, None, None]:
+    def _items(self) -> Generator[ViewRequest, None, None]:
         """One stream over all epochs to come, so that workers never stand idle between two of them."""
         passes = [
             functools.partial(
@@ -252,7 +250,7 @@ class Run:
             for epoch in range(self.epoch, self.config.epochs)
         ]
         ahead = in_flight(self.config.workers)
-        return fetched_ahead(self.data.train, passes, lambda item: item.rows, in_flight=ahead, share=1 - VAL_SHARE)
+        return prefetch_shards(self.data.train, passes, lambda item: item.rows, in_flight=ahead, share=1 - VAL_SHARE)
 
 
 def steps_per_epoch(config: TrainConfig, num_samples: int, world: int) -> int:

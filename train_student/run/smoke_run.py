@@ -14,10 +14,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from pld.errors import ConfigError, PLDError
+from pld.loading import ViewRequest
 from pld.signals import TopK
 from pld.views.preprocessing import Preprocessing
 from train_student.config import TrainConfig
-from train_student.data.batches import Batch, WorkItem
+from train_student.data.batches import Batch
 from train_student.loop.learner import Learner
 from train_student.model.student import build_student, student_preprocessing
 
@@ -150,7 +151,7 @@ def _batch(preprocessing: Preprocessing, size: int, num_classes: int) -> Batch:
     """Noise as a loader gives it."""
     noise = torch.randint(256, (size, 3, *preprocessing.input_size), dtype=torch.uint8)
     images = noise.contiguous(memory_format=torch.channels_last)
-    return Batch(WorkItem(0, np.arange(size)), torch.randint(num_classes, (size,)), (images,))
+    return Batch(ViewRequest(np.arange(size), (0,)), torch.randint(num_classes, (size,)), (images,))
 
 
 @contextlib.contextmanager

@@ -9,17 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped, UInt8
+from jaxtyping import Bool, Int64, Shaped
 from numpy import ndarray
-from torch import Tensor
 
 from pld.classes.matching import Classes
-from pld.errors import DataError, UndecodableImageError
-from pld.images.decode.image import decode_image, jpeg_size
-from pld.images.decode.jpeg_box import Box
+from pld.errors import DataError
 from pld.images.sources.listing import told
 from pld.remote.image_shards import RemotePlace, RemoteShard
-from pld.views import Policy, RandomResizedCrop, View, draw_view
+from pld.views import Policy, RandomResizedCrop
 
 # As a size: read to the file's end. A folder of a million files is listed without asking for each one's size.
 WHOLE_FILE = -1
@@ -93,67 +90,34 @@ class Source:
         """The key of one sample."""
         return str(self.keys[row].decode())
 
+    def label(self, row: int) -> int:
+        """The class index of one sample."""
+        return int(self.labels[row])
+
+    def where(self, row: int) -> str:
+        """The file and the sample, for messages."""
+        return f"{self.files[self.file_index[row]]}: sample {self.key(row)}"
+
     def read(self, row: int) -> bytes:
         """The encoded bytes of one image; raises DataError if the file no longer holds them."""
         file, offset, size = int(self.file_index[row]), int(self.offsets[row]), int(self.sizes[row])
-        path = self.files[file]
         try:
-            data = self.remote.read(file, offset, size) if self.remote else _open_file(path).read(offset, size)
+            read = functools.partial(self.remote.read, file) if self.remote else _open_file(self.files[file]).read
+            data = read(offset, size)
         except OSError as error:
-            raise DataError(f"{path}: sample {self.key(row)}: {error.strerror}") from error
+            raise DataError(f"{self.where(row)}: {error.strerror}") from error
         if len(data) != size and size != WHOLE_FILE:
             found = f"found {len(data)} of {size} bytes"
-            raise DataError(f"{path}: sample {self.key(row)}: {found}; the file changed since it was indexed")
+            raise DataError(f"{self.where(row)}: {found}; the file changed since it was indexed")
         return data
 
     def num_bytes(self, row: int) -> int:
         """How many bytes `read` gives; raises DataError if the file is gone."""
-        size, path = int(self.sizes[row]), self.files[self.file_index[row]]
+        size = int(self.sizes[row])
         try:
-            return size if size != WHOLE_FILE else Path(path).stat().st_size
+            return size if size != WHOLE_FILE else Path(self.files[self.file_index[row]]).stat().st_size
         except OSError as error:
-            raise DataError(f"{path}: sample {self.key(row)}: {error.strerror}") from error
-
-    def image(self, row: int) -> UInt8[Tensor, "3 H W"]:
-        """One decoded image.
-
-        Raises:
-            UndecodableImageError: it is no image; names the sample.
-            DataError: it cannot be read.
-        """
-        return self.decode(row, self.read(row))
-
-    def views(self, row: int, view_indexes: Sequence[int], policy: Policy) -> tuple[UInt8[Tensor, "3 h w"], list[View]]:
-        """As much of one image as some of its views need, and their places in that.
-
-        Raises:
-            UndecodableImageError: it is no image; names the sample. Damage below the views may pass unnoticed.
-            DataError: it cannot be read.
-        """
-        data, key = self.read(row), self.key(row)
-        size = jpeg_size(data)
-        if size is None:
-            image = self.decode(row, data)
-            return image, [draw_view(key, index, (image.shape[1], image.shape[2]), policy) for index in view_indexes]
-        views = [draw_view(key, index, size, policy) for index in view_indexes]
-        top, left = min(view.top for view in views), min(view.left for view in views)
-        bottom, right = max(view.top + view.height for view in views), max(view.left + view.width for view in views)
-        image = self.decode(row, data, size, (top, left, bottom - top, right - left))
-        return image, [dataclasses.replace(view, top=view.top - top, left=view.left - left) for view in views]
-
-    def decode(
-        self, row: int, data: bytes, size: tuple[int, int] | None = None, box: Box | None = None
-    ) -> UInt8[Tensor, "3 h w"]:
-        """What `read` gave of an image as pixels, see `decode_image`.
-
-        Raises:
-            UndecodableImageError: it is no image; names the sample.
-        """
-        try:
-            return decode_image(data, size, box)
-        except UndecodableImageError as error:
-            path = self.files[self.file_index[row]]
-            raise UndecodableImageError(f"{path}: sample {self.key(row)}: {error}") from error
+            raise DataError(f"{self.where(row)}: {error.strerror}") from error
 
     @property
     def remarks(self) -> tuple[str, ...]:

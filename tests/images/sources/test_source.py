@@ -9,10 +9,10 @@ import torch
 
 from pld.errors import ConfigError, DataError, UndecodableImageError
 from pld.images import open_source
-from pld.images.decode import jpeg_box
+from pld.images.dataset import read_image
 from pld.images.decode.image import decode_image
 from pld.images.sources.keys import match_keys
-from pld.views import Fixed, apply_view, draw_view
+from pld.views import Fixed
 from tests.making import jpeg, make_dataset, shard_members, write_tar
 
 
@@ -42,7 +42,7 @@ def test_a_tar_and_a_folder_hold_the_same_samples(tmp_path):
         assert folder.key(row).endswith(f"/{tar.key(other)}")
         assert tar.labels[other] == folder.labels[row]
         assert tar.read(other) == folder.read(row)
-        assert torch.equal(tar.image(other), folder.image(row))
+        assert torch.equal(read_image(tar, other), read_image(folder, row))
 
 
 def test_shards_by_split_by_pattern_and_by_folder(tmp_path):
@@ -219,9 +219,9 @@ def test_folders_without_classes_or_images(tmp_path):
 def test_an_undecodable_image_is_named(tmp_path):
     source = open_source(str(write_tar(tmp_path / "t.tar", {"good.jpg": jpeg(1), "good.cls": b"0",
                                                               "bad.jpg": jpeg(1)[:300], "bad.cls": b"0"})))  # fmt: skip
-    assert torch.equal(source.image(0), decode_image(jpeg(1)))
+    assert torch.equal(read_image(source, 0), decode_image(jpeg(1)))
     with pytest.raises(UndecodableImageError, match=r"t.tar: sample bad: cannot be decoded"):
-        source.image(1)
+        read_image(source, 1)
 
 
 def test_a_shard_that_shrinks_under_a_run_is_noticed(tmp_path):
@@ -230,7 +230,7 @@ def test_a_shard_that_shrinks_under_a_run_is_noticed(tmp_path):
     with tar.open("r+b") as file:
         file.truncate(2000)
     with pytest.raises(DataError, match="the file changed since it was indexed") as caught:
-        source.image(2)
+        read_image(source, 2)
     assert not isinstance(caught.value, UndecodableImageError)  # which a cache that skips bad images would skip
 
 
@@ -240,22 +240,3 @@ def test_links_to_folders_are_followed(tmp_path):
     for folder in (tmp_path / "elsewhere").iterdir():
         (tmp_path / "d" / folder.name).symlink_to(folder)
     assert len(open_source(str(tmp_path / "d"))) == 24
-
-
-@pytest.mark.parametrize("compiled", [True, False])
-def test_views_are_cut_from_as_much_of_the_image_as_they_need(tmp_path, monkeypatch, compiled):
-    monkeypatch.setattr(jpeg_box, "HAS_BOXES", compiled and jpeg_box.HAS_BOXES)
-    sizes = [(300, 200), (120, 160), (90, 90)]
-    members = {f"{i}.jpg": jpeg(i, size) for i, size in enumerate(sizes)} | {f"{i}.cls": b"0" for i in range(3)}
-    source = open_source(str(write_tar(tmp_path / "a.tar", members)))
-    saved = 0
-    for row in range(3):
-        whole = source.image(row)
-        for first in range(0, 40, 2):
-            image, views = source.views(row, [first, first + 1], source.policy)
-            size = (whole.shape[1], whole.shape[2])
-            drawn = [draw_view(source.key(row), i, size, source.policy) for i in (first, first + 1)]
-            for view, wanted in zip(views, drawn, strict=True):
-                assert torch.equal(apply_view(image, view, 32), apply_view(whole, wanted, 32))
-            saved += image.numel() < whole.numel()
-    assert saved > 10

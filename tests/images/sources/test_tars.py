@@ -12,6 +12,7 @@ from PIL import Image
 
 from pld.errors import DataError
 from pld.images import open_source
+from pld.images.dataset import read_image
 from pld.images.decode.image import IMAGE_EXTENSIONS
 from pld.images.sources import tars
 from pld.images.sources.tar_index import read_tar
@@ -113,7 +114,7 @@ def test_members_of_every_format_are_read(tmp_path):
         members |= {f"{i}.{extension}": encoded(photo, form), f"{i}.cls": b"0"}
     source = open_source(str(write_tar(tmp_path / "t.tar", members)))
     for row, data in enumerate([data for name, data in members.items() if not name.endswith("cls")]):
-        assert np.array_equal(source.image(row).permute(1, 2, 0), with_pillow(data))
+        assert np.array_equal(read_image(source, row).permute(1, 2, 0), with_pillow(data))
 
 
 # What is refused.

@@ -10,16 +10,15 @@ import cache_teacher.cache
 import train_student.data.training_data
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
-from cache_teacher.decoding import by_processes
 from pld.config import run
 from pld.images import open_source
-from pld.loading.nvjpeg import gpu_view
+from pld.loading import ViewRequest, decode_views, view_decoder
+from pld.loading.nvjpeg import NvjpegViewDecoder
 from pld.views.preprocessing import Preprocessing
 from tests.making import student_settings
 from tests.train_student.runs import as_arguments, metrics
 from train_student.config import TrainConfig
-from train_student.data.batches import GpuViewDataset, WorkItem, view_dataset
-from train_student.data.loading import load
+from train_student.data.batches import load_batches
 from train_student.run.train import main as train_main
 from train_student.run.train import train
 
@@ -30,7 +29,7 @@ PREPROCESSINGS = [Preprocessing(input_size=(32, 32)), Preprocessing(input_size=(
 @pytest.fixture
 def store(world, tmp_path, monkeypatch):
     """A store whose teacher saw what "nvjpeg" decoded; and no check of the device."""
-    monkeypatch.setattr(cache_teacher.cache, "decoding", lambda device: by_processes)
+    monkeypatch.setattr(cache_teacher.cache, "decoding_processes", lambda device, num: num)
     for module in (cache_teacher.cache, train_student.data.training_data):
         monkeypatch.setattr(module, "check_device", lambda device: None)
     teacher, data = f"local-dir:{world / 'teacher'}", str(world / "data")
@@ -49,30 +48,31 @@ def store(world, tmp_path, monkeypatch):
     return str(tmp_path / "s")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_each_images_views(world, workers):
+@pytest.mark.parametrize("processes", [0, 2])
+def test_batches_are_each_images_views(world, processes):
     source = open_source(str(world / "data"))
-    dataset = view_dataset(source, source.policy, PREPROCESSINGS, CPU)
-    assert isinstance(dataset, GpuViewDataset)
+    decoder = view_decoder(source, source.policy, PREPROCESSINGS, gpu=CPU)
+    assert isinstance(decoder, NvjpegViewDecoder)
     rng = np.random.default_rng(0)
-    items = [WorkItem(view, rng.integers(0, len(source), num)) for view, num in enumerate((4, 8, 3, 30, 8, 8))]
-    for item, batch in zip(items, load(dataset, items, workers=workers), strict=True):
-        assert batch.labels.tolist() == source.labels[item.rows].tolist()
-        for images, preprocessing in zip(batch.images, PREPROCESSINGS, strict=True):
-            assert images.is_contiguous(memory_format=torch.channels_last)
-            for row, pixels in zip(item.rows.tolist(), images, strict=True):
-                alone = gpu_view(source, row, item.view_index, source.policy, preprocessing, CPU)
-                # Filled up to other images' sizes, sums may round differently.
-                assert (pixels.int() - alone.int()).abs().max() <= 1
+    requests = [ViewRequest(rng.integers(0, len(source), n), (v,)) for v, n in enumerate((4, 8, 3, 30, 8, 8))]
+    with load_batches(source, decoder, requests, workers=processes) as batches:
+        for request, batch in zip(requests, batches, strict=True):
+            assert batch.labels.tolist() == source.labels[request.rows].tolist()
+            for number, images in enumerate(batch.images):
+                assert images.is_contiguous(memory_format=torch.channels_last)
+                for row, pixels in zip(request.rows.tolist(), images, strict=True):
+                    alone = decode_views(decoder, [row], request.view_indexes)[number][0, 0]
+                    # Filled up to other images' sizes, sums may round differently.
+                    assert (pixels.int() - alone.int()).abs().max() <= 1
 
 
 def test_a_student_sees_what_its_teacher_saw(world, tmp_path, store, capsys, monkeypatch):
     made = []
     monkeypatch.setattr(
-        "train_student.run.run.view_dataset", lambda *a, **named: made.append(view_dataset(*a, **named)) or made[-1]
+        "train_student.run.run.view_decoder", lambda *a, **named: made.append(view_decoder(*a, **named)) or made[-1]
     )
     train(TrainConfig(**student_settings(world, tmp_path / "run", store=store, epochs=1)))
-    assert [type(dataset) for dataset in made] == [GpuViewDataset]
+    assert [type(decoder) for decoder in made] == [NvjpegViewDecoder]
     assert "warning" not in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["decoder"] == "nvjpeg"
     assert np.isfinite(metrics(tmp_path / "run")[-1]["loss"])

@@ -4,19 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from cache_teacher.cutting import cut_views
 from pld.images import open_source
+from pld.loading import ViewRequest, decode_views, view_decoder
 from pld.views.preprocessing import Preprocessing
-from train_student.data.batches import ViewDataset, WorkItem
-from train_student.data.loading import load
+from train_student.data.batches import load_batches
 
 PREPROCESSING = Preprocessing(input_size=(32, 32))
 
 
 def stage_one(source, row, view_indexes, preprocessing=PREPROCESSING) -> torch.Tensor:
-    out = torch.empty((len(view_indexes), *preprocessing.input_size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    cut_views(source, row, view_indexes, source.policy, preprocessing, out)
-    return out
+    (views,) = decode_views(view_decoder(source, source.policy, [preprocessing]), [row], view_indexes)
+    return views[0]
+
+
+def stage_two(source, requests, preprocessings=(PREPROCESSING,), **settings):
+    decoder = view_decoder(source, source.policy, preprocessings)
+    with load_batches(source, decoder, requests, **settings) as batches:
+        return list(batches)
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +37,12 @@ def pairs(world):
 @pytest.mark.parametrize(("workers", "context"), [(0, None), (1, "fork"), (3, "fork"), (1, "spawn"), (3, "spawn")])
 def test_both_stages_see_the_same_pixels(pairs, workers, context):
     source, rows, views, wanted = pairs
-    items = [WorkItem(view, np.array([row])) for row, view in zip(rows.tolist(), views.tolist(), strict=True)]
-    batches = list(load(ViewDataset(source, source.policy, [PREPROCESSING]), items, workers=workers, context=context))
+    requests = [ViewRequest(np.array([row]), (view,)) for row, view in zip(rows.tolist(), views.tolist(), strict=True)]
+    batches = stage_two(source, requests, workers=workers, context=context)
     assert len(batches) == 200
-    for item, batch, pixels in zip(items, batches, wanted, strict=True):
-        assert batch.item.view_index == item.view_index
-        assert batch.labels.tolist() == source.labels[item.rows].tolist()
+    for request, batch, pixels in zip(requests, batches, wanted, strict=True):
+        assert batch.request is request
+        assert batch.labels.tolist() == source.labels[request.rows].tolist()
         assert torch.equal(batch.images[0][0], pixels)
 
 
@@ -47,13 +51,13 @@ def test_views_do_not_depend_on_the_company_they_are_cut_in(pairs):
     source, rows, _, _ = pairs
     together = stage_one(source, int(rows[0]), range(6))
     for view in range(6):
-        batch = next(iter(load(ViewDataset(source, source.policy, [PREPROCESSING]), [WorkItem(view, rows)], workers=0)))
+        (batch,) = stage_two(source, [ViewRequest(rows, (view,))], workers=0)
         assert torch.equal(batch.images[0][0], together[view])
 
 
 def test_two_models_get_the_same_crop_at_their_own_sizes(pairs):
     source, rows, _, _ = pairs
     small, large = PREPROCESSING, Preprocessing(input_size=(48, 40), interpolation="bilinear")
-    batch = next(iter(load(ViewDataset(source, source.policy, [small, large]), [WorkItem(0, rows[:5])], workers=0)))
+    (batch,) = stage_two(source, [ViewRequest(rows[:5], (0,))], [small, large], workers=0)
     assert [tuple(images.shape) for images in batch.images] == [(5, 3, 32, 32), (5, 3, 48, 40)]
     assert torch.equal(batch.images[1][0], stage_one(source, int(rows[0]), [0], large)[0])

@@ -19,6 +19,7 @@ from pld.cli.main import _main
 from pld.config import run
 from pld.errors import CorruptStoreError, DifferentPixelsError
 from pld.images import open_source
+from pld.images.dataset import read_image
 from pld.join.match import stored_policy
 from pld.join.pixel_probes import compare_probes, make_probes
 from pld.store import Probe, open_store
@@ -51,7 +52,7 @@ def other_decoder(monkeypatch):
         top, left, height, width = box
         return torch.from_numpy(whole[top : top + height, left : left + width]).permute(2, 0, 1)
 
-    monkeypatch.setattr("pld.images.sources.source.decode_image", decode)
+    monkeypatch.setattr("pld.images.dataset.decode_image", decode)
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_the_same_machine_sees_the_same_pixels(store, source):
     assert len({probe.key for probe in store.probes}) == 4
     assert store.probes[0].pixels.shape == (3, 32, 32)
     rows = [source.keys.tolist().index(probe.key.encode()) for probe in store.probes]
-    assert [probe.image_size for probe in store.probes] == [tuple(source.image(row).shape[1:]) for row in rows]
+    assert [probe.image_size for probe in store.probes] == [tuple(read_image(source, row).shape[1:]) for row in rows]
     assert compare_probes(store.probes, source, stored_policy(store), "s") is None
 
 
@@ -141,7 +142,7 @@ def test_images_at_another_size_are_refused(world, tmp_path, store, source, fact
     probes = make_probes(source, policy)
     smaller = open_source(str(with_images(world, tmp_path / "data", lambda data: resized(data, factor))))
     row = source.keys.tolist().index(probes[0].key.encode())
-    was, now = (" x ".join(map(str, some.image(row).shape[1:])) for some in (source, smaller))
+    was, now = (" x ".join(map(str, read_image(some, row).shape[1:])) for some in (source, smaller))
     message = (
         rf"^s: the image of sample {probes[0].key} was {was} pixels, is {now} \(height x width\): re-encoded or "
         "resized since it was cached; use the images the store was made with, or cache these anew$"
@@ -290,7 +291,7 @@ def test_samples_that_are_not_there_or_cannot_be_decoded_are_left_out(store, sou
 
 def test_a_probe_is_compared_at_its_own_size(store, source):
     row = source.keys.tolist().index(store.probes[0].key.encode())
-    image = source.image(row)
+    image = read_image(source, row)
     view = draw_view(source.key(row), 2, tuple(image.shape[1:]), RandomResizedCrop())
     small = Probe(key=source.key(row), view=2, pixels=apply_view(image, view, (9, 16)).contiguous().numpy())
     assert compare_probes([small], source, RandomResizedCrop(), "s") is None

@@ -11,6 +11,7 @@ from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.config import run
 from pld.images import open_source
+from pld.loading import ViewRequest
 from pld.report.runs.read import read_run
 from pld.report.table import run_rows
 from pld.signals import TopK
@@ -19,7 +20,7 @@ from pld.store.read.averaging import average
 from tests.making import NUM_CLASSES, make_teacher, student_settings
 from tests.train_student.runs import as_arguments, metrics
 from train_student.config import TrainConfig
-from train_student.data.batches import Batch, WorkItem
+from train_student.data.batches import Batch
 from train_student.data.teacher_signal import StoredTeacher
 from train_student.data.training_data import open_training_data
 from train_student.run.train import main as train_main
@@ -52,7 +53,7 @@ def both(world, second, name):
 
 
 def batch_of(rows, view):
-    return Batch(WorkItem(view, np.asarray(rows)), torch.zeros(len(rows), dtype=torch.int64), ())
+    return Batch(ViewRequest(np.asarray(rows), (view,)), torch.zeros(len(rows), dtype=torch.int64), ())
 
 
 def test_a_batch_is_the_average_of_what_each_store_says_of_it(world, second):

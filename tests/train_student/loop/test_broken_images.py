@@ -8,15 +8,11 @@ import json
 import multiprocessing
 import re
 import shutil
-import tarfile
 
 import numpy as np
 import pytest
 import torch
-import torchvision
 from accelerate import Accelerator
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import train_student.loop.evaluate
@@ -26,15 +22,14 @@ from cache_teacher.config import CacheConfig
 from pld.cli.main import main as pld_main
 from pld.config import run
 from pld.errors import DataError, UndecodableImageError
-from pld.images import Source, open_source
+from pld.images import open_source
 from pld.store import open_store
-from pld.views.preprocessing import Preprocessing
-from tests.making import NUM_CLASSES, STUDENT, student_settings, write_tar
+from tests.making import NUM_CLASSES, STUDENT, student_settings
 from tests.processes import python, torchrun
+from tests.train_student.broken import BAD_ROWS, by_hand, damage
 from tests.train_student.runs import as_arguments, metrics
 from train_student.config import TrainConfig
-from train_student.data.batches import WorkItem, epoch_items, view_dataset
-from train_student.data.loading import load, stand_ins
+from train_student.data.batches import epoch_items
 from train_student.data.teacher_signal import StoredTeacher
 from train_student.loop.checkpoint import Checkpoints
 from train_student.loop.evaluate import evaluate
@@ -45,9 +40,8 @@ from train_student.run.train import train
 
 CPU = torch.device("cpu")
 STEPS = 16  # 260 images in batches of 16
-BAD_ROWS = [11, 12, 61, 130, 200]  # none of them is a probe of the store
 BAD_VAL = 7
-PREPROCESSINGS = [Preprocessing(input_size=(32, 32)), Preprocessing(input_size=(24, 40))]
+PREPROCESSING = Preprocessing(input_size=(32, 32))
 # Dropout and an average of weights: everything that a state must hold.
 SETTINGS = {"ema_decay": 0.9, "tracker": "none", "model_kwargs": {**STUDENT, "drop_rate": 0.1}}
 
@@ -61,111 +55,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def damage(folder, *keys):
-    """In place of the images there is something that is none."""
-    for path in sorted(folder.glob("*.tar")):
-        with tarfile.open(path) as tar:
-            members = {member.name: tar.extractfile(member).read() for member in tar}
-        write_tar(path, {**members, **{f"{key}.jpg": b"no image" for key in keys if f"{key}.jpg" in members}})
-
-
 def val_key(row=BAD_VAL):
     return f"val-{row:04d}"
-
-
-@pytest.fixture
-def data(world, tmp_path):
-    """A copy of the images, to damage."""
-    return shutil.copytree(world / "data", tmp_path / "data")
-
-
-@pytest.fixture
-def damaged(data):
-    """The training images, some of them damaged, and the same rows undamaged."""
-    whole = open_source(str(data))
-    damage(data, *map(whole.key, BAD_ROWS))
-    return open_source(str(data))
-
-
-def by_hand(rows, bad_rows):
-    """What is trained in place of `rows`, told place by place; for as long as there is a good one."""
-    found = []
-    for place in range(len(rows)):
-        while rows[place % len(rows)] in bad_rows:
-            place += 1
-        found.append(rows[place % len(rows)])
-    return found
-
-
-@given(st.lists(st.booleans(), max_size=9))
-def test_the_next_good_image_stands_in(good):
-    rows = list(range(len(good)))
-    bad = {row for row in rows if not good[row]}
-    assert stand_ins(good) == (by_hand(rows, bad) if any(good) else [])
-
-
-@pytest.mark.parametrize("gpu", [None, CPU], ids=["cpu", "nvjpeg"])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_keep_their_size(world, damaged, workers, gpu):
-    """Pixels, labels and rows are those of a batch that asked for the stand-ins; also around the batch's end."""
-    items = [WorkItem(view, np.array(rows)) for view, rows in enumerate(
-        [[10, 11, 12, 13], [130, 61, 5, 200], [7, 8, 9, 10], [9, 12, 9, 11], [200, 61, 130, 1]])]  # fmt: skip
-    bad = [(11, 12), (130, 61, 200), (), (12, 11), (200, 61, 130)]
-    made = view_dataset(damaged, damaged.policy, PREPROCESSINGS, gpu, skip_bad_images=True)
-    whole = open_source(str(world / "data"))
-    twins = [WorkItem(item.view_index, np.array(by_hand(item.rows.tolist(), BAD_ROWS))) for item in items]
-    wanted = load(view_dataset(whole, whole.policy, PREPROCESSINGS, gpu), twins, workers=0)
-    batches = load(made, items, workers=workers)
-    for batch, twin, bad_rows in zip(batches, wanted, bad, strict=True):
-        assert batch.bad_rows == bad_rows
-        assert batch.item.view_index == twin.item.view_index
-        assert batch.item.rows.tolist() == twin.item.rows.tolist()
-        assert batch.labels.tolist() == whole.labels[batch.item.rows].tolist()
-        for images, others in zip(batch.images, twin.images, strict=True):
-            assert images.is_contiguous(memory_format=torch.channels_last)
-            # Filled up to other images' sizes, nvJPEG's sums may round differently.
-            assert (images.int() - others.int()).abs().max() <= (1 if gpu else 0)
-
-
-def test_batches_without_the_gaps(damaged):
-    made = view_dataset(damaged, damaged.policy, PREPROCESSINGS, None, skip_bad_images=True)
-    items = [WorkItem(0, np.array(rows)) for rows in ([10, 11, 13], [61, 130])]
-    some, none = load(made, items, workers=0, fill_gaps=False)
-    assert (some.item.rows.tolist(), some.bad_rows, len(some.images[1])) == ([10, 13], (11,), 2)
-    assert (none.item.rows.tolist(), none.bad_rows, len(none.labels)) == ([], (61, 130), 0)
-
-
-@pytest.mark.parametrize("skip", [True, False])
-def test_what_neither_nvjpeg_nor_the_cpu_can_decode_after_all(world, monkeypatch, skip):
-    """Damage inside a whole scan, which shows only where it is decoded."""
-    source = open_source(str(world / "data"))
-    refused, by_nvjpeg, by_cpu = source.read(21), torchvision.io.decode_jpeg, Source.decode
-
-    def decode_most(encoded, *arguments, **settings):
-        if any(data.numpy().tobytes() == refused for data in encoded):
-            raise RuntimeError("nvjpegDecode failed: 8")
-        return by_nvjpeg(encoded, *arguments, **settings)
-
-    def decode(self, row, data, *more):
-        if data == refused:
-            raise UndecodableImageError(f"sample {self.key(row)}: cannot be decoded")
-        return by_cpu(self, row, data, *more)
-
-    items = [WorkItem(0, np.array([20, 21, 22]))]
-    twin = view_dataset(source, source.policy, PREPROCESSINGS, CPU)
-    (wanted,) = load(twin, [WorkItem(0, np.array([20, 22, 22]))], workers=0)
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", decode_most)
-    monkeypatch.setattr(Source, "decode", decode)
-    made = view_dataset(source, source.policy, PREPROCESSINGS, CPU, skip_bad_images=skip)
-    if not skip:
-        with pytest.raises(UndecodableImageError, match=r"sample train-0021: .*--on_bad_image skip"):
-            list(load(made, items, workers=0))
-        return
-    (batch,) = load(made, items, workers=0)
-    assert batch.bad_rows == (21,)
-    assert batch.item.rows.tolist() == [20, 22, 22]
-    for images, others in zip(batch.images, wanted.images, strict=True):
-        assert (images.int() - others.int()).abs().max() <= 1
 
 
 def asked_for(source, epoch, *, world_size=1, micro_batches=1):
@@ -186,7 +77,7 @@ def trained(monkeypatch):
     seen, loss = [], Learner._batch_loss
 
     def seeing(self, batch):
-        seen.append(batch.item.rows.tolist())
+        seen.append(batch.request.rows.tolist())
         signal = self._signal(batch, CPU)
         if signal is not None:
             assert signal.labels.tolist() == batch.labels.tolist()
@@ -306,9 +197,7 @@ def test_validation_is_that_of_the_good_images(world, tmp_path, val, monkeypatch
     for images, how in ((source, "skip"), (source.subset(good), "error")):
         teacher = StoredTeacher(store, images)
         figures.append(
-            evaluate(
-                Accelerator(), model, images, PREPROCESSINGS[0], teacher=teacher, workers=workers, on_bad_image=how
-            )
+            evaluate(Accelerator(), model, images, PREPROCESSING, teacher=teacher, workers=workers, on_bad_image=how)
         )
     assert figures[0].pop("val_bad_images") == (~good).sum()
     assert figures[0] == pytest.approx(figures[1], rel=1e-6)
@@ -320,7 +209,7 @@ def test_nothing_to_validate_on(world, tmp_path, val):
     damage(tmp_path / "val-data", *map(source.key, range(len(source))))
     model = build_student(TrainConfig(**student_settings(world, tmp_path / "run")), NUM_CLASSES)
     with pytest.raises(DataError, match="none of the 37 validation images can be decoded"):
-        evaluate(Accelerator(), model, open_source(str(tmp_path / "val-data"), "val"), PREPROCESSINGS[0], teacher=None,
+        evaluate(Accelerator(), model, open_source(str(tmp_path / "val-data"), "val"), PREPROCESSING, teacher=None,
                  workers=0, on_bad_image="skip")  # fmt: skip
 
 

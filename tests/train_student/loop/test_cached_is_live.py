@@ -8,17 +8,22 @@ import torch
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.images import open_source
+from pld.loading import view_decoder
 from pld.losses import gradient_error_bound, pld_loss
 from pld.store import open_store
 from pld.teachers import build_teacher
 from pld.views.preprocessing import Preprocessing
 from tests.making import SIDE, make_teacher
-from train_student.data.batches import ViewDataset, epoch_items
-from train_student.data.loading import load
+from train_student.data.batches import epoch_items, load_batches
 from train_student.data.teacher_signal import LiveTeacher, StoredTeacher
 
 NUM_CLASSES = 40  # more than the dataset's labels use, so that a top-10 leaves a tail
 STEPS = 50
+
+
+def read_batches(source, decoder, items):
+    with load_batches(source, decoder, items, workers=0) as batches:
+        yield from batches
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +55,12 @@ def test_gradients_agree_within_the_certificate(world, teacher, tmp_path, k):
     torch.manual_seed(0)
     student = timm.create_model("test_resnet", num_classes=NUM_CLASSES)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
-    dataset = ViewDataset(source, source.policy, [preprocessing, *live.preprocessings])
+    decoder = view_decoder(source, source.policy, [preprocessing, *live.preprocessings])
     cpu = torch.device("cpu")
     steps, worst = 0, 0.0
     for epoch in range(4):
         items = epoch_items(source, seed=0, epoch=epoch, view_index=epoch, batch_size=16, streams=2, rank=0, world=1)
-        for batch in load(dataset, items, workers=0):
+        for batch in read_batches(source, decoder, items):
             logits = student(preprocessing.normalize(batch.images[0]))
             from_store, from_teacher = stored(batch, cpu), live(batch, cpu)
             gradients = [
@@ -80,11 +85,11 @@ def test_another_view_or_another_crop_breaks_it(world, tmp_path):
     """The comparison can fail: a table of the wrong view is outside the certificate by far."""
     source, store = open_source(str(world / "data")), open_store(str(world / "full"))
     live = LiveTeacher(build_teacher(f"local-dir:{world / 'teacher'}"))
-    dataset = ViewDataset(source, source.policy, live.preprocessings)
+    decoder = view_decoder(source, source.policy, live.preprocessings)
     items = epoch_items(source, seed=0, epoch=0, view_index=1, batch_size=64, streams=2, rank=0, world=1)
-    batch = next(iter(load(dataset, items, workers=0)))
+    batch = next(read_batches(source, decoder, items))
     logits = torch.zeros(64, store.manifest.identity.teacher.num_classes, requires_grad=True)
-    topk = store.load_view(0)[store.rows(source.keys)[batch.item.rows]]
+    topk = store.load_view(0)[store.rows(source.keys)[batch.request.rows]]
     gradients = [
         torch.autograd.grad(pld_loss(logits, signal, batch.labels, reduction="none").sum(), logits)[0]
         for signal in (topk, live(batch, torch.device("cpu")))

@@ -17,6 +17,7 @@ from cache_teacher.config import CacheConfig
 from pld.cli.main import main as pld_main
 from pld.errors import PLDError
 from pld.images import open_source
+from pld.images.dataset import read_image
 from pld.report.runs.read import read_run
 from pld.report.table import RUN_COLUMNS, run_rows
 from tests.making import NUM_CLASSES, jpeg, shard_members, student_settings, write_tar
@@ -53,7 +54,7 @@ def validated(run, config):
     assert pld.teachers.model_preprocessing(model) == preprocessing
     hits, nll = 0, 0.0
     for row in range(len(source)):
-        image = source.image(row)
+        image = read_image(source, row)
         view = pld.views.draw_view("", 0, tuple(image.shape[1:]), pld.views.Fixed(crop_fraction=config.crop_fraction))
         pixels = pld.views.apply_view(image, view, 32)[None]
         with torch.no_grad():

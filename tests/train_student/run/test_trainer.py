@@ -17,6 +17,7 @@ from cache_teacher.config import CacheConfig
 from pld.config import run
 from pld.errors import PLDError
 from pld.images import open_source
+from pld.images.dataset import read_image
 from pld.store import open_store
 from pld.views import Fixed, apply_view, draw_view
 from tests.making import NUM_CLASSES, make_dataset, student_settings
@@ -105,7 +106,7 @@ def test_a_val_store_gives_agreement_and_kl(world, tmp_path):
     table = store.load_view(0)
     agree, kl, bins = 0, 0.0, [[0.0, 0.0] for _ in range(15)]
     for row in range(len(source)):
-        image = source.image(row)
+        image = read_image(source, row)
         view = draw_view("", 0, tuple(image.shape[1:]), Fixed(crop_fraction=config.crop_fraction))
         with torch.no_grad():
             logits = model(student_preprocessing(config).normalize(apply_view(image, view, 32)[None]))[0].double()

@@ -1,0 +1,118 @@
+"""Requests in, views out, in order: decoded by threads or processes. Both stages load their images here."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from pld.buffer_pool import BufferPool
+from pld.loading.view_decoder import Map, ViewDecoder
+from pld.loading.worker_processes import Request, explain_deaths, fill_in_processes, shared_rows
+from pld.prefetch import in_order
+
+_Filled = tuple[Request, Tensor, list[bool]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedViews(Generic[Request]):
+    """A request's views.
+
+    Attributes:
+        request: what was asked for.
+        images: uint8 [n, V, 3, h, w], channels last, one for each of the decoder's outputs; on the GPU if it decoded
+            them, in page-locked memory if there is a GPU.
+        good: which rows could be decoded; the others' images are undefined.
+    """
+
+    request: Request
+    images: tuple[UInt8[Tensor, "n V 3 _ _"], ...]
+    good: list[bool]
+
+
+@contextlib.contextmanager
+def loading(
+    decoder: ViewDecoder,
+    requests: Iterable[Request],
+    *,
+    processes: int = 0,
+    threads: int = 1,
+    held: int = 1,
+    option: str = "--workers",
+    context: str | None = None,
+) -> Iterator[Generator[LoadedViews[Request], None, None]]:
+    """The views of requests, in their order, for as long as the context lasts.
+
+    Args:
+        decoder: makes the views.
+        requests: the first one is as large as any, or the larger ones take longer.
+        processes: worker processes, which decode ahead of need. With 0 this process decodes when a request's turn
+            comes, which is as fast where a model on the CPU needs the same cores.
+        threads: that decode in this process where there are no worker processes.
+        held: results that the caller works on at once.
+        option: by which the user sets the number of processes or threads, for messages.
+        context: how processes are started; PyTorch's default where None.
+
+    Raises:
+        UndecodableImageError: an image cannot be decoded and the decoder does not skip bad images; names the sample.
+        DataError: an image cannot be read, or a worker died; names the samples that the workers were at.
+    """
+    at_row = shared_rows(processes)
+    with contextlib.ExitStack() as stack:
+        if processes:
+            first = list(itertools.islice(requests := iter(requests), 1))
+            filled = fill_in_processes(
+                decoder,
+                itertools.chain(first, requests),
+                processes=processes,
+                block_bytes=max(map(decoder.block_bytes, first), default=0),
+                held=held,
+                at_row=at_row,
+                context=context,
+            )
+        else:
+            filled = _fill_here(decoder, requests, threads)
+        stack.enter_context(explain_deaths(decoder.dataset, at_row, option))
+        stack.enter_context(contextlib.closing(filled))
+        yield stack.enter_context(contextlib.closing(_views(decoder, filled)))
+
+
+def _fill_here(
+    decoder: ViewDecoder, requests: Iterable[Request], threads: int
+) -> Generator[_Filled[Request], None, None]:
+    pool = BufferPool()
+    with contextlib.ExitStack() as stack:
+        map_rows: Map = map
+        if threads > 1:
+            executor = ThreadPoolExecutor(threads, "decode", initializer=torch.set_num_threads, initargs=(1,))
+            map_rows = stack.enter_context(executor).map
+        for request in requests:
+            memory = pool.empty((decoder.num_bytes(request),), torch.uint8)
+            yield request, memory, decoder.fill(request, memory, lambda row: None, map_rows)
+
+
+def _views(decoder: ViewDecoder, filled: Iterable[_Filled[Request]]) -> Generator[LoadedViews[Request], None, None]:
+    if not torch.cuda.is_available():
+        yield from map(functools.partial(_finish, decoder), filled)
+        return
+    with ThreadPoolExecutor(1, "pin") as pool:
+        yield from in_order(pool, lambda each: _pinned(_finish(decoder, each)), filled, ahead=1)
+
+
+def _finish(decoder: ViewDecoder, filled: _Filled[Request]) -> LoadedViews[Request]:
+    request, memory, good = filled
+    return LoadedViews(request, *decoder.views(request, memory, good))
+
+
+def _pinned(loaded: LoadedViews[Request]) -> LoadedViews[Request]:
+    """What is on the CPU in page-locked memory, from which a GPU copies by itself."""
+    images = tuple(each if each.is_cuda else each.pin_memory() for each in loaded.images)
+    return dataclasses.replace(loaded, images=images)

@@ -1,0 +1,166 @@
+"""From rows to views: read, draw, decode, cut. One decoder serves both stages, the probes, verify and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Int64, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from pld.errors import UndecodableImageError
+from pld.images.dataset import ImageDataset, decode_row
+from pld.images.decode.image import jpeg_size
+from pld.views import Policy, View, apply_view, draw_view
+from pld.views.preprocessing import Preprocessing
+
+Map = Callable[[Callable[[int], bool], Iterable[int]], Iterable[bool]]
+"""`map` itself, or a thread pool's."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ViewRequest:
+    """Some rows, and the views wanted of each of them: the unit of work in loading."""
+
+    rows: Int64[ndarray, "n"]
+    view_indexes: Sequence[int]
+
+    @property
+    def view_index(self) -> int:
+        """The view, where only one is wanted."""
+        (view_index,) = self.view_indexes
+        return view_index
+
+
+@runtime_checkable
+class ViewDecoder(Protocol):
+    """Makes views in two steps: `fill` in a worker, which writes to shared memory, then `views` in the main process."""
+
+    @property
+    def dataset(self) -> ImageDataset:
+        """The images."""
+
+    def num_bytes(self, request: ViewRequest) -> int:
+        """The memory that `fill` writes to."""
+
+    def block_bytes(self, request: ViewRequest) -> int:
+        """Memory that is enough for most requests of as many rows."""
+
+    def fill(
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
+    ) -> list[bool]:
+        """Write what `views` needs to memory of at least `num_bytes`.
+
+        Args:
+            request: what to make.
+            memory: where to write.
+            on_row: called with each row before it is read.
+            map_rows: how the rows are gone through; a thread pool's map does several at once.
+
+        Returns:
+            Which rows could be decoded.
+
+        Raises:
+            UndecodableImageError: an image cannot be decoded and bad images are not skipped; names the sample.
+            DataError: an image cannot be read.
+        """
+
+    def views(
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
+    ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
+        """The views that `fill` prepared, channels last, for each output, and which rows are good.
+
+        Raises:
+            UndecodableImageError: as `fill`.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CpuViewDecoder:
+    """Decodes each image once and cuts its views on the CPU.
+
+    Attributes:
+        dataset: the images.
+        policy: how views are drawn.
+        outputs: student and live teacher may want different sizes of the same crop.
+        skip_bad_images: report images that cannot be decoded as not good, instead of raising.
+    """
+
+    dataset: ImageDataset
+    policy: Policy
+    outputs: tuple[Preprocessing, ...]
+    skip_bad_images: bool = False
+
+    def num_bytes(self, request: ViewRequest) -> int:
+        """The bytes of all views."""
+        return sum(math.prod(shape) for shape in self._shapes(request))
+
+    def block_bytes(self, request: ViewRequest) -> int:
+        """See ViewDecoder."""
+        return self.num_bytes(request)
+
+    def fill(
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
+    ) -> list[bool]:
+        """See ViewDecoder; the memory holds the views themselves."""
+        places = self._split(request, memory)
+
+        def decode(place: int) -> bool:
+            row = int(request.rows[place])
+            on_row(row)
+            try:
+                image, views = decode_for_views(self.dataset, row, request.view_indexes, self.policy)
+            except UndecodableImageError:
+                if not self.skip_bad_images:
+                    raise
+                return False
+            for images, output in zip(places, self.outputs, strict=True):
+                for view, pixels in zip(views, images[place], strict=True):
+                    apply_view(image, view, output.input_size, output.interpolation, out=pixels)
+            return True
+
+        return list(map_rows(decode, range(len(request.rows))))
+
+    def views(
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
+    ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
+        """See ViewDecoder."""
+        return self._split(request, memory), good
+
+    def _shapes(self, request: ViewRequest) -> list[tuple[int, ...]]:
+        return [(len(request.rows), len(request.view_indexes), *output.input_size, 3) for output in self.outputs]
+
+    def _split(self, request: ViewRequest, memory: UInt8[Tensor, "bytes"]) -> tuple[UInt8[Tensor, "n V 3 h w"], ...]:
+        """The memory as one tensor for each output."""
+        shapes = self._shapes(request)
+        ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+        starts = [0, *ends[:-1]]
+        return tuple(
+            memory[start:end].view(shape).permute(0, 1, 4, 2, 3)
+            for start, end, shape in zip(starts, ends, shapes, strict=True)
+        )
+
+
+def decode_for_views(
+    dataset: ImageDataset, row: int, view_indexes: Sequence[int], policy: Policy
+) -> tuple[UInt8[Tensor, "3 h w"], list[View]]:
+    """As much of one image as some of its views need, and where they lie in that.
+
+    Raises:
+        UndecodableImageError: it cannot be decoded; names the sample. Damage below the views may pass unnoticed.
+        DataError: it cannot be read.
+    """
+    data, key = dataset.read(row), dataset.key(row)
+    size = jpeg_size(data)
+    if size is None:
+        image = decode_row(dataset, row, data)
+        return image, [draw_view(key, index, (image.shape[1], image.shape[2]), policy) for index in view_indexes]
+    views = [draw_view(key, index, size, policy) for index in view_indexes]
+    top, left = min(view.top for view in views), min(view.left for view in views)
+    bottom, right = max(view.top + view.height for view in views), max(view.left + view.width for view in views)
+    image = decode_row(dataset, row, data, size, (top, left, bottom - top, right - left))
+    return image, [dataclasses.replace(view, top=view.top - top, left=view.left - left) for view in views]
