@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pld.losses.checks import check_topk
-from pld.losses.requirements import require_classes
+from pld.losses.arguments import check_topk, require_classes
 from pld.signals import TopK
 
 
@@ -18,11 +17,11 @@ class Ranking(NamedTuple):
 
     Attributes:
         classes: int64 [B, k + 1], by rank; the label a second time where it is among the top k.
-        held: bool [B, k + 1], False for the label's second time.
+        valid: bool [B, k + 1], False for the label's second time.
     """
 
     classes: Int[Tensor, "B R"]
-    held: Bool[Tensor, "B R"]
+    valid: Bool[Tensor, "B R"]
 
 
 def as_topk(teacher: TopK | Tensor, labels: Tensor) -> TopK:
@@ -47,9 +46,9 @@ def ranking(topk: TopK) -> Ranking:
     """The label moved to the front of the teacher's order."""
     label = topk.labels[:, None]
     classes = torch.cat([label, topk.classes], dim=1)
-    held = classes != label
-    held[:, 0] = True
-    return Ranking(classes, held)
+    valid = classes != label
+    valid[:, 0] = True
+    return Ranking(classes, valid)
 
 
 def tail_logmass(topk: TopK, num_classes: int, temperature: float) -> Float[Tensor, "B"]:
@@ -64,13 +63,13 @@ def tail_logmass(topk: TopK, num_classes: int, temperature: float) -> Float[Tens
 
 
 def log_weights(
-    topk: TopK, held: Bool[Tensor, "B R"], tail: Float[Tensor, "B"], temperature: float
+    topk: TopK, valid: Bool[Tensor, "B R"], tail: Float[Tensor, "B"], temperature: float
 ) -> Float[Tensor, "B R_plus_1"]:
     """The teacher's log-probabilities at a temperature, not normalised: a column for each rank, then the whole tail's.
 
     Args:
         topk: the teacher's signal.
-        held: its ranking's; where it is False the result is -inf.
+        valid: its ranking's; where it is False the result is -inf.
         tail: the tail's log mass at the temperature.
         temperature: above 0.
     """
@@ -78,7 +77,7 @@ def log_weights(
     if temperature != 1:
         columns = (columns[0] / temperature, columns[1] / temperature)
     weights = torch.cat([*columns, tail[:, None]], dim=1)
-    weights[:, :-1].masked_fill_(~held, -torch.inf)
+    weights[:, :-1].masked_fill_(~valid, -torch.inf)
     return weights
 
 
@@ -100,11 +99,11 @@ def dense_logprobs(
     """
     check_topk("topk", topk)
     require_classes("dense_logprobs", topk, num_classes, "a dense vector is asked for", approximate=approximate)
-    index, held = ranking(topk)
+    index, valid = ranking(topk)
     tail = tail_logmass(topk, num_classes, temperature)
-    log_probs = torch.log_softmax(log_weights(topk, held, tail, temperature), dim=1)
-    num_tail = (num_classes - held.sum(dim=1, keepdim=True)).clamp(min=1)
+    log_probs = torch.log_softmax(log_weights(topk, valid, tail, temperature), dim=1)
+    num_tail = (num_classes - valid.sum(dim=1, keepdim=True)).clamp(min=1)
     even = log_probs[:, -1:] - num_tail.to(log_probs.dtype).log()
     # The label's second column, where there is one, repeats the first: the same value twice.
-    values = torch.where(held, log_probs[:, :-1], log_probs[:, :1])
+    values = torch.where(valid, log_probs[:, :-1], log_probs[:, :1])
     return even.expand(-1, num_classes).scatter(1, index, values)

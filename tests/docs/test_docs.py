@@ -10,9 +10,8 @@ from tests.processes import ROOT, python
 
 WITH_EXAMPLES = (
     "pld.images.order",
-    "pld.losses.error_bound",
     "pld.losses.plackett_luce.nll",
-    "pld.losses.ranking",
+    "pld.losses.pld",
     "pld.signals",
     "pld.views.apply",
     "pld.views.draw",

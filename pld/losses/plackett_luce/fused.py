@@ -17,11 +17,11 @@ from pld.extras import install_hint
 def fused_nll(
     student_logits: Float[Tensor, "B C"],
     index: Int[Tensor, "B R"],
-    held: Bool[Tensor, "B R"],
+    valid: Bool[Tensor, "B R"],
     weight: Float[Tensor, "B R"],
     rest_weight: Float[Tensor, "B"] | None,
 ) -> Float[Tensor, "B"]:
-    """`core.checked_nll` by one kernel that reads each row of the logits and writes its gradient.
+    """`nll.unchecked_nll` by one kernel that reads each row of the logits and writes its gradient.
 
     Raises:
         ConfigError: triton is not installed, the logits are not on a GPU, or R is more than the kernel takes.
@@ -37,7 +37,7 @@ def fused_nll(
             f'backend = "triton": found tensors on {student_logits.device}, wanted a GPU; use backend="torch" (or, to '
             "try the kernel slowly, set TRITON_INTERPRET=1 before Python starts)"
         )
-    loss: Tensor = _Fused.apply(student_logits, index, held, weight, rest_weight)
+    loss: Tensor = _Fused.apply(student_logits, index, valid, weight, rest_weight)
     return loss
 
 
@@ -46,11 +46,11 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, index: Tensor, held: Tensor, weight: Tensor, rest_weight: Tensor | None
+        ctx: Any, logits: Tensor, index: Tensor, valid: Tensor, weight: Tensor, rest_weight: Tensor | None
     ) -> Tensor:
         loss: Tensor
-        loss, ctx.grad = _rows().plackett_luce_rows(logits, index, held, weight, rest_weight)
-        ctx.save_for_backward(logits, index, held, weight, rest_weight)
+        loss, ctx.grad = _rows().plackett_luce_rows(logits, index, valid, weight, rest_weight)
+        ctx.save_for_backward(logits, index, valid, weight, rest_weight)
         return loss
 
     @staticmethod

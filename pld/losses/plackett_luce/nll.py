@@ -22,19 +22,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pld.losses.checks import (
-    Backend,
-    check_finite,
-    check_order,
-    check_settings,
-    check_student,
-    check_vector,
-    values_are_free,
-)
+from pld.losses.arguments import check_finite, check_order, check_student, check_vector, values_are_free
 from pld.losses.plackett_luce.fused import fused_nll
-from pld.losses.plackett_luce.rows import rest_exponentials, row_by_sums, row_in_log_space, wide_dtype
+from pld.losses.plackett_luce.rows import rest_exponentials, rows_by_sums, rows_in_log_space, wide_dtype
+from pld.losses.settings import Backend, check_settings
 
 
+@check_settings
 def plackett_luce_nll(
     student_logits: Float[Tensor, "B C"],
     order: Int[Tensor, "B R"],
@@ -74,23 +68,22 @@ def plackett_luce_nll(
         >>> print(f"{nll.item():.4f} {torch.nn.functional.cross_entropy(scores, torch.tensor([0])).item():.4f}")
         0.4076 0.4076
     """
-    check_settings("plackett_luce_nll", backend=backend)
     check_student(student_logits)
     check_order(order, weight, student_logits)
     if rest_weight is not None:
         check_vector("rest_weight", rest_weight, student_logits)
         check_finite("rest_weight", rest_weight)
-    held = order >= 0
-    index = torch.where(held, order, order[:, :1])
-    counting = torch.where(held, weight, 0.0)
-    check_finite("weight", counting)
-    return checked_nll(student_logits, index, held, counting, rest_weight, backend)
+    valid = order >= 0
+    index = torch.where(valid, order, order[:, :1])
+    weight = torch.where(valid, weight, 0.0)
+    check_finite("weight", weight)
+    return unchecked_nll(student_logits, index, valid, weight, rest_weight, backend)
 
 
-def checked_nll(
+def unchecked_nll(
     student_logits: Float[Tensor, "B C"],
     index: Int[Tensor, "B R"],
-    held: Bool[Tensor, "B R"],
+    valid: Bool[Tensor, "B R"],
     weight: Float[Tensor, "B R"],
     rest_weight: Float[Tensor, "B"] | None,
     backend: Backend = "torch",
@@ -100,35 +93,35 @@ def checked_nll(
     Args:
         student_logits: [B, C].
         index: int64 [B, R], classes by rank.
-        held: [B, R], False where the entry does not count; it must then repeat a class of the row that does.
-        weight: [B, R], 0 where the entry does not count.
+        valid: [B, R], False where the entry does not count; it must then repeat a class of the row that does.
+        weight: [B, R], 0 where the entry is not valid.
         rest_weight: as for `plackett_luce_nll`.
         backend: as for `plackett_luce_nll`.
     """
     weight, rest_weight = weight.detach(), None if rest_weight is None else rest_weight.detach()
     if backend == "triton":
-        return fused_nll(student_logits, index, held, weight, rest_weight)
-    loss: Tensor = _PlackettLuce.apply(student_logits, index, held, weight, rest_weight)
+        return fused_nll(student_logits, index, valid, weight, rest_weight)
+    loss: Tensor = _PlackettLuce.apply(student_logits, index, valid, weight, rest_weight)
     return loss
 
 
 class _PlackettLuce(torch.autograd.Function):
-    """Forward and closed-form backward of `checked_nll`."""
+    """Forward and closed-form backward of `unchecked_nll`."""
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, index: Tensor, held: Tensor, weight: Tensor, rest_weight: Tensor | None
+        ctx: Any, logits: Tensor, index: Tensor, valid: Tensor, weight: Tensor, rest_weight: Tensor | None
     ) -> Tensor:
         weight = weight.to(wide_dtype(logits))
-        row, shift = None, None
+        rows = None
         # The choice looks at values; on an accelerator or in a compiled graph, log space costs less than looking.
         if values_are_free(logits) and rest_weight is None:
-            row = row_by_sums(logits, index, held, weight)
-        if row is None:
-            row, shift = row_in_log_space(logits, index, held, weight, rest_weight)
-        ctx.save_for_backward(logits, index, row.top, row.grad_listed, row.rest_scale, shift)
-        ctx.rest = None if torch.compiler.is_compiling() else row.rest
-        return row.loss
+            rows = rows_by_sums(logits, index, valid, weight)
+        if rows is None:
+            rows = rows_in_log_space(logits, index, valid, weight, rest_weight)
+        ctx.save_for_backward(logits, index, rows.top, rows.grad_listed, rows.rest_scale, rows.shift)
+        ctx.rest = None if torch.compiler.is_compiling() else rows.rest
+        return rows.loss
 
     @staticmethod
     @once_differentiable

@@ -1,0 +1,116 @@
+"""Plackett-Luce distillation, and a bound on what a truncated, rounded teacher does to its gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pld.losses.arguments import check_topk, reduce_loss
+from pld.losses.module import TeacherLossModule, settings_of
+from pld.losses.plackett_luce.nll import unchecked_nll
+from pld.losses.registry import loss
+from pld.losses.settings import Backend, Reduction, Tail, Temperature, check_settings
+from pld.losses.teacher import as_topk, log_weights, ranking, tail_logmass
+from pld.signals import TopK
+
+
+@loss("pld")
+def pld_loss(
+    student_logits: Float[Tensor, "B C"],
+    teacher: TopK | Float[Tensor, "B C"],
+    labels: Int[Tensor, "B"],
+    weight: Float[Tensor, "B"] | None = None,
+    *,
+    temperature: Temperature = 1.0,
+    tail: Annotated[Tail, "drop or uniform, of {losses}"] = "drop",
+    approximate: bool = False,
+    backend: Backend = "torch",
+    reduction: Reduction = "mean",
+) -> Float[Tensor, "*reduced"]:
+    """Plackett-Luce distillation (arXiv:2506.12542): each rank weighs what the teacher gives its class.
+
+    The order is the label, then the other classes by falling teacher logit (ties: lower class first); the weights are
+    the teacher's softmax at `temperature`. The student is not tempered.
+
+    Args:
+        student_logits: [B, C].
+        teacher: a TopK of these samples, or dense logits [B, C]. A TopK's terms are exact; what is missing are its
+            tail's, see `gradient_error_bound`.
+        labels: int64 [B].
+        weight: [B], what each sample counts for.
+        temperature: the teacher's, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
+        tail: what becomes of the teacher's mass outside the TopK: "drop" leaves its terms out, "uniform" takes the
+            tail as one group of exchangeable classes, mass * (logsumexp of the tail - its mean).
+        approximate: permit what a truncated TopK cannot support.
+        backend: "torch" works everywhere; "triton" is one kernel for a GPU that makes the loss and its gradient in one
+            pass over each row (docs/decisions/0007), for k up to 4095. It wants triton, `pip install '.[triton]'`.
+        reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
+
+    Raises:
+        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit, a
+            weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
+        ConfigError: a setting has a value that is not one of its own, or the backend cannot serve here.
+
+    Example:
+        >>> import torch
+        >>> from pld.signals import TopK
+        >>> teacher, labels = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]]), torch.tensor([0, 2])
+        >>> student = torch.zeros(2, 3, requires_grad=True)
+        >>> loss = pld_loss(student, teacher, labels)
+        >>> print(f"{loss:.4f}")
+        0.8054
+        >>> loss.backward()
+        >>> topk = TopK.from_logits(teacher, labels, k=2)
+        >>> print(f"{pld_loss(student, topk, labels):.4f}")  # the tail's last rank has nothing left to be wrong about
+        0.8054
+    """
+    topk, num_classes = as_topk(teacher, labels), student_logits.shape[1]
+    index, valid = ranking(topk)
+    log_tail = tail_logmass(topk, num_classes, temperature)
+    weights = torch.softmax(log_weights(topk, valid, log_tail, temperature), dim=1)
+    rest_weight = weights[:, -1] if tail == "uniform" and topk.k < num_classes else None
+    nll = unchecked_nll(student_logits, index, valid, weights[:, :-1], rest_weight, backend)
+    return reduce_loss(nll, weight, reduction)
+
+
+class PLDLoss(TeacherLossModule):
+    """`pld_loss` as a module."""
+
+    @settings_of(pld_loss)
+    def __init__(self) -> None: ...
+
+
+@check_settings
+def gradient_error_bound(topk: TopK, temperature: Temperature = 1.0, tail: Tail = "drop") -> Float[Tensor, "B"]:
+    """An upper bound of the L1 distance between PLD's gradient from this TopK and from its dense teacher, per sample.
+
+    The gradient is that of one sample's loss with respect to the student's logits, for any student. With q the
+    teacher's mass outside S (the top-k and the label) at the temperature, d the logprob_error and u the mass whose rank
+    is not certain (0 for a single teacher), the bound is 2 q + 4 tanh(d / 2T) + 2 u, with 4 q for tail="uniform".
+    docs/gradient_error_bound.md proves it.
+
+    Args:
+        topk: the teacher's signal.
+        temperature: the loss's, above 0.
+        tail: the loss's.
+
+    Raises:
+        SignalError: the TopK does not hold the temperature, or holds inf or nan.
+        ConfigError: a setting has a value that is not one of its own.
+
+    Example:
+        >>> import torch
+        >>> topk = TopK.from_logits(torch.tensor([[4.0, 2.0, 0.0, 0.0]]), torch.tensor([1]), k=2)
+        >>> print(f"{gradient_error_bound(topk).item():.4f}")  # twice the mass of the last two classes
+        0.0625
+    """
+    check_topk("topk", topk)
+    topk.check_numbers()
+    weights = torch.softmax(log_weights(topk, ranking(topk).valid, topk.tail_at(temperature), temperature), dim=1)
+    per_mass = 2 if tail == "drop" else 4
+    bound = per_mass * weights[:, -1] + 4 * math.tanh(topk.logprob_error / (2 * temperature))
+    return bound if topk.unsettled is None else bound + 2 * (weights[:, 1:-1] * topk.unsettled).sum(dim=1)
