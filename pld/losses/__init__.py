@@ -3,11 +3,18 @@
 from pld.losses.dist import DISTLoss, dist_loss
 from pld.losses.dkd import DKDLoss, dkd_loss
 from pld.losses.kd import CrossEntropyLoss, KDLoss, cross_entropy_loss, kd_loss
-from pld.losses.listmle import ListMLELoss, PListMLELoss, listmle_loss, plistmle_loss
-from pld.losses.named import NamedLoss, RequiredSignal, build_loss, required_signal
+from pld.losses.named import NamedLoss, RequiredSignal, build_loss, needs_teacher, required_signal
 from pld.losses.plackett_luce.nll import plackett_luce_nll
-from pld.losses.pld import PLDLoss, gradient_error_bound, pld_loss
-from pld.losses.registry import Setting, loss_names, loss_settings, needs_teacher
+from pld.losses.ranking import (
+    ListMLELoss,
+    PLDLoss,
+    PListMLELoss,
+    gradient_error_bound,
+    listmle_loss,
+    pld_loss,
+    plistmle_loss,
+)
+from pld.losses.registry import Setting, loss_names, loss_settings
 from pld.losses.standardize import standardize_logits
 from pld.losses.teacher import dense_logprobs
 

@@ -34,13 +34,7 @@ def check_batch(
     approximate: bool = False,
     **_: Any,
 ) -> None:
-    """Raise SignalError unless student, labels and teacher fit each other and the teacher holds enough classes.
-
-    Args:
-        loss: the function's name.
-        reason: why the loss needs every class of the teacher, if it does.
-        student_logits: the loss's argument, as the rest.
-    """
+    """Raise SignalError unless a loss's arguments fit each other and the teacher holds the classes needed."""
     check_student(student_logits)
     check_vector("labels", labels, student_logits)
     if labels.dtype != torch.int64:
@@ -71,12 +65,7 @@ def require_classes(loss: str, teacher: TopK, num_classes: int, reason: str | No
 def reduce_loss(
     per_sample: Float[Tensor, "B"], weight: Float[Tensor, "B"] | None, reduction: Reduction
 ) -> Float[Tensor, "*reduced"]:
-    """Weigh and reduce.
-
-    Args:
-        per_sample: [B], one loss per sample.
-        weight: [B], what each sample counts for; None counts each once.
-        reduction: "mean" divides the weighted sum by the sum of the weights, "none" keeps [B].
+    """Weigh and reduce: "mean" divides the weighted sum by the sum of the weights, "none" keeps [B].
 
     Raises:
         SignalError: weight has another length, or is not finite.

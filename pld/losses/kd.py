@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from pld.losses.arguments import reduce_loss
 from pld.losses.module import LossModule, TeacherLossModule, settings_of
 from pld.losses.registry import loss
 from pld.losses.settings import UNIT_INTERVAL, Alpha, Reduction, Temperature
-from pld.losses.teacher import log_weights, ranking, tail_logmass
+from pld.losses.teacher import log_weights, ranking
 from pld.signals import TopK
 
 
@@ -100,25 +100,13 @@ class KDLoss(TeacherLossModule):
     def __init__(self) -> None: ...
 
 
-class Support(NamedTuple):
-    """Unnormalised log-probabilities of both at one temperature, on the classes that the teacher holds.
+def support(
+    student_logits: Float[Tensor, "B C"], teacher: TopK | Tensor, labels: Tensor, temperature: float
+) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"]]:
+    """Student's and teacher's log-probabilities, not normalised, on the classes that the teacher holds.
 
     The first column is the label, the others every other class the teacher holds and, for k < C, the tail lumped into
     one class. Columns that stand for no class hold the lowest finite number on both sides: they take no part.
-
-    Attributes:
-        student: [B, M].
-        teacher: [B, M].
-    """
-
-    student: Float[Tensor, "B M"]
-    teacher: Float[Tensor, "B M"]
-
-
-def support(
-    student_logits: Float[Tensor, "B C"], teacher: TopK | Tensor, labels: Tensor, temperature: float
-) -> Support:
-    """Pair the two up; the student's in float32 (float64 stays).
 
     Raises:
         SignalError: k < C and the TopK does not hold the temperature.
@@ -127,16 +115,15 @@ def support(
     lowest = torch.finfo(student.dtype).min
     if isinstance(teacher, Tensor):
         dense = teacher.detach().to(student.dtype) / temperature
-        return Support(_label_first(student, labels, lowest), _label_first(dense, labels, lowest))
+        return _label_first(student, labels, lowest), _label_first(dense, labels, lowest)
     index, valid = ranking(teacher)
     listed = student.gather(1, index).masked_fill(~valid, lowest)
     # The lowest finite number, not -inf: an empty tail must have a gradient of zero, not nan.
-    tail = tail_logmass(teacher, student.shape[1], temperature)
-    known = log_weights(teacher, valid, tail, temperature).to(student.dtype).clamp(min=lowest)
+    known = log_weights(teacher, valid, temperature, student.shape[1]).to(student.dtype).clamp(min=lowest)
     if teacher.k == student.shape[1]:
-        return Support(listed, known[:, :-1])
+        return listed, known[:, :-1]
     rest = student.scatter(1, index, lowest).logsumexp(dim=1, keepdim=True)
-    return Support(torch.cat([listed, rest], dim=1), known)
+    return torch.cat([listed, rest], dim=1), known
 
 
 def label_nll(

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pld.errors import ConfigError
-from pld.losses.registry import LOSSES, why_all_classes
+from pld.losses.registry import LOSSES, Loss, why_all_classes
 from pld.losses.settings import Reduction, check_values, checks_of
 from pld.losses.standardize import standardize_logits
 from pld.losses.teacher import dense_logprobs
@@ -108,9 +108,7 @@ def build_loss(name: str, *, standardize: str = "none", approximate: bool = Fals
     Raises:
         ConfigError: an unknown name or setting (the nearest ones are offered), or a value that a setting cannot have.
     """
-    if name not in LOSSES:
-        raise ConfigError(f"loss {name!r}: {_nearest(name, LOSSES)}")
-    method = LOSSES[name]
+    method = _find(name)
     if unknown := [setting for setting in settings if setting not in method.defaults]:
         raise ConfigError(f"loss {name!r} has no setting {_without(unknown, method.defaults)}")
     if standardize not in _STANDARDIZE:
@@ -127,13 +125,28 @@ def build_loss(name: str, *, standardize: str = "none", approximate: bool = Fals
     return NamedLoss(name=name, settings=settings, standardize=standardize)
 
 
+def needs_teacher(name: str) -> bool:
+    """Whether a loss, by its recipe name, takes a teacher; without one it learns from the labels alone.
+
+    Raises:
+        ConfigError: an unknown name; the nearest ones are offered.
+    """
+    return _find(name).needs_teacher
+
+
 def required_signal(name: str, **settings: Any) -> RequiredSignal:
     """What the loss that `build_loss` makes of the same arguments asks of a store or a live teacher."""
     return build_loss(name, **settings).required_signal
 
 
+def _find(name: str) -> Loss:
+    if name not in LOSSES:
+        raise ConfigError(f"loss {name!r}: {_nearest(name, LOSSES)}")
+    return LOSSES[name]
+
+
 def _without(unknown: Sequence[str], known: Mapping[str, Any]) -> str:
-    """Settings that a loss has not, and what to do: mend the first that no loss has, or leave out those of others."""
+    """Which settings a loss lacks, and what to do: correct the first that no loss has, or leave out other losses'."""
     of_any = {setting for method in LOSSES.values() for setting in method.defaults}
     for word in unknown:
         if word not in of_any:

@@ -1,18 +1,8 @@
-"""The losses by the names that recipes use: `@loss` enters a function, whose signature says the rest.
+"""The losses by their recipe names: `@loss` registers a function, and its signature says the rest.
 
-    @loss("mine")
-    def mine_loss(
-        student_logits: Float[Tensor, "B C"],
-        teacher: TopK | Float[Tensor, "B C"],
-        labels: Int[Tensor, "B"],
-        weight: Float[Tensor, "B"] | None = None,
-        *,
-        margin: Annotated[float, POSITIVE, "of {losses}; the least gap between two ranks"] = 1.0,
-        reduction: Reduction = "mean",
-    ) -> Float[Tensor, "*reduced"]:
-
-A loss without a `teacher` needs none. Keyword-only parameters are its settings; one with a help text is an option of
-train_student. A loss that can use a truncated teacher where that is not exact enough takes `approximate: bool = False`.
+A loss takes (student_logits, teacher, labels, weight), or no teacher if it needs none. Its keyword-only parameters are
+its settings: their annotations carry checks, and help texts for those that are options of recipes. A loss that can use
+a truncated teacher where that is not exact takes `approximate: bool = False`.
 """
 
 from __future__ import annotations
@@ -117,11 +107,6 @@ def why_all_classes(always: str | None, temperature: float | None) -> str | None
 def loss_names() -> tuple[str, ...]:
     """The names that `build_loss` knows."""
     return tuple(LOSSES)
-
-
-def needs_teacher(name: str) -> bool:
-    """Whether a loss, by its recipe name, takes a teacher; without one it learns from the labels alone."""
-    return LOSSES[name].needs_teacher
 
 
 def loss_settings() -> tuple[Setting, ...]:

@@ -11,7 +11,7 @@ from tests.processes import ROOT, python
 WITH_EXAMPLES = (
     "pld.images.order",
     "pld.losses.plackett_luce.nll",
-    "pld.losses.pld",
+    "pld.losses.ranking",
     "pld.signals",
     "pld.views.apply",
     "pld.views.draw",

@@ -42,14 +42,14 @@ def rest_exponentials(
     logits: Float[Tensor, "B C"], index: Int[Tensor, "B R"], top: Float[Tensor, "B 1"] | None
 ) -> Float[Tensor, "B C"]:
     """exp(logit - top), or the softmax where top is None, in a new tensor; 0 for the classes in `index`."""
-    return _leave_out(_exponentials(logits, top), index)
+    return _leave_out(_softmax(logits) if top is None else (logits - top).exp_(), index)
 
 
 def rows_by_sums(
     logits: Float[Tensor, "B C"], index: Int[Tensor, "B R"], valid: Bool[Tensor, "B R"], weight: Float[Tensor, "B R"]
 ) -> Rows | None:
     """The usual case, from plain sums of probabilities; None where one is too small for that (or nan)."""
-    softmax = _exponentials(logits, None)
+    softmax = _softmax(logits)
     prob = softmax.gather(1, index)
     if not prob.amin().item() > _SMALLEST:  # nan is not above it
         return None
@@ -119,8 +119,8 @@ def _with_rest_term(
     )
 
 
-def _exponentials(logits: Float[Tensor, "B C"], top: Float[Tensor, "B 1"] | None) -> Float[Tensor, "B C"]:
-    return torch.softmax(logits, dim=1, dtype=wide_dtype(logits)) if top is None else (logits - top).exp_()
+def _softmax(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    return torch.softmax(logits, dim=1, dtype=wide_dtype(logits))
 
 
 def _leave_out(exponentials: Float[Tensor, "B C"], index: Int[Tensor, "B R"]) -> Float[Tensor, "B C"]:
