@@ -69,7 +69,8 @@ def loss(name: str, *, all_classes: str | None = None, **variants: Mapping[str, 
 
     def register(function: F) -> F:
         parameters = inspect.signature(function).parameters
-        names, needs_teacher = tuple(parameters), "teacher" in parameters
+        names = tuple(parameters)
+        required = [name for name in names if parameters[name].default is inspect.Parameter.empty]
         settings = [p for p in parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "reduction"]
         defaults = {parameter.name: parameter.default for parameter in settings}
 
@@ -77,15 +78,16 @@ def loss(name: str, *, all_classes: str | None = None, **variants: Mapping[str, 
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Tensor:
             given = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
-            reason = why_all_classes(all_classes, given.get("temperature"))
-            check_batch(function.__name__, reason, **given)
+            if all(name in given for name in required):  # else the call raises TypeError
+                reason = why_all_classes(all_classes, given.get("temperature"))
+                check_batch(function.__name__, reason, **given)
             return function(*args, **kwargs)
 
-        for each, standing_for in {name: {}, **variants}.items():
+        for each, preset in {name: {}, **variants}.items():
             LOSSES[each] = Loss(
                 function=checked,
-                needs_teacher=needs_teacher,
-                defaults={**defaults, **standing_for},
+                needs_teacher="teacher" in names,
+                defaults={**defaults, **preset},
                 all_classes=all_classes,
             )
         return cast(F, checked)

@@ -80,6 +80,8 @@ def test_a_new_loss_is_one_function_and_its_registration(hinge):
         function(student, topk, labels, temperature=2.0)
     with pytest.raises(SignalError, match=r"labels: found 0..5, wanted 0..4"):
         function(student, labels=torch.tensor([0, 1, 5]), teacher=teacher)
+    with pytest.raises(TypeError, match=r"hinge_loss\(\) missing 1 required positional argument: 'labels'"):
+        function(student, teacher)
     for check in (lambda m: function(student, topk, labels, margin=m), lambda m: build_loss("hinge", margin=m)):
         with pytest.raises(ConfigError, match="hinge_loss: margin = 0, wanted a number above 0"):
             check(0)
