@@ -82,12 +82,21 @@ class TopK:
             )
         if not bool(torch.isfinite(logits).all()):
             raise SignalError(f"logits of shape {list(logits.shape)}: found inf or nan, wanted finite values")
+        return cls.from_checked_logits(logits, labels, k, temperatures)
+
+    @classmethod
+    def from_checked_logits(
+        cls, logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], k: int, temperatures: Sequence[float]
+    ) -> TopK:
+        """`from_logits` without a look at the values, for which an accelerator would make the host wait."""
         logprobs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)
         # A stable sort of the logits, unlike topk, promises the order of ties: the lower class first.
         classes = torch.sort(logits, dim=1, descending=True, stable=True).indices[:, :k].contiguous()
         column = labels[:, None]
-        outside = logprobs.scatter(1, classes, -torch.inf).scatter(1, column, -torch.inf)
-        tail = torch.stack([torch.logsumexp(outside / t, dim=1) for t in temperatures], dim=1)
+        tail = logprobs[:, :0]
+        if temperatures:
+            outside = logprobs.scatter(1, classes, -torch.inf).scatter(1, column, -torch.inf)
+            tail = torch.stack([torch.logsumexp(outside / t, dim=1) for t in temperatures], dim=1)
         return cls(
             classes=classes,
             logprobs=logprobs.gather(1, classes),
@@ -110,7 +119,7 @@ class TopK:
         return self.tail_logmass[:, self.temperatures.index(temperature)]
 
     def validate(self, num_classes: int) -> None:
-        """Check what a TopK promises, whoever made it; one sort of k classes a row, so cheap enough for every batch.
+        """Check what a TopK promises: one sort of k classes a row, which is cheap enough for every batch.
 
         Args:
             num_classes: C of the teacher.

@@ -1,20 +1,20 @@
 """Losses of (student logits, teacher, labels): Plackett-Luce distillation and the baselines it is compared with."""
 
-from pld.losses.dist import dist_loss
-from pld.losses.distances import cross_entropy_loss, dkd_loss, kd_loss
-from pld.losses.error_bound import gradient_error_bound
-from pld.losses.modules import (
-    CrossEntropyLoss,
-    DISTLoss,
-    DKDLoss,
-    KDLoss,
+from pld.losses.dist import DISTLoss, dist_loss
+from pld.losses.dkd import DKDLoss, dkd_loss
+from pld.losses.kd import CrossEntropyLoss, KDLoss, cross_entropy_loss, kd_loss
+from pld.losses.named import NamedLoss, RequiredSignal, build_loss, needs_teacher, required_signal
+from pld.losses.plackett_luce.nll import plackett_luce_nll
+from pld.losses.ranking import (
     ListMLELoss,
     PLDLoss,
     PListMLELoss,
+    gradient_error_bound,
+    listmle_loss,
+    pld_loss,
+    plistmle_loss,
 )
-from pld.losses.plackett_luce.nll import plackett_luce_nll
-from pld.losses.ranking import listmle_loss, pld_loss, plistmle_loss
-from pld.losses.registry import NamedLoss, RequiredSignal, build_loss, loss_names, required_signal
+from pld.losses.registry import Setting, loss_names, loss_settings
 from pld.losses.standardize import standardize_logits
 from pld.losses.teacher import dense_logprobs
 
@@ -28,6 +28,7 @@ __all__ = [
     "PLDLoss",
     "PListMLELoss",
     "RequiredSignal",
+    "Setting",
     "build_loss",
     "cross_entropy_loss",
     "dense_logprobs",
@@ -37,6 +38,8 @@ __all__ = [
     "kd_loss",
     "listmle_loss",
     "loss_names",
+    "loss_settings",
+    "needs_teacher",
     "plackett_luce_nll",
     "pld_loss",
     "plistmle_loss",

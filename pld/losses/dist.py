@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.distributed
@@ -11,10 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pld.losses.checks import Reduction, check_labels, check_settings, check_student, check_teacher
-from pld.losses.distances import label_nll
-from pld.losses.reduction import reduce_loss
-from pld.losses.requirements import require_classes, why_all_classes
+from pld.losses.arguments import reduce_loss
+from pld.losses.kd import label_nll
+from pld.losses.module import TeacherLossModule, settings_of
+from pld.losses.registry import loss
+from pld.losses.settings import NOT_NEGATIVE, Alpha, Beta, Reduction, Temperature
 from pld.losses.teacher import dense_logprobs
 from pld.signals import TopK
 
@@ -22,18 +23,19 @@ from pld.signals import TopK
 _CONSTANT = 1e-12
 
 
+@loss("dist")
 def dist_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
     labels: Int[Tensor, "B"],
-    *,
-    alpha: float = 1.0,
-    beta: float = 2.0,
-    gamma: float = 2.0,
-    temperature: float = 1.0,
-    global_batch: bool = False,
-    approximate: bool = False,
     weight: Float[Tensor, "B"] | None = None,
+    *,
+    alpha: Alpha = 1.0,
+    beta: Beta = 2.0,
+    gamma: Annotated[float, NOT_NEGATIVE, "of {losses}"] = 2.0,
+    temperature: Temperature = 1.0,
+    global_batch: Annotated[bool, "of {losses}; correlate columns over all processes' batches"] = False,
+    approximate: bool = False,
     reduction: Reduction = "mean",
 ) -> Float[Tensor, "*reduced"]:
     """DIST (Huang et al. 2022): alpha * CE + beta * T^2 * (1 - mean row Pearson) + gamma * T^2 * (1 - mean column one).
@@ -49,6 +51,7 @@ def dist_loss(
         student_logits: [B, C].
         teacher: a TopK of these samples, or dense logits [B, C].
         labels: int64 [B].
+        weight: [B], what each sample counts for in the cross entropy and the rows' term.
         alpha: weight of the cross entropy, 0 or more.
         beta: weight of the rows' (inter-class) term, 0 or more.
         gamma: weight of the columns' (intra-class) term, 0 or more.
@@ -59,7 +62,6 @@ def dist_loss(
             losses and gradients over processes, as DDP does, gives those of one process with the whole batch, where
             there is no `weight` (a weighted mean is each process's own); nothing is to be scaled by hand.
         approximate: permit what a truncated TopK cannot support.
-        weight: [B], what each sample counts for in the cross entropy and the rows' term.
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B], each with the batch's
             column term.
 
@@ -68,13 +70,8 @@ def dist_loss(
             weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own.
     """
-    settings = {"alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature, "global_batch": global_batch}
-    check_settings("dist_loss", **settings, approximate=approximate)
-    check_student(student_logits)
-    check_labels(labels, student_logits)
-    check_teacher(teacher, labels, student_logits)
     student = _softmax(student_logits, temperature)
-    target = _target(teacher, student_logits.shape[1], temperature, approximate)
+    target = _target(teacher, student_logits.shape[1], temperature)
     across = global_batch and torch.distributed.is_available() and torch.distributed.is_initialized()
     rows: Tensor = 1 - _Pearson.apply(student, target, 1, False)
     columns: Tensor = 1 - _Pearson.apply(student, target, 0, across).mean()
@@ -83,12 +80,17 @@ def dist_loss(
     return reduce_loss(alpha * cross_entropy + relations.to(cross_entropy.dtype), weight, reduction)
 
 
-def _target(teacher: TopK | Tensor, num_classes: int, temperature: float, approximate: bool) -> Float[Tensor, "B C"]:
+class DISTLoss(TeacherLossModule):
+    """`dist_loss` as a module."""
+
+    @settings_of(dist_loss)
+    def __init__(self) -> None: ...
+
+
+def _target(teacher: TopK | Tensor, num_classes: int, temperature: float) -> Float[Tensor, "B C"]:
     """The teacher's softmax at the temperature, in float64."""
     if isinstance(teacher, Tensor):
         return _softmax(teacher.detach(), temperature)
-    reason = why_all_classes("dist_loss", temperature)
-    require_classes("dist_loss", teacher, num_classes, reason, approximate=approximate)
     return dense_logprobs(teacher, num_classes, temperature=temperature, approximate=True).double().exp()
 
 

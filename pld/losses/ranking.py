@@ -3,29 +3,75 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pld.losses.checks import Backend, Reduction, Tail, check_labels, check_settings, check_student, check_teacher
-from pld.losses.plackett_luce.nll import checked_nll
-from pld.losses.reduction import reduce_loss
-from pld.losses.requirements import require_classes, why_all_classes
-from pld.losses.teacher import as_topk, log_weights, ranking, tail_logmass
+from pld.losses.arguments import check_topk, reduce_loss
+from pld.losses.module import TeacherLossModule, settings_of
+from pld.losses.plackett_luce.nll import unchecked_nll
+from pld.losses.registry import loss
+from pld.losses.settings import Backend, Reduction, Tail, Temperature, check_settings
+from pld.losses.teacher import as_topk, log_weights, ranking
 from pld.signals import TopK
 
 
+@loss("listmle", all_classes="every rank weighs the same")
+def listmle_loss(
+    student_logits: Float[Tensor, "B C"],
+    teacher: TopK | Float[Tensor, "B C"],
+    labels: Int[Tensor, "B"],
+    weight: Float[Tensor, "B"] | None = None,
+    *,
+    approximate: bool = False,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, "*reduced"]:
+    """ListMLE (Xia et al. 2008) on PLD's order: every rank weighs 1 / C.
+
+    A TopK with k < C is refused unless `approximate`, which leaves out the terms of the ranks it does not hold: from
+    50 of 1000 classes that is nearly all of the gradient.
+
+    Arguments and errors are `pld_loss`'s.
+    """
+    index, valid = ranking(as_topk(teacher, labels))
+    nll = unchecked_nll(student_logits, index, valid, valid.double() / student_logits.shape[1], None)
+    return reduce_loss(nll, weight, reduction)
+
+
+@loss("plistmle")
+def plistmle_loss(
+    student_logits: Float[Tensor, "B C"],
+    teacher: TopK | Float[Tensor, "B C"],
+    labels: Int[Tensor, "B"],
+    weight: Float[Tensor, "B"] | None = None,
+    *,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, "*reduced"]:
+    """p-ListMLE (Lan et al. 2014) on PLD's order: rank r of C weighs 2^(C-r) - 1, normalised to sum to one.
+
+    Any TopK will do: the ranks below R weigh less than 2^-R together.
+
+    Arguments and errors are `pld_loss`'s.
+    """
+    index, valid = ranking(as_topk(teacher, labels))
+    weights = _halving_weights(student_logits.shape[1], labels.device)[valid.cumsum(dim=1)] * valid
+    nll = unchecked_nll(student_logits, index, valid, weights, None)
+    return reduce_loss(nll, weight, reduction)
+
+
+@loss("pld")
 def pld_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
     labels: Int[Tensor, "B"],
+    weight: Float[Tensor, "B"] | None = None,
     *,
-    temperature: float = 1.0,
-    tail: Tail = "drop",
+    temperature: Temperature = 1.0,
+    tail: Annotated[Tail, "drop or uniform, of {losses}"] = "drop",
     approximate: bool = False,
     backend: Backend = "torch",
-    weight: Float[Tensor, "B"] | None = None,
     reduction: Reduction = "mean",
 ) -> Float[Tensor, "*reduced"]:
     """Plackett-Luce distillation (arXiv:2506.12542): each rank weighs what the teacher gives its class.
@@ -38,13 +84,13 @@ def pld_loss(
         teacher: a TopK of these samples, or dense logits [B, C]. A TopK's terms are exact; what is missing are its
             tail's, see `gradient_error_bound`.
         labels: int64 [B].
+        weight: [B], what each sample counts for.
         temperature: the teacher's, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
         tail: what becomes of the teacher's mass outside the TopK: "drop" leaves its terms out, "uniform" takes the
             tail as one group of exchangeable classes, mass * (logsumexp of the tail - its mean).
         approximate: permit what a truncated TopK cannot support.
         backend: "torch" works everywhere; "triton" is one kernel for a GPU that makes the loss and its gradient in one
             pass over each row (docs/decisions/0007), for k up to 4095. It wants triton, `pip install '.[triton]'`.
-        weight: [B], what each sample counts for.
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
     Raises:
@@ -65,60 +111,66 @@ def pld_loss(
         >>> print(f"{pld_loss(student, topk, labels):.4f}")  # the tail's last rank has nothing left to be wrong about
         0.8054
     """
-    check_settings("pld_loss", temperature=temperature, tail=tail, approximate=approximate, backend=backend)
-    topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]
-    require_classes("pld_loss", topk, num_classes, why_all_classes("pld_loss", temperature), approximate=approximate)
-    index, held = ranking(topk)
-    log_tail = tail_logmass(topk, num_classes, temperature)
-    weights = torch.softmax(log_weights(topk, held, log_tail, temperature), dim=1)
+    topk, num_classes = as_topk(teacher, labels), student_logits.shape[1]
+    index, valid = ranking(topk)
+    weights = torch.softmax(log_weights(topk, valid, temperature, num_classes), dim=1)
     rest_weight = weights[:, -1] if tail == "uniform" and topk.k < num_classes else None
-    nll = checked_nll(student_logits, index, held, weights[:, :-1], rest_weight, backend)
+    nll = unchecked_nll(student_logits, index, valid, weights[:, :-1], rest_weight, backend)
     return reduce_loss(nll, weight, reduction)
 
 
-def listmle_loss(
-    student_logits: Float[Tensor, "B C"],
-    teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"],
-    *,
-    approximate: bool = False,
-    weight: Float[Tensor, "B"] | None = None,
-    reduction: Reduction = "mean",
-) -> Float[Tensor, "*reduced"]:
-    """ListMLE (Xia et al. 2008) on PLD's order: every rank weighs 1 / C.
+@check_settings
+def gradient_error_bound(topk: TopK, temperature: Temperature = 1.0, tail: Tail = "drop") -> Float[Tensor, "B"]:
+    """An upper bound of the L1 distance between PLD's gradient from this TopK and from its dense teacher, per sample.
 
-    A TopK with k < C is refused unless `approximate`, which leaves out the terms of the ranks it does not hold: from
-    50 of 1000 classes that is nearly all of the gradient.
+    The gradient is that of one sample's loss with respect to the student's logits, for any student. With q the
+    teacher's mass outside S (the top-k and the label) at the temperature, d the logprob_error and u the mass whose rank
+    is not certain (0 for a single teacher), the bound is 2 q + 4 tanh(d / 2T) + 2 u, with 4 q for tail="uniform".
+    docs/gradient_error_bound.md proves it.
 
-    Arguments and errors are `pld_loss`'s.
+    Args:
+        topk: the teacher's signal.
+        temperature: the loss's, above 0.
+        tail: the loss's.
+
+    Raises:
+        SignalError: the TopK does not hold the temperature, or holds inf or nan.
+        ConfigError: a setting has a value that is not one of its own.
+
+    Example:
+        >>> import torch
+        >>> topk = TopK.from_logits(torch.tensor([[4.0, 2.0, 0.0, 0.0]]), torch.tensor([1]), k=2)
+        >>> print(f"{gradient_error_bound(topk).item():.4f}")  # twice the mass of the last two classes
+        0.0625
     """
-    check_settings("listmle_loss", approximate=approximate)
-    topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]
-    require_classes("listmle_loss", topk, num_classes, why_all_classes("listmle_loss"), approximate=approximate)
-    index, held = ranking(topk)
-    nll = checked_nll(student_logits, index, held, held.double() / num_classes, None)
-    return reduce_loss(nll, weight, reduction)
+    check_topk("topk", topk)
+    topk.check_numbers()
+    _, valid = ranking(topk)
+    weights = torch.softmax(log_weights(topk, valid, temperature), dim=1)
+    per_mass = 2 if tail == "drop" else 4
+    bound = per_mass * weights[:, -1] + 4 * math.tanh(topk.logprob_error / (2 * temperature))
+    return bound if topk.unsettled is None else bound + 2 * (weights[:, 1:-1] * topk.unsettled).sum(dim=1)
 
 
-def plistmle_loss(
-    student_logits: Float[Tensor, "B C"],
-    teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"],
-    *,
-    weight: Float[Tensor, "B"] | None = None,
-    reduction: Reduction = "mean",
-) -> Float[Tensor, "*reduced"]:
-    """p-ListMLE (Lan et al. 2014) on PLD's order: rank r of C weighs 2^(C-r) - 1, normalised to sum to one.
+class ListMLELoss(TeacherLossModule):
+    """`listmle_loss` as a module."""
 
-    Any TopK will do: the ranks below R weigh less than 2^-R together.
+    @settings_of(listmle_loss)
+    def __init__(self) -> None: ...
 
-    Arguments and errors are `pld_loss`'s.
-    """
-    topk, num_classes = _checked(student_logits, teacher, labels), student_logits.shape[1]
-    index, held = ranking(topk)
-    weights = _halving_weights(num_classes, labels.device)[held.cumsum(dim=1)] * held
-    nll = checked_nll(student_logits, index, held, weights, None)
-    return reduce_loss(nll, weight, reduction)
+
+class PListMLELoss(TeacherLossModule):
+    """`plistmle_loss` as a module."""
+
+    @settings_of(plistmle_loss)
+    def __init__(self) -> None: ...
+
+
+class PLDLoss(TeacherLossModule):
+    """`pld_loss` as a module."""
+
+    @settings_of(pld_loss)
+    def __init__(self) -> None: ...
 
 
 def _halving_weights(num_classes: int, device: torch.device) -> Float[Tensor, "ranks"]:
@@ -132,11 +184,3 @@ def _halving_weights(num_classes: int, device: torch.device) -> Float[Tensor, "r
     log_total = math.log1p(-(num_classes + 1) * 2.0**-num_classes) if num_classes < 1000 else 0.0
     log_weight = -rank * math.log(2) + torch.log1p(-torch.exp2(rank - num_classes)) - log_total
     return log_weight.exp()
-
-
-def _checked(student_logits: Tensor, teacher: TopK | Tensor, labels: Tensor) -> TopK:
-    """The teacher as a TopK, once the arguments are found to fit each other."""
-    check_student(student_logits)
-    check_labels(labels, student_logits)
-    check_teacher(teacher, labels, student_logits)
-    return as_topk(teacher, labels)

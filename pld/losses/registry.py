@@ -1,190 +1,135 @@
-"""Losses by the names recipes use."""
+"""The losses by their recipe names: `@loss` registers a function, and its signature says the rest.
+
+A loss takes (student_logits, teacher, labels, weight), or no teacher if it needs none. Its keyword-only parameters are
+its settings: their annotations carry checks, and help texts for those that are options of recipes. A loss that can use
+a truncated teacher where that is not exact takes `approximate: bool = False`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from jaxtyping import Float, Int
 from torch import Tensor
 
-from pld.errors import ConfigError
-from pld.losses.checks import Reduction, check_settings
-from pld.losses.dist import dist_loss
-from pld.losses.distances import cross_entropy_loss, dkd_loss, kd_loss
-from pld.losses.ranking import listmle_loss, pld_loss, plistmle_loss
-from pld.losses.requirements import why_all_classes
-from pld.losses.standardize import standardize_logits
-from pld.losses.teacher import dense_logprobs
-from pld.signals import TopK
+from pld.losses.arguments import check_batch
+from pld.losses.settings import check_settings, split_annotation
+
+F = TypeVar("F", bound=Callable[..., Tensor])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Method:
-    """A loss function, and the settings its recipe name stands for."""
-
-    function: Callable[..., Tensor]
-    needs_teacher: bool = True
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-_METHODS = {
-    "ce": _Method(function=cross_entropy_loss, needs_teacher=False),
-    "ls": _Method(function=cross_entropy_loss, needs_teacher=False, defaults={"label_smoothing": 0.1}),
-    "kd": _Method(function=kd_loss),
-    "dist": _Method(function=dist_loss),
-    "dkd": _Method(function=dkd_loss),
-    "listmle": _Method(function=listmle_loss),
-    "plistmle": _Method(function=plistmle_loss),
-    "pld": _Method(function=pld_loss),
-}
-_STANDARDIZE = ("none", "both", "teacher")
-_PER_CALL = ("weight", "reduction")
-
-
-def loss_names() -> tuple[str, ...]:
-    """The names `build_loss` knows."""
-    return tuple(_METHODS)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RequiredSignal:
-    """What a method asks of a store or a live teacher.
+class Loss:
+    """A loss as a recipe names it.
 
     Attributes:
-        needs_teacher: False for methods that learn from labels alone; the rest is then empty.
-        all_classes: why k must be C, or None where any k will do; `approximate` permits a smaller k all the same.
-        temperatures: those at which the tail's mass must be held where k < C.
+        function: what `@loss` made of the function, which checks its arguments.
+        needs_teacher: whether it takes a teacher.
+        defaults: its settings and what the name stands for; not the reduction, which is given per call.
+        all_classes: why it needs every class of the teacher at any temperature, if it does.
     """
 
+    function: Callable[..., Tensor]
     needs_teacher: bool
-    all_classes: str | None = None
-    temperatures: tuple[float, ...] = ()
+    defaults: Mapping[str, Any]
+    all_classes: str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NamedLoss:
-    """A loss with its settings, called the same way whatever its name.
+class Setting:
+    """A setting that recipes may give.
 
     Attributes:
-        name: the recipe's name for it.
-        settings: every setting of the loss function, defaults included.
-        standardize: whose logits are standardised first: "none", "both" sides' or the "teacher"'s alone.
+        name: what the loss functions call it.
+        type: float, bool or a Literal.
+        help: what it is, in a line.
+        losses: the recipe names of the losses that take it.
     """
 
     name: str
-    settings: Mapping[str, Any]
-    standardize: str
-
-    def __call__(
-        self,
-        student_logits: Float[Tensor, "B C"],
-        teacher: TopK | Float[Tensor, "B C"] | None,
-        labels: Int[Tensor, "B"],
-        *,
-        weight: Float[Tensor, "B"] | None = None,
-        reduction: Reduction = "mean",
-    ) -> Float[Tensor, "*reduced"]:
-        """The loss; `teacher` is ignored, and may be None, where the method needs none.
-
-        Raises:
-            ConfigError: the method needs a teacher and got None.
-            SignalError: as the loss function and, where they are asked for, as `standardize_logits` and
-                `dense_logprobs`.
-        """
-        method = _METHODS[self.name]
-        if self.standardize == "both":
-            student_logits = standardize_logits(student_logits)
-        if not method.needs_teacher:
-            return method.function(student_logits, labels, **self.settings, weight=weight, reduction=reduction)
-        if teacher is None:
-            raise ConfigError(f"{self.name}: found no teacher, wanted a TopK or dense logits")
-        if self.standardize != "none":
-            if isinstance(teacher, TopK):
-                approximate = self.settings.get("approximate", False)
-                teacher = dense_logprobs(teacher, student_logits.shape[1], approximate=approximate)
-            teacher = standardize_logits(teacher)
-        return method.function(student_logits, teacher, labels, **self.settings, weight=weight, reduction=reduction)
-
-    @property
-    def required_signal(self) -> RequiredSignal:
-        """What this loss asks of a store or a live teacher."""
-        method = _METHODS[self.name]
-        if not method.needs_teacher:
-            return RequiredSignal(needs_teacher=False)
-        temperature = self.settings.get("temperature")
-        reason = why_all_classes(method.function.__name__, temperature)
-        if self.standardize != "none":
-            # From a truncated teacher the dense vector is made at T = 1, and tempered after.
-            reason, temperature = "logits are standardised over all classes", 1.0
-        return RequiredSignal(
-            needs_teacher=True,
-            all_classes=reason,
-            temperatures=() if temperature is None else (float(temperature),),
-        )
+    type: Any
+    help: str
+    losses: tuple[str, ...]
 
 
-def build_loss(name: str, *, standardize: str = "none", approximate: bool = False, **settings: Any) -> NamedLoss:
-    """A loss by its recipe name.
+LOSSES: dict[str, Loss] = {}
+
+
+def loss(name: str, *, all_classes: str | None = None, **variants: Mapping[str, Any]) -> Callable[[F], F]:
+    """Register a loss function, and check its arguments whenever it is called.
 
     Args:
-        name: one of `loss_names()`.
-        standardize: "none", "both" or "teacher": whose logits to standardise first.
-        approximate: permit what a truncated TopK cannot support; no effect on losses that any TopK supports.
-        settings: keyword arguments of the loss function, but for weight and reduction, which are given per call.
-
-    Raises:
-        ConfigError: an unknown name or setting (the nearest ones are offered), or a value that a setting cannot have.
+        name: the recipe's name for it.
+        all_classes: why it needs every class of the teacher at any temperature; above T = 1 every loss does.
+        variants: more recipe names, each with the settings that it stands for.
     """
-    if name not in _METHODS:
-        raise ConfigError(f"loss {name!r}: {_nearest(name, _METHODS)}")
-    method = _METHODS[name]
-    known = _settings_of(method)
-    if unknown := [setting for setting in settings if setting not in known]:
-        raise ConfigError(f"loss {name!r} has no setting {_without(unknown, known)}")
-    if standardize not in _STANDARDIZE:
-        raise ConfigError(f"loss {name!r}: standardize = {standardize!r}, wanted one of {', '.join(_STANDARDIZE)}")
-    if standardize == "teacher" and not method.needs_teacher:
-        raise ConfigError(
-            f"loss {name!r}: standardize = 'teacher', and it has no teacher: leave out, or take back from a recipe by "
-            "--standardize none"
+
+    def register(function: F) -> F:
+        parameters = inspect.signature(function).parameters
+        names = tuple(parameters)
+        required = [name for name in names if parameters[name].default is inspect.Parameter.empty]
+        settings = [p for p in parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "reduction"]
+        defaults = {parameter.name: parameter.default for parameter in settings}
+
+        @check_settings
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Tensor:
+            given = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+            if all(name in given for name in required):  # else the call raises TypeError
+                reason = why_all_classes(all_classes, given.get("temperature"))
+                check_batch(function.__name__, reason, **given)
+            return function(*args, **kwargs)
+
+        for each, preset in {name: {}, **variants}.items():
+            LOSSES[each] = Loss(
+                function=checked,
+                needs_teacher="teacher" in names,
+                defaults={**defaults, **preset},
+                all_classes=all_classes,
+            )
+        return cast(F, checked)
+
+    return register
+
+
+def why_all_classes(always: str | None, temperature: float | None) -> str | None:
+    """Why a loss needs every class of the teacher, or None where any top-k will do.
+
+    Above T = 1 most of the teacher's mass leaves a small top-k: of an ImageNet teacher, k = 50 of 1000, 1.4 % is
+    outside at T = 1 and 52 % at T = 2.
+    """
+    if temperature is not None and temperature > 1:
+        return f"at temperature {temperature:g} much of the teacher's mass is outside the top-k"
+    return always
+
+
+def loss_names() -> tuple[str, ...]:
+    """The names that `build_loss` knows."""
+    return tuple(LOSSES)
+
+
+def loss_settings() -> tuple[Setting, ...]:
+    """The settings that recipes may give, each once, in the order of the losses."""
+    found: dict[str, tuple[Any, str, list[str]]] = {}
+    for name, described in LOSSES.items():
+        for parameter in inspect.signature(described.function, eval_str=True).parameters.values():
+            kind, _, text = split_annotation(parameter.annotation)
+            if text:
+                found.setdefault(parameter.name, (kind, text, []))[2].append(name)
+    return tuple(
+        Setting(
+            name=name,
+            type=kind,
+            help=f"{text.format(losses=_enumerate(losses))}; the loss's own default if not given",
+            losses=tuple(losses),
         )
-    settings = {**known, **method.defaults, **settings}
-    if "approximate" in known:
-        settings["approximate"] = approximate
-    check_settings(method.function.__name__, **settings)
-    return NamedLoss(name=name, settings=settings, standardize=standardize)
+        for name, (kind, text, losses) in found.items()
+    )
 
 
-def required_signal(name: str, **settings: Any) -> RequiredSignal:
-    """What the loss that `build_loss` makes of the same arguments asks of a store or a live teacher."""
-    return build_loss(name, **settings).required_signal
-
-
-def _settings_of(method: _Method) -> dict[str, Any]:
-    """A loss function's settings and their defaults."""
-    return {
-        parameter.name: parameter.default
-        for parameter in inspect.signature(method.function).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _PER_CALL
-    }
-
-
-def _without(unknown: Sequence[str], known: Mapping[str, Any]) -> str:
-    """Settings that a loss has not, and what to do: mend the first that no loss has, or leave out those of others."""
-    of_any = {setting for method in _METHODS.values() for setting in _settings_of(method)}
-    for word in unknown:
-        if word not in of_any:
-            return f"{word!r}: {_nearest(word, known) if known else 'it has none'}"
-    own = ", ".join(name for name in known if name != "approximate") or "none"
-    take_back = " ".join(f"--{name} null" for name in unknown)
-    return f"{', '.join(map(repr, unknown))}: leave out, or take back from a recipe by {take_back}; its settings: {own}"
-
-
-def _nearest(word: str, known: Mapping[str, Any]) -> str:
-    """The known words nearest to an unknown one, or all of them."""
-    near = difflib.get_close_matches(word, known, n=3)
-    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+def _enumerate(names: Sequence[str]) -> str:
+    """Such as "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

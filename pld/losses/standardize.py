@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pld.losses.checks import check_finite
+from pld.losses.arguments import check_finite
 
 
 def standardize_logits(z: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:

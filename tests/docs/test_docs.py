@@ -10,7 +10,6 @@ from tests.processes import ROOT, python
 
 WITH_EXAMPLES = (
     "pld.images.order",
-    "pld.losses.error_bound",
     "pld.losses.plackett_luce.nll",
     "pld.losses.ranking",
     "pld.signals",

@@ -56,7 +56,7 @@ def test_other_backends_are_refused():
         build_loss("pld", backend="cuda")
 
 
-SIGNATURE = {"index": "*i64", "held": "*i1", "weight": "*fp32", "rest_weight": "*fp32", "loss": "*fp32"}
+SIGNATURE = {"index": "*i64", "valid": "*i1", "weight": "*fp32", "rest_weight": "*fp32", "loss": "*fp32"}
 
 
 @needs_triton

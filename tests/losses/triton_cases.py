@@ -14,7 +14,7 @@ import torch
 
 from pld.errors import ConfigError
 from pld.losses import PLDLoss, build_loss, plackett_luce_nll, pld_loss
-from pld.losses.plackett_luce.nll import checked_nll
+from pld.losses.plackett_luce.nll import unchecked_nll
 from pld.signals import TopK
 from tests.losses import twins
 from tests.losses.test_properties import EXTREMES
@@ -254,11 +254,11 @@ def test_a_class_out_of_range_gives_its_row_nan_and_writes_nowhere_else():
     # On a GPU nobody looks at the labels first: what must not happen is a write to another row.
     student = torch.randn(3, 8).to(DEVICE).requires_grad_()
     index = torch.tensor([[1, 2], [3, 8], [-1, 4]]).to(DEVICE)
-    held, weight = torch.ones_like(index, dtype=torch.bool), torch.ones(3, 2).to(DEVICE)
-    values = checked_nll(student, index, held, weight, None, "triton")
+    valid, weight = torch.ones_like(index, dtype=torch.bool), torch.ones(3, 2).to(DEVICE)
+    values = unchecked_nll(student, index, valid, weight, None, "triton")
     assert values.isnan().tolist() == [False, True, True]
     (grad,) = torch.autograd.grad(values[0], student)
-    wanted = checked_nll(student[:1], index[:1], held[:1], weight[:1], None)
+    wanted = unchecked_nll(student[:1], index[:1], valid[:1], weight[:1], None)
     torch.testing.assert_close(grad[:1], torch.autograd.grad(wanted.sum(), student)[0][:1])
 
 

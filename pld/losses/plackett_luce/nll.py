@@ -15,6 +15,7 @@ it.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,19 +23,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pld.losses.checks import (
-    Backend,
-    check_finite,
-    check_order,
-    check_settings,
-    check_student,
-    check_vector,
-    values_are_free,
-)
-from pld.losses.plackett_luce.fused import fused_nll
-from pld.losses.plackett_luce.rows import rest_exponentials, row_by_sums, row_in_log_space, wide_dtype
+from pld.errors import ConfigError
+from pld.extras import install_hint
+from pld.losses.arguments import check_finite, check_order, check_student, check_vector, values_are_free
+from pld.losses.plackett_luce.rows import rest_exponentials, rows_by_sums, rows_in_log_space, wide_dtype
+from pld.losses.settings import Backend, check_settings
 
 
+@check_settings
 def plackett_luce_nll(
     student_logits: Float[Tensor, "B C"],
     order: Int[Tensor, "B R"],
@@ -74,23 +70,22 @@ def plackett_luce_nll(
         >>> print(f"{nll.item():.4f} {torch.nn.functional.cross_entropy(scores, torch.tensor([0])).item():.4f}")
         0.4076 0.4076
     """
-    check_settings("plackett_luce_nll", backend=backend)
     check_student(student_logits)
     check_order(order, weight, student_logits)
     if rest_weight is not None:
         check_vector("rest_weight", rest_weight, student_logits)
         check_finite("rest_weight", rest_weight)
-    held = order >= 0
-    index = torch.where(held, order, order[:, :1])
-    counting = torch.where(held, weight, 0.0)
-    check_finite("weight", counting)
-    return checked_nll(student_logits, index, held, counting, rest_weight, backend)
+    valid = order >= 0
+    index = torch.where(valid, order, order[:, :1])
+    weight = torch.where(valid, weight, 0.0)
+    check_finite("weight", weight)
+    return unchecked_nll(student_logits, index, valid, weight, rest_weight, backend)
 
 
-def checked_nll(
+def unchecked_nll(
     student_logits: Float[Tensor, "B C"],
     index: Int[Tensor, "B R"],
-    held: Bool[Tensor, "B R"],
+    valid: Bool[Tensor, "B R"],
     weight: Float[Tensor, "B R"],
     rest_weight: Float[Tensor, "B"] | None,
     backend: Backend = "torch",
@@ -100,35 +95,51 @@ def checked_nll(
     Args:
         student_logits: [B, C].
         index: int64 [B, R], classes by rank.
-        held: [B, R], False where the entry does not count; it must then repeat a class of the row that does.
-        weight: [B, R], 0 where the entry does not count.
+        valid: [B, R], False where the entry does not count; it must then repeat a class of the row that does.
+        weight: [B, R], 0 where the entry is not valid.
         rest_weight: as for `plackett_luce_nll`.
         backend: as for `plackett_luce_nll`.
     """
     weight, rest_weight = weight.detach(), None if rest_weight is None else rest_weight.detach()
     if backend == "triton":
-        return fused_nll(student_logits, index, held, weight, rest_weight)
-    loss: Tensor = _PlackettLuce.apply(student_logits, index, held, weight, rest_weight)
+        _check_kernel(student_logits, ranks=index.shape[1])
+    function = _FusedPlackettLuce if backend == "triton" else _PlackettLuce
+    loss: Tensor = function.apply(student_logits, index, valid, weight, rest_weight)
     return loss
 
 
+def _check_kernel(student_logits: Tensor, *, ranks: int) -> None:
+    """Raise ConfigError where triton is not installed, logits are not on a GPU, or ranks are more than it takes."""
+    most = _kernel().MOST_RANKS
+    if ranks > most:
+        raise ConfigError(
+            f'backend = "triton": found {ranks} ranks, k and the label, wanted at most {most}; use a smaller '
+            'k, or backend="torch"'
+        )
+    if not (student_logits.is_cuda or _kernel().INTERPRETED):
+        raise ConfigError(
+            f'backend = "triton": found tensors on {student_logits.device}, wanted a GPU; use backend="torch" (or, to '
+            "try the kernel slowly, set TRITON_INTERPRET=1 before Python starts)"
+        )
+
+
 class _PlackettLuce(torch.autograd.Function):
-    """Forward and closed-form backward of `checked_nll`."""
+    """The "torch" backend: forward and closed-form backward."""
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, index: Tensor, held: Tensor, weight: Tensor, rest_weight: Tensor | None
+        ctx: Any, logits: Tensor, index: Tensor, valid: Tensor, weight: Tensor, rest_weight: Tensor | None
     ) -> Tensor:
         weight = weight.to(wide_dtype(logits))
-        row, shift = None, None
+        rows = None
         # The choice looks at values; on an accelerator or in a compiled graph, log space costs less than looking.
         if values_are_free(logits) and rest_weight is None:
-            row = row_by_sums(logits, index, held, weight)
-        if row is None:
-            row, shift = row_in_log_space(logits, index, held, weight, rest_weight)
-        ctx.save_for_backward(logits, index, row.top, row.grad_listed, row.rest_scale, shift)
-        ctx.rest = None if torch.compiler.is_compiling() else row.rest
-        return row.loss
+            rows = rows_by_sums(logits, index, valid, weight)
+        if rows is None:
+            rows = rows_in_log_space(logits, index, valid, weight, rest_weight)
+        ctx.save_for_backward(logits, index, rows.top, rows.grad_listed, rows.rest_scale, rows.shift)
+        ctx.rest = None if torch.compiler.is_compiling() else rows.rest
+        return rows.loss
 
     @staticmethod
     @once_differentiable
@@ -145,3 +156,40 @@ class _PlackettLuce(torch.autograd.Function):
             grad.sub_(shift * upstream)
         grad.scatter_add_(1, index, grad_listed * upstream)
         return grad.to(logits.dtype), None, None, None, None
+
+
+class _FusedPlackettLuce(torch.autograd.Function):
+    """The "triton" backend: forward and gradient by one kernel; the backward pass only scales the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, index: Tensor, valid: Tensor, weight: Tensor, rest_weight: Tensor | None
+    ) -> Tensor:
+        loss: Tensor
+        loss, ctx.grad = _kernel().plackett_luce_rows(logits, index, valid, weight, rest_weight)
+        ctx.save_for_backward(logits, index, valid, weight, rest_weight)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None, None]:
+        # The first pass takes the stored gradient and scales it in place; a second pass over a retained graph, rare,
+        # works it out again rather than making every pass pay for a copy.
+        grad, ctx.grad = ctx.grad, None
+        if grad is None:
+            _, grad = _kernel().plackett_luce_rows(*ctx.saved_tensors)
+        # A compiled graph does not see the hand-over, and would scale what a second pass reads again.
+        upstream = grad_loss[:, None]
+        grad = grad * upstream if torch.compiler.is_compiling() else grad.mul_(upstream)
+        return grad.to(ctx.saved_tensors[0].dtype), None, None, None, None
+
+
+def _kernel() -> ModuleType:
+    """The module with the kernel; triton is imported when it is first asked for, not before."""
+    try:
+        from pld.losses.plackett_luce import triton_rows
+    except ImportError as error:
+        raise ConfigError(
+            f'backend = "triton": triton is not installed; {install_hint("triton")} (Linux), or use backend="torch"'
+        ) from error
+    return triton_rows

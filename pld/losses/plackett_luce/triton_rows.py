@@ -1,6 +1,6 @@
 """The Plackett-Luce loss and its gradient in Triton: one program a row, no sort and no scan over C.
 
-The mathematics is `core`'s; docs/decisions/0007 says how the work is laid out. Importing this file needs triton.
+The mathematics is `nll`'s; docs/decisions/0007 says how the work is laid out. Importing this file needs triton.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _join(top, total, other_top, other_total):
 
 @triton.jit
 @no_type_check
-def _listed_bits(index, held, start, R: tl.constexpr, RANKS: tl.constexpr, WORDS: tl.constexpr):
+def _listed_bits(index, valid, start, R: tl.constexpr, RANKS: tl.constexpr, WORDS: tl.constexpr):
     """int32 [WORDS], of whose word w bit b is set where class start + 32 w + b is listed.
 
     Comparing the ranks with words and not with classes makes this 32 times less work, and less than reading the row.
@@ -44,7 +44,7 @@ def _listed_bits(index, held, start, R: tl.constexpr, RANKS: tl.constexpr, WORDS
     bits = tl.zeros([WORDS], tl.int32)
     for first in range(0, RANKS, CHUNK):
         rank = first + tl.arange(0, CHUNK)
-        listed = tl.load(held + rank, mask=rank < R, other=0).to(tl.int1)
+        listed = tl.load(valid + rank, mask=rank < R, other=0).to(tl.int1)
         place = tl.load(index + rank, mask=rank < R, other=0).to(tl.int32) - start
         bit = tl.where(listed, 1 << (place & 31), 0)
         bits += tl.sum(tl.where((place >> 5)[None, :] == word[:, None], bit[None, :], 0), axis=1)
@@ -53,7 +53,7 @@ def _listed_bits(index, held, start, R: tl.constexpr, RANKS: tl.constexpr, WORDS
 
 @triton.jit
 @no_type_check
-def _rest(logits, index, held, first, C: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, WORDS: tl.constexpr):
+def _rest(logits, index, valid, first, C: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, WORDS: tl.constexpr):
     """Over the classes not listed: the largest logit, the sum of exp(logit - it), and the sum of logit - first.
 
     Each of a program's places in a block keeps its own running values, so that blocks wait for nothing but their bits.
@@ -66,7 +66,7 @@ def _rest(logits, index, held, first, C: tl.constexpr, R: tl.constexpr, RANKS: t
     away = tl.zeros([WORDS, 32], wide)
     for start in range(0, C, WORDS * 32):
         at = start + within
-        bits = _listed_bits(index, held, start, R, RANKS, WORDS)
+        bits = _listed_bits(index, valid, start, R, RANKS, WORDS)
         rest = (at < C) & (((bits[:, None] >> bit) & 1) == 0)
         x = tl.load(logits + at, mask=at < C, other=0.0).to(wide)
         high = tl.maximum(top, tl.where(rest, x, _LOWEST))
@@ -100,7 +100,7 @@ def _ranks(score, w, listed, rest_top, rest_sum, RANKS: tl.constexpr):
 def _row(
     logits,
     index,
-    held,
+    valid,
     weight,
     rest_weight,
     loss,
@@ -116,11 +116,11 @@ def _row(
     logits += row * C
     grad += row * C
     index += row * R
-    held += row * R
+    valid += row * R
     wide = loss.dtype.element_ty
 
     rank = tl.arange(0, RANKS)
-    listed = tl.load(held + rank, mask=rank < R, other=0).to(tl.int1)
+    listed = tl.load(valid + rank, mask=rank < R, other=0).to(tl.int1)
     place = tl.load(index + rank, mask=rank < R, other=0)
     inside = (place >= 0) & (place < C)
     num_outside = tl.sum((listed & (inside == 0)).to(tl.int32))
@@ -130,7 +130,7 @@ def _row(
     score = tl.where(listed, score, _LOWEST)
     w = tl.load(weight + row * R + rank, mask=listed, other=0.0).to(wide)
 
-    rest_top, rest_sum, away = _rest(logits, index, held, first, C, R, RANKS, WORDS)
+    rest_top, rest_sum, away = _rest(logits, index, valid, first, C, R, RANKS, WORDS)
     nll, grad_listed, rest_share = _ranks(score, w, listed, rest_top, rest_sum, RANKS)
     shift = 0.0
     if UNIFORM:
@@ -163,25 +163,25 @@ INTERPRETED = not isinstance(_row, triton.JITFunction)
 @torch.library.custom_op(
     "pld::plackett_luce_rows",
     mutates_args=(),
-    schema="(Tensor logits, Tensor index, Tensor held, Tensor weight, Tensor? rest_weight) -> (Tensor, Tensor)",
+    schema="(Tensor logits, Tensor index, Tensor valid, Tensor weight, Tensor? rest_weight) -> (Tensor, Tensor)",
 )
 def plackett_luce_rows(
     logits: Float[Tensor, "B C"],
     index: Int[Tensor, "B R"],
-    held: Bool[Tensor, "B R"],
+    valid: Bool[Tensor, "B R"],
     weight: Float[Tensor, "B R"],
     rest_weight: Float[Tensor, "B"] | None,
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B C"]]:
     """The loss [B] and its gradient [B, C], in one pass.
 
-    An operator to torch.compile, which need not look inside. Arguments as for `core.checked_nll`, on one device, with R
-    at most MOST_RANKS. Listing a class that is out of range gives its row a nan loss.
+    An operator to torch.compile, which need not look inside. Arguments as for `nll.unchecked_nll`, on one device, with
+    R at most MOST_RANKS. Listing a class that is out of range gives its row a nan loss.
 
     Returns:
         The loss in the dtype it is worked out in, float64 for float64 logits and else float32; the gradient in the
         logits' dtype, but float32 for float16, in which a small gradient that is still to be scaled would be lost.
     """
-    loss, grad = _outputs(logits, index, held, weight, rest_weight)
+    loss, grad = _outputs(logits, index, valid, weight, rest_weight)
     rows, classes = logits.shape
     ranks = triton.next_power_of_2(index.shape[1])
     words = min(triton.next_power_of_2(triton.cdiv(classes, 32)), _MOST_WORDS)
@@ -189,7 +189,7 @@ def plackett_luce_rows(
         _row[(rows,)](
             logits.contiguous(),
             index.contiguous(),
-            held.contiguous(),
+            valid.contiguous(),
             weight.contiguous(),
             None if rest_weight is None else rest_weight.contiguous(),
             loss,
@@ -208,7 +208,7 @@ def plackett_luce_rows(
 def _outputs(
     logits: Float[Tensor, "B C"],
     index: Int[Tensor, "B R"],
-    held: Bool[Tensor, "B R"],
+    valid: Bool[Tensor, "B R"],
     weight: Float[Tensor, "B R"],
     rest_weight: Float[Tensor, "B"] | None,
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B C"]]:

@@ -1,4 +1,4 @@
-"""What every loss asks of its arguments; each error names the argument, what was found and what was wanted.
+"""What every loss asks of its tensors; each error names the argument, what was found and what was wanted.
 
 Checks that must look at values run where looking is free: on the CPU, outside `torch.compile`. On an accelerator they
 would make the host wait for the device at every step; there a label out of range is the device's own index error
@@ -9,57 +9,73 @@ finite, where the loss makes use of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from pld.errors import ConfigError, SignalError
+from pld.errors import SignalError
+from pld.losses.settings import Reduction
 from pld.signals import TopK
-
-Reduction = Literal["mean", "none"]
-Tail = Literal["drop", "uniform"]
-Backend = Literal["torch", "triton"]
-
-
-def _number(wanted: Callable[[float], bool]) -> Callable[[Any], bool]:
-    """A predicate for a finite number, which a bool is not, that `wanted` holds for."""
-    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) and wanted(v)
-
-
-_UNIT = ("a number from 0 to 1", _number(lambda v: 0 <= v <= 1))
-_NOT_NEGATIVE = ("a number of 0 or more", _number(lambda v: v >= 0))
-_POSITIVE = ("a number above 0", _number(lambda v: v > 0))
-_FLAG = ("true or false", lambda v: isinstance(v, bool))
-
-# What each setting may be, by name; "loss.name" where one loss asks for more than the others.
-_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "temperature": _POSITIVE,
-    "alpha": _NOT_NEGATIVE,
-    "kd_loss.alpha": _UNIT,
-    "beta": _NOT_NEGATIVE,
-    "gamma": _NOT_NEGATIVE,
-    "label_smoothing": _UNIT,
-    "global_batch": _FLAG,
-    "approximate": _FLAG,
-    "tail": ('"drop" or "uniform"', lambda v: v in ("drop", "uniform")),
-    "backend": ('"torch" or "triton"', lambda v: v in ("torch", "triton")),
-    "reduction": ('"mean" or "none"', lambda v: v in ("mean", "none")),
-}
-
-
-def check_settings(loss: str, **settings: object) -> None:
-    """Raise ConfigError for a setting whose value the loss does not take."""
-    for name, value in settings.items():
-        wanted, holds = _RULES.get(f"{loss}.{name}") or _RULES[name]
-        if not holds(value):
-            raise ConfigError(f"{loss}: {name} = {value!r}, wanted {wanted}")
 
 
 def values_are_free(tensor: Tensor) -> bool:
     """Whether looking at the tensor's values costs no wait for a device and no graph break."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def check_batch(
+    loss: str,
+    reason: str | None,
+    student_logits: Tensor,
+    labels: Tensor,
+    teacher: TopK | Tensor | None = None,
+    approximate: bool = False,
+    **_: Any,
+) -> None:
+    """Raise SignalError unless a loss's arguments fit each other and the teacher holds the classes needed."""
+    check_student(student_logits)
+    check_vector("labels", labels, student_logits)
+    if labels.dtype != torch.int64:
+        raise SignalError(f"labels: found {labels.dtype}, wanted int64 class indices")
+    num_classes = student_logits.shape[1]
+    _check_range("labels", labels, num_classes, lowest=0)
+    if isinstance(teacher, TopK):
+        _check_teacher(teacher, labels, student_logits)
+        require_classes(loss, teacher, num_classes, reason, approximate=approximate)
+    elif teacher is not None:
+        if teacher.shape != student_logits.shape or not teacher.is_floating_point():
+            raise SignalError(
+                f"teacher: found {teacher.dtype} of shape {list(teacher.shape)}, wanted floating point of shape "
+                f"{list(student_logits.shape)}, that of student_logits"
+            )
+        check_finite("teacher", teacher)
+
+
+def require_classes(loss: str, teacher: TopK, num_classes: int, reason: str | None, *, approximate: bool) -> None:
+    """Raise SignalError where there is a reason to need all classes, the top-k has fewer and that was not permitted."""
+    if reason and teacher.k < num_classes and not approximate:
+        raise SignalError(
+            f"{loss}: the teacher holds k = {teacher.k} of {num_classes} classes, wanted all: {reason}; use a teacher "
+            "with k = C, or approximate=True"
+        )
+
+
+def reduce_loss(
+    per_sample: Float[Tensor, "B"], weight: Float[Tensor, "B"] | None, reduction: Reduction
+) -> Float[Tensor, "*reduced"]:
+    """Weigh and reduce: "mean" divides the weighted sum by the sum of the weights, "none" keeps [B].
+
+    Raises:
+        SignalError: weight has another length, or is not finite.
+    """
+    if weight is None:
+        return per_sample.mean() if reduction == "mean" else per_sample
+    check_vector("weight", weight, per_sample[:, None])
+    check_finite("weight", weight)
+    weighted = per_sample * weight
+    return weighted.sum() / weight.sum() if reduction == "mean" else weighted
 
 
 def check_finite(name: str, values: Tensor) -> None:
@@ -90,14 +106,6 @@ def check_vector(name: str, vector: Tensor, student_logits: Tensor) -> None:
         )
 
 
-def check_labels(labels: Tensor, student_logits: Tensor) -> None:
-    """Raise SignalError unless labels are int64 [B] in 0..C-1."""
-    check_vector("labels", labels, student_logits)
-    if labels.dtype != torch.int64:
-        raise SignalError(f"labels: found {labels.dtype}, wanted int64 class indices")
-    _check_range("labels", labels, student_logits.shape[1], lowest=0)
-
-
 def check_order(order: Tensor, weight: Tensor, student_logits: Tensor) -> None:
     """Raise SignalError unless order is int64 [B, R] of classes, or -1 after the first, with a weight for each."""
     rows, num_classes = student_logits.shape
@@ -123,17 +131,9 @@ def check_topk(name: str, topk: TopK) -> None:
         )
 
 
-def check_teacher(teacher: TopK | Tensor, labels: Tensor, student_logits: Tensor) -> None:
-    """Raise SignalError unless the teacher's signal belongs to these samples, labels and classes, and is finite."""
+def _check_teacher(teacher: TopK, labels: Tensor, student_logits: Tensor) -> None:
+    """Raise SignalError unless a TopK belongs to these samples, labels and classes, and is finite."""
     rows, num_classes = student_logits.shape
-    if isinstance(teacher, Tensor):
-        if teacher.shape != student_logits.shape or not teacher.is_floating_point():
-            raise SignalError(
-                f"teacher: found {teacher.dtype} of shape {list(teacher.shape)}, wanted floating point of shape "
-                f"{list(student_logits.shape)}, that of student_logits"
-            )
-        check_finite("teacher", teacher)
-        return
     if teacher.classes.shape[0] != rows or teacher.k > num_classes:
         raise SignalError(
             f"teacher: found classes of shape {list(teacher.classes.shape)}, wanted [{rows}, k] with k at most "

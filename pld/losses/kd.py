@@ -1,0 +1,146 @@
+"""The baselines without a ranking: cross entropy and knowledge distillation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pld.losses.arguments import reduce_loss
+from pld.losses.module import LossModule, TeacherLossModule, settings_of
+from pld.losses.registry import loss
+from pld.losses.settings import UNIT_INTERVAL, Alpha, Reduction, Temperature
+from pld.losses.teacher import log_weights, ranking
+from pld.signals import TopK
+
+
+@loss("ce", ls={"label_smoothing": 0.1})
+def cross_entropy_loss(
+    student_logits: Float[Tensor, "B C"],
+    labels: Int[Tensor, "B"],
+    weight: Float[Tensor, "B"] | None = None,
+    *,
+    label_smoothing: Annotated[float, UNIT_INTERVAL, "of ls"] = 0.0,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, "*reduced"]:
+    """Cross entropy with the labels, smoothed or not.
+
+    Args:
+        student_logits: [B, C]; worked on in float32 (float64 stays).
+        labels: int64 [B].
+        weight: [B], what each sample counts for.
+        label_smoothing: mass spread evenly over all classes, 0 to 1.
+        reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
+
+    Raises:
+        SignalError: an argument has a wrong shape or dtype, a label is out of range, or a logit or a weight is not
+            finite.
+        ConfigError: a setting has a value that is not one of its own.
+    """
+    return reduce_loss(label_nll(student_logits, labels, label_smoothing), weight, reduction)
+
+
+@loss("kd")
+def kd_loss(
+    student_logits: Float[Tensor, "B C"],
+    teacher: TopK | Float[Tensor, "B C"],
+    labels: Int[Tensor, "B"],
+    weight: Float[Tensor, "B"] | None = None,
+    *,
+    alpha: Annotated[Alpha, UNIT_INTERVAL] = 0.1,
+    temperature: Temperature = 2.0,
+    approximate: bool = False,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, "*reduced"]:
+    """Knowledge distillation (Hinton et al. 2015): alpha * CE + (1 - alpha) * T^2 * KL(teacher_T || student_T).
+
+    From a TopK with k < C the tail is lumped into one class, on both sides: a lower bound of the full divergence, and
+    never negative.
+
+    Args:
+        student_logits: [B, C]; worked on in float32 (float64 stays).
+        teacher: a TopK of these samples, or dense logits [B, C].
+        labels: int64 [B].
+        weight: [B], what each sample counts for.
+        alpha: weight of the cross entropy, 0 to 1.
+        temperature: of teacher and student, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
+        approximate: permit what a truncated TopK cannot support.
+        reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
+
+    Raises:
+        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit, a
+            weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
+        ConfigError: a setting has a value that is not one of its own.
+    """
+    divergence = kl_divergence(*support(student_logits, teacher, labels, temperature))
+    per_sample = alpha * label_nll(student_logits, labels) + (1 - alpha) * temperature**2 * divergence
+    return reduce_loss(per_sample, weight, reduction)
+
+
+class CrossEntropyLoss(LossModule):
+    """`cross_entropy_loss` as a module."""
+
+    @settings_of(cross_entropy_loss)
+    def __init__(self) -> None: ...
+
+    def forward(
+        self, student_logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], weight: Float[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "*reduced"]:
+        """The loss of a batch; the arguments are the function's."""
+        return self.function(student_logits, labels, weight, **self.settings)
+
+
+class KDLoss(TeacherLossModule):
+    """`kd_loss` as a module."""
+
+    @settings_of(kd_loss)
+    def __init__(self) -> None: ...
+
+
+def support(
+    student_logits: Float[Tensor, "B C"], teacher: TopK | Tensor, labels: Tensor, temperature: float
+) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"]]:
+    """Student's and teacher's log-probabilities, not normalised, on the classes that the teacher holds.
+
+    The first column is the label, the others every other class the teacher holds and, for k < C, the tail lumped into
+    one class. Columns that stand for no class hold the lowest finite number on both sides: they take no part.
+
+    Raises:
+        SignalError: k < C and the TopK does not hold the temperature.
+    """
+    student = (student_logits if student_logits.dtype == torch.float64 else student_logits.float()) / temperature
+    lowest = torch.finfo(student.dtype).min
+    if isinstance(teacher, Tensor):
+        dense = teacher.detach().to(student.dtype) / temperature
+        return _label_first(student, labels, lowest), _label_first(dense, labels, lowest)
+    index, valid = ranking(teacher)
+    listed = student.gather(1, index).masked_fill(~valid, lowest)
+    # The lowest finite number, not -inf: an empty tail must have a gradient of zero, not nan.
+    known = log_weights(teacher, valid, temperature, student.shape[1]).to(student.dtype).clamp(min=lowest)
+    if teacher.k == student.shape[1]:
+        return listed, known[:, :-1]
+    rest = student.scatter(1, index, lowest).logsumexp(dim=1, keepdim=True)
+    return torch.cat([listed, rest], dim=1), known
+
+
+def label_nll(
+    student_logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], label_smoothing: float = 0.0
+) -> Float[Tensor, "B"]:
+    """Cross entropy per sample, in float32 whatever autocast says (float64 stays); arguments are not checked."""
+    logits = student_logits if student_logits.dtype == torch.float64 else student_logits.float()
+    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+
+
+def kl_divergence(student: Float[Tensor, "B M"], teacher: Float[Tensor, "B M"]) -> Float[Tensor, "B"]:
+    """KL(teacher || student) of the softmaxes of each row."""
+    student, teacher = torch.log_softmax(student, dim=1), torch.log_softmax(teacher, dim=1)
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1)
+
+
+def _label_first(logits: Float[Tensor, "B C"], labels: Tensor, lowest: float) -> Float[Tensor, "B C_plus_1"]:
+    """A column with the label's logit, then all columns with the label's blanked."""
+    label = labels[:, None]
+    return torch.cat([logits.gather(1, label), logits.scatter(1, label, lowest)], dim=1)
