@@ -6,7 +6,7 @@ import itertools
 
 from experiments.study.evidence import NAMES, Evidence, Values
 from pld.report.figures.charts import Line, line_chart
-from pld.report.run_sections import interval_text
+from pld.report.runs.comparison import interval_text
 from pld.report.runs.statistics import estimate, paired_difference
 from pld.report.sections import Figure, Section, Table
 

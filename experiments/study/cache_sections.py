@@ -8,7 +8,7 @@ from typing import Any
 from experiments.study.claims import difference_sentence
 from experiments.study.evidence import Evidence
 from pld.report.figures.charts import Line, dot_chart, line_chart
-from pld.report.run_sections import summary_table
+from pld.report.runs.comparison import summary_table
 from pld.report.runs.statistics import estimate, paired_difference
 from pld.report.sections import Figure, Section, Table
 

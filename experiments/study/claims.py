@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from experiments.study.evidence import NAMES, Evidence, Values
 from pld.report.figures.charts import Line, dot_chart, line_chart
-from pld.report.run_sections import SPREAD_COLUMNS, comparison_cells, interval_text
+from pld.report.runs.comparison import SPREAD_COLUMNS, comparison_cells, interval_text
 from pld.report.runs.statistics import Difference, estimate, paired_difference
 from pld.report.sections import Figure, Section, Table
 
@@ -47,7 +47,7 @@ def claim_sentence(rival: str, found: Difference | None) -> str:
         0: "is not shown: the two do not differ by more than chance",
         -1: "does not hold: PLD is below",
     }
-    return f"PLD > {rival} {words[found.verdict]} ({figures})."
+    return f"PLD > {rival} {words[(found.estimate.low > 0) - (found.estimate.high < 0)]} ({figures})."
 
 
 def difference_sentence(first: str, second: str, found: Difference | None) -> str:
@@ -57,7 +57,7 @@ def difference_sentence(first: str, second: str, found: Difference | None) -> st
     interval = interval_text(found.estimate.low, found.estimate.high, signed=True)
     figures = f"{found.estimate.mean:+.2f}, interval {interval}, {found.estimate.num} seeds, p = {found.p:.3g}"
     words = {1: "is better than", 0: "does not differ, as far as is shown, from", -1: "is worse than"}
-    return f"{first} {words[found.verdict]} {second} ({figures})."
+    return f"{first} {words[(found.estimate.low > 0) - (found.estimate.high < 0)]} {second} ({figures})."
 
 
 def method_name(evidence: Evidence, method: str) -> str:
@@ -84,7 +84,7 @@ def _tuning(evidence: Evidence) -> str:
 
 def _examined(evidence: Evidence, found: dict[str, Difference | None]) -> list[Section]:
     """Where a claim is not borne out: the possible reasons, and what the study's own rows say of each."""
-    open_claims = [NAMES[m] for m, d in found.items() if d is not None and d.estimate.num > 1 and d.verdict < 1]
+    open_claims = [NAMES[m] for m, d in found.items() if d is not None and d.estimate.num > 1 and d.estimate.low <= 0]
     if not open_claims:
         return []
     teacher = evidence.facts["teacher"]

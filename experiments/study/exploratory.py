@@ -8,7 +8,7 @@ from experiments.study.cache_sections import EXPLORATORY
 from experiments.study.evidence import NAMES, Evidence, Values
 from experiments.study.plan import swept
 from pld.report.figures.charts import Line, line_chart
-from pld.report.run_sections import summary_table
+from pld.report.runs.comparison import summary_table
 from pld.report.sections import Figure, Section, Table
 
 

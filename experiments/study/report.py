@@ -13,7 +13,7 @@ from experiments.study.evidence import Evidence
 from experiments.study.exploratory import exploratory_sections
 from pld.files import writing
 from pld.report.page import render_sections
-from pld.report.run_sections import landscape_section
+from pld.report.runs.page import landscape_section
 from pld.report.sections import Section, Table, as_markdown
 
 _HEADING = "Plackett-Luce distillation from a cache: the study"

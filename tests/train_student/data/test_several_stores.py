@@ -12,7 +12,7 @@ from cache_teacher.config import CacheConfig
 from pld.config import run
 from pld.images import open_source
 from pld.report.runs.read import read_run
-from pld.report.table import run_rows
+from pld.report.runs.table import run_rows
 from pld.signals import TopK
 from pld.store import StoreWriter, open_store, open_stores
 from pld.store.read.averaging import average

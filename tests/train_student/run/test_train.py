@@ -18,7 +18,7 @@ from pld.cli.main import main as pld_main
 from pld.errors import PLDError
 from pld.images import open_source
 from pld.report.runs.read import read_run
-from pld.report.table import RUN_COLUMNS, run_rows
+from pld.report.runs.table import RUN_COLUMNS, run_rows
 from tests.making import NUM_CLASSES, jpeg, shard_members, student_settings, write_tar
 from tests.processes import ROOT, python, torchrun
 from tests.train_student.runs import as_arguments, metrics
