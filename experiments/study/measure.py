@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from experiments.study.data import DATA
-from experiments.study.plan import VIEWS, Row
+from experiments.study.design import VIEWS, Trial
 from experiments.study.recipe import Recipes, store_folder
 from pld.images import Source, open_source
 from pld.report.runs.read import RunRecord
@@ -22,22 +22,22 @@ _BINS = 5
 _KEPT = ("top1", "top5", "nll", "ece", "agreement", "kl", "loss", "images_per_second", "seconds")
 
 
-def record(row: Row, run: RunRecord, recipes: Recipes, commit: str | None) -> dict[str, Any]:
+def record(trial: Trial, run: RunRecord, recipes: Recipes, commit: str | None) -> dict[str, Any]:
     """A run as study.json holds it, all but the accuracy by the teacher's confidence."""
-    student, provenance = row.student, run.facts["provenance"]
+    student, provenance = trial.student, run.facts["provenance"]
     return {
-        "name": row.name,
+        "name": trial.name,
         "method": student.method,
         "settings": dict(student.settings),
-        "seed": row.seed,
+        "seed": trial.seed,
         **{name: run.final[name] for name in _KEPT if name in run.final},
         "curve": [[epoch["epoch"], epoch["top1"]] for epoch in run.epochs if "top1" in epoch],
         "parameters": run.facts["student_parameters"],
         "store": _store_facts(student.store, student.settings.get("views", VIEWS)) if student.store else None,
         "store_fingerprint": run.facts["store_fingerprint"],
-        "config_hash": recipes.row_hash(row),
+        "config_hash": recipes.trial_hash(trial),
         "commit": commit,
-        "command": recipes.row_command(row),
+        "command": recipes.trial_command(trial),
         "run": str(run.path),
         "machine": provenance["machine"],
         "date": provenance["date"],
