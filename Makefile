@@ -94,8 +94,8 @@ WEIGHTS_OF := runs/certificate
 certificate: $(READY)  ## the table in docs/gradient_error_bound.md, from photos with ImageNet's labels: PHOTOS='photos-{0..3}.tar'
 	mkdir -p $(WEIGHTS_OF)
 	for model in tf_efficientnet_lite0 tf_efficientnet_lite2; do \
-	  $(BIN)/python -m tests.imagenet_teacher $$model $(WEIGHTS_OF)/$$model.safetensors || exit; done
-	$(BIN)/python -m experiments.benchmarks.certificate '$(PHOTOS)' --write \
+	  $(BIN)/python -m experiments.imagenet_teacher $$model $(WEIGHTS_OF)/$$model.safetensors || exit; done
+	$(BIN)/python -m experiments.certificate '$(PHOTOS)' --write \
 	  --student-weights $(WEIGHTS_OF)/tf_efficientnet_lite0.safetensors \
 	  --teacher-weights $(WEIGHTS_OF)/tf_efficientnet_lite2.safetensors
 

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from pld.errors import ConfigError
+
+
+@contextlib.contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Import modules of one of pyproject.toml's extras; raises ConfigError, naming `what` needs it, without them."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f"{what} needs {error.name}: {install_hint(extra)}") from error
+
 
 def install_hint(extra: str) -> str:
-    """What to tell whoever lacks one of pyproject.toml's extras: the command, and where to run it."""
+    """How to install one of pyproject.toml's extras: the command, and where to run it."""
     return f"{install_command(extra)} in a clone of pld-distill"
 
 

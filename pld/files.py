@@ -19,3 +19,10 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{path}: cannot be written: {reason}; make room, or name another place") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, and the folders above it where they are missing; raises OutputError."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)

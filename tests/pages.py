@@ -30,7 +30,8 @@ def in_small(program: str, small: Mapping[str, str]) -> str:
 
 def repository(folder: Path) -> Path:
     """A folder like a clone after `make setup`: this repository's files and this interpreter's environment."""
-    for name in ("Makefile", "train_student.py", "pld", "cache_teacher", "train_student", "docs", "tests"):
+    packages = ("pld", "cache_teacher", "train_student", "experiments", "tests")
+    for name in ("Makefile", "train_student.py", "docs", *packages):
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").symlink_to(sys.prefix)
     # Older than any .venv, so that make has nothing to install.

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
-import itertools
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -29,8 +29,8 @@ from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from cache_teacher.cutting import PartRows, ViewCutter, cut_views
 from cache_teacher.decoding import by_processes
-from experiments.benchmarks.photos import write_copies
-from experiments.benchmarks.timing import Spread, machine, ratio
+from experiments.benchmarks.photos import write_images
+from experiments.benchmarks.timing import Spread, in_turn, machine, ratio, timed
 from pld.buffer_pool import keep_freed_memory
 from pld.images import Source, open_source
 from pld.precision import Precision
@@ -52,8 +52,8 @@ class Scale:
     compile: bool
 
 
-CPU = Scale("tf_efficientnet_lite0", images=64, views=4, batch=64, threads=2, precision="fp32", compile=False)
-GPU = Scale("resnet50", images=2048, views=8, batch=256, threads=os.cpu_count() or 1, precision="bf16", compile=True)
+ON_CPU = Scale("tf_efficientnet_lite0", images=64, views=4, batch=64, threads=2, precision="fp32", compile=False)
+ON_GPU = Scale("resnet50", images=2048, views=8, batch=256, threads=os.cpu_count() or 1, precision="bf16", compile=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,17 +76,14 @@ def main() -> None:
 
 def measure(device: torch.device) -> float:
     """Print what caching takes beside its parts; returns its median cost over the bound."""
-    scale = GPU if device.type == "cuda" else CPU
+    scale = ON_GPU if device.type == "cuda" else ON_CPU
     print(f"{machine(device)}; {scale}; n = {ROUNDS} rounds in turn, median (quartiles)")
     with tempfile.TemporaryDirectory() as folder:
-        print(write_copies(os.environ.get("PHOTOS"), Path(folder), scale.images, (390, 466)))
-        work = made_work(scale, device, Path(folder))
+        print(write_images("PHOTOS", Path(folder), scale.images))
+        work = prepare(scale, device, Path(folder))
         steps = {"caching": run_cache, "decoding alone": decode, "forward alone": forward}
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
         run_cache(work)  # compiles
-        for first in range(ROUNDS):
-            for name in itertools.islice(itertools.cycle(steps), first % len(steps), first % len(steps) + len(steps)):
-                seconds[name].append(steps[name](work))
+        seconds = in_turn({name: functools.partial(step, work) for name, step in steps.items()}, ROUNDS)
     parts = zip(seconds["decoding alone"], seconds["forward alone"], strict=True)
     bound = [max(pair) if device.type == "cuda" else sum(pair) for pair in parts]
     for name, taken in seconds.items():
@@ -97,9 +94,9 @@ def measure(device: torch.device) -> float:
     return round(cost.median, 3)
 
 
-def made_work(scale: Scale, device: torch.device, folder: Path) -> Work:
+def prepare(scale: Scale, device: torch.device, folder: Path) -> Work:
     """The images in `folder`/shards, a teacher with random weights, a configuration of the cache."""
-    data, weights = str(folder / "shards"), made_weights(scale.teacher, folder)
+    data, weights = str(folder / "shards"), write_weights(scale.teacher, folder)
     teacher = build_teacher(scale.teacher, weights, precision=scale.precision, device=device.type)
     if scale.compile:
         teacher.model.compile(dynamic=False)
@@ -118,7 +115,7 @@ def made_work(scale: Scale, device: torch.device, folder: Path) -> Work:
     return Work(scale, device, open_source(data), teacher, config)
 
 
-def made_weights(name: str, folder: Path) -> str:
+def write_weights(name: str, folder: Path) -> str:
     """A file of random weights."""
     import timm
     from safetensors.torch import save_file
@@ -131,25 +128,11 @@ def made_weights(name: str, folder: Path) -> str:
 
 def run_cache(work: Work) -> float:
     """Seconds to cache everything into a new store; the teacher's building is not counted."""
-    built: Callable[..., Teacher] = lambda *_, **__: work.teacher  # noqa: E731
     store = Path(work.config.store_path)
     config = dataclasses.replace(work.config, store=f"{store}-{time.monotonic_ns()}")
-    with contextlib.redirect_stdout(io.StringIO()), using(built):
-        start = time.perf_counter()
-        cache(config)
-        return time.perf_counter() - start
-
-
-@contextlib.contextmanager
-def using(built: Callable[..., Teacher]):
-    """Let the cache have a teacher that is there already."""
-    import cache_teacher.cache as module
-
-    before, module.build_teacher = module.build_teacher, built
-    try:
-        yield
-    finally:
-        module.build_teacher = before
+    ready = mock.patch("cache_teacher.cache.build_teacher", return_value=work.teacher)
+    with contextlib.redirect_stdout(io.StringIO()), ready:
+        return timed(lambda: cache(config))
 
 
 def decode(work: Work) -> float:
@@ -175,18 +158,18 @@ def decode_by_threads(cutter: ViewCutter, wanted: PartRows, scale: Scale) -> flo
             cut_views(cutter.source, row, wanted.view_indexes, cutter.policy, cutter.preprocessing, out)
 
     with ThreadPoolExecutor(scale.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        start = time.perf_counter()
-        list(pool.map(cut, range(scale.threads)))
-        return time.perf_counter() - start
+        return timed(lambda: list(pool.map(cut, range(scale.threads))))
 
 
 def decode_by_processes(cutter: ViewCutter, wanted: PartRows, scale: Scale) -> float:
     """Their start and the copies to page-locked memory included, as the cache has both."""
-    start = time.perf_counter()
-    with by_processes(cutter, batch_size=scale.batch, num=scale.threads) as decoder:
-        for _ in decoder.chunks([wanted]):
-            pass
-    return time.perf_counter() - start
+
+    def decode_all() -> None:
+        with by_processes(cutter, batch_size=scale.batch, num=scale.threads) as decoder:
+            for _ in decoder.chunks([wanted]):
+                pass
+
+    return timed(decode_all)
 
 
 def forward(work: Work) -> float:
@@ -194,13 +177,15 @@ def forward(work: Work) -> float:
     scale = work.scale
     images = torch.randint(0, 256, (scale.batch, *work.teacher.preprocessing.input_size, 3), dtype=torch.uint8)
     ready = images.to(work.device).permute(0, 3, 1, 2)
-    with torch.inference_mode():
-        work.teacher.logits(ready).cpu()
-        start = time.perf_counter()
+
+    def forward_all() -> None:
         for _ in range(scale.images * scale.views // scale.batch):
             logits = work.teacher.logits(ready)
         logits.cpu()  # waits for a GPU
-        return time.perf_counter() - start
+
+    with torch.inference_mode():
+        work.teacher.logits(ready).cpu()
+        return timed(forward_all)
 
 
 if __name__ == "__main__":

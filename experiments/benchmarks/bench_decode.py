@@ -12,15 +12,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import simplejpeg
-import torch
 
-from experiments.benchmarks.photos import write_copies
-from experiments.benchmarks.timing import Spread, machine, ratio
+from experiments.benchmarks.photos import write_images
+from experiments.benchmarks.timing import CPU, Spread, in_turn, machine, ratio, timed
 from pld.images import open_source
 from pld.images.decode.image import jpeg_size
 from pld.images.decode.jpeg_box import HAS_BOXES, Box, decode_box
@@ -37,6 +35,11 @@ def _upper_rows(data: bytes, size: tuple[int, int], box: Box) -> object:
     return simplejpeg.decode_jpeg(data) if upper is None else upper
 
 
+def _crop(key: str, number: int, size: tuple[int, int]) -> Box:
+    view = draw_view(key, number, size, RandomResizedCrop())
+    return view.top, view.left, view.height, view.width
+
+
 WAYS: dict[str, Decode] = {
     "simplejpeg, whole photos": lambda data, size, box: simplejpeg.decode_jpeg(data),
     "simplejpeg, the upper rows": _upper_rows,
@@ -49,24 +52,29 @@ def main() -> None:
     if not HAS_BOXES:
         raise SystemExit("there is no compiled part here to measure; docs/decisions/0016 says how to get it")
     with tempfile.TemporaryDirectory() as folder:
-        told = write_copies(os.environ.get("PHOTOS"), Path(folder), IMAGES, (390, 466))
+        described = write_images("PHOTOS", Path(folder), IMAGES)
         source = open_source(str(Path(folder) / "shards"))
         images = {source.key(row): source.read(row) for row in range(len(source))}
     sizes = {key: jpeg_size(data) or (0, 0) for key, data in images.items()}
     images = {
         key: data for key, data in images.items() if decode_box(data, sizes[key], (0, 0, *sizes[key])) is not None
     }
-    print(f"{machine(torch.device('cpu'))}; n = {ROUNDS} rounds in turn, median (quartiles)")
-    print(f"{told}; {len(images)} of a kind that the compiled part takes\n")
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
-    for number in range(ROUNDS):
-        views = {key: draw_view(key, number, sizes[key], RandomResizedCrop()) for key in images}
-        boxes = {key: (view.top, view.left, view.height, view.width) for key, view in views.items()}
-        for name in [*WAYS][number % len(WAYS) :] + [*WAYS][: number % len(WAYS)]:
-            start = time.perf_counter()
+    print(f"{machine(CPU)}; n = {ROUNDS} rounds in turn, median (quartiles)")
+    print(f"{described}; {len(images)} of a kind that the compiled part takes\n")
+    # Each way takes the same crops, another one of every photo each round.
+    rounds = [{key: _crop(key, number, sizes[key]) for key in images} for number in range(ROUNDS)]
+
+    def timer(decode: Decode) -> Callable[[], float]:
+        crops = iter(rounds)
+
+        def decode_all() -> None:
+            boxes = next(crops)
             for key, data in images.items():
-                WAYS[name](data, sizes[key], boxes[key])
-            seconds[name].append(time.perf_counter() - start)
+                decode(data, sizes[key], boxes[key])
+
+        return lambda: timed(decode_all)
+
+    seconds = in_turn({name: timer(decode) for name, decode in WAYS.items()}, ROUNDS)
     *others, ours = WAYS
     for name, taken in seconds.items():
         beside = "" if name == ours else f"   {ratio(taken, seconds[ours])} times as long as the crop"

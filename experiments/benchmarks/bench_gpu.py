@@ -23,9 +23,9 @@ from typing import Any
 import torch
 
 from experiments.benchmarks import bench_cache
-from experiments.benchmarks.gpu_checks import Check, checks
-from experiments.benchmarks.gpu_decoding import decoding_checks, images_per_second
-from experiments.benchmarks.gpu_step import step_without_waiting
+from experiments.benchmarks.gpu.checks import Check, checks
+from experiments.benchmarks.gpu.decoding import decoding_checks, images_per_second
+from experiments.benchmarks.gpu.step import step_without_waiting
 from experiments.benchmarks.loss_steps import CROSS_ENTROPY, FLOOR, Size, steps
 from experiments.benchmarks.timing import Step, extra_bytes, machine, paired_seconds, ratio, recorded
 

@@ -3,31 +3,31 @@
     make bench-input [PHOTOS='photos-{0000..0003}.tar' SMALL=tiny-imagenet]
 
 Everybody crops at random, resizes antialiased, flips and normalises, in batches of 64 with two workers or threads; see
-experiments/benchmarks/loaders.py. Streams run without end and are measured in turn, in the steady state: what each has
-prefetched while others were measured is not counted. Photos are resized bicubically, as students and teachers see them,
-and bilinearly, torchvision's default, which suits the others better; x_ is ours over theirs for bicubic ones. Without
+input/streams.py here. Streams run without end and are measured in turn, in the steady state: what each has prefetched
+while others were measured is not counted. Photos are resized bicubically, as students and teachers see them, and
+bilinearly, torchvision's default, which suits the others better; x_ is ours over theirs for bicubic ones. Without
 PHOTOS and SMALL, images are generated. Memory is that of a process and its workers. Ends with one line of JSON. Not
 measured: cold disks, GPUs.
 """
 
 from __future__ import annotations
 
-import itertools
+import functools
 import json
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from experiments.benchmarks.loader_memory import megabytes
-from experiments.benchmarks.loaders import BATCH, STREAMS, WORKERS
-from experiments.benchmarks.photos import write_copies
-from experiments.benchmarks.timing import Spread, machine, ratio
+from experiments.benchmarks.input.held_memory import megabytes
+from experiments.benchmarks.input.streams import STREAMS, WORKERS
+from experiments.benchmarks.photos import write_images
+from experiments.benchmarks.timing import CPU, Spread, in_turn, machine, ratio, timed
+from experiments.benchmarks.training import BATCH
 from pld.images.decode.jpeg_box import HAS_BOXES
 from pld.views import Interpolation
 
@@ -39,12 +39,12 @@ KEYS = {"ImageFolder": "x_imagefolder", "webdataset": "x_webdataset", "DALI": "x
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"{machine(torch.device('cpu'))}; {WORKERS} workers each; n = {ROUNDS} rounds, median (quartiles)")
+    print(f"{machine(CPU)}; {WORKERS} workers each; n = {ROUNDS} rounds, median (quartiles)")
     print("ours decodes a crop's box alone" if HAS_BOXES else "ours decodes what is beside a crop too")
     with tempfile.TemporaryDirectory() as folder:
         small, full = Path(folder) / "small", Path(folder) / "full"
-        print(f"\nsmall: {write_copies(os.environ.get('SMALL'), small, SMALL_IMAGES, (64, 64))}")
-        print(f"full size: {write_copies(os.environ.get('PHOTOS'), full, FULL_IMAGES, (390, 466))}")
+        print(f"\nsmall: {write_images('SMALL', small, SMALL_IMAGES)}")
+        print(f"full size: {write_images('PHOTOS', full, FULL_IMAGES)}")
         others = compare(small, SMALL_SIDE, "bicubic", SMALL_BATCHES, ["ours", "ImageFolder", "ImageFolder, tensors"])
         figures = {"x_imagefolder_small": others["ImageFolder"]}
         compare(full, FULL_SIDE, "bilinear", FULL_BATCHES, list(STREAMS))
@@ -60,12 +60,13 @@ def compare(
     """Measure some streams in turn and print them; how many times as fast as each we are."""
     # In this order: a process is not forked once DALI's threads are at work.
     streams = {name: STREAMS[name](folder, side, interpolation) for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
     for stream in streams.values():
         check(next(stream), side)
-    for first in range(ROUNDS):
-        for name in itertools.islice(itertools.cycle(names), first % len(names), first % len(names) + len(names)):
-            seconds[name].append(timed(streams[name], batches))
+    steps = {
+        name: functools.partial(timed, stream.__next__, batches, warm_up=WARM_BATCHES)
+        for name, stream in streams.items()
+    }
+    seconds = in_turn(steps, ROUNDS)
     for stream in streams.values():
         stream.close()  # type: ignore[attr-defined]
     print(f"\n{side} x {side}, {interpolation}")
@@ -74,16 +75,6 @@ def compare(
         beside = "" if name == "ours" else f"   ours is {ratio(taken, seconds['ours'])} times as fast"
         print(f"  {name:22}{speed.median:7.0f} ({speed.low:.0f} to {speed.high:.0f}) images/s{beside}")
     return {name: ratio(seconds[name], seconds["ours"]).median for name in names}
-
-
-def timed(stream: Iterator[Tensor], batches: int) -> float:
-    """Seconds that some batches took, in the steady state."""
-    for _ in itertools.islice(stream, WARM_BATCHES):
-        pass
-    start = time.perf_counter()
-    for _ in itertools.islice(stream, batches):
-        pass
-    return time.perf_counter() - start
 
 
 def check(images: Tensor, side: int) -> None:

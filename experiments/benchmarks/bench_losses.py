@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.benchmarks.loss_steps import Size, kd_and_ce, problem, reference
-from experiments.benchmarks.timing import Step, extra_bytes, machine, paired_seconds, ratio
+from experiments.benchmarks.timing import CPU, Step, extra_bytes, machine, paired_seconds, ratio
 from pld.losses import pld_loss
 
-CPU, ROUNDS = torch.device("cpu"), 20
+ROUNDS = 20
 SIZES = [Size(256, classes, 50, torch.float32) for classes in (1000, 21841)]
 
 

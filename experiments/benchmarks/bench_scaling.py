@@ -13,7 +13,6 @@ import json
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,11 +20,12 @@ import numpy as np
 import torch
 
 from cache_teacher.cutting import cut_views
-from experiments.benchmarks.photos import write_copies
+from experiments.benchmarks.photos import write_images
 from experiments.benchmarks.scaling_model import Parts, hours, model
-from experiments.benchmarks.store_logits import made_up
-from experiments.benchmarks.store_reading import write_large
-from experiments.benchmarks.timing import machine
+from experiments.benchmarks.store.logits import TEMPERATURES, made_up
+from experiments.benchmarks.store.reading import write_large
+from experiments.benchmarks.timing import CPU, machine, timed
+from experiments.benchmarks.training import batches
 from pld.images import epoch_order, open_source
 from pld.signals import TopK
 from pld.store import CodecIdentity, LogitTable, open_store
@@ -33,22 +33,19 @@ from pld.store.format.quantise import GridTopK
 from pld.store.format.samples import KeyIndex
 from pld.views import RandomResizedCrop, draw_view
 from pld.views.preprocessing import Preprocessing
-from train_student.data.batches import ViewDataset, epoch_items
-from train_student.data.loading import load
 
 ROUNDS, BATCH, K = 5, 256, 50
 MOST_SECONDS = 5.0
 ROWS = [10**power for power in range(3, 8)]
 SHARDS, VIEWS, WORKERS, CUT_VIEWS = [10, 100, 1000, 10_000], [1, 4, 10], [1, 2], [1, 10]
 ROWS_OF_SHARDS, ROW_BYTES_K = 10**6, 10
-TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
 
 
 def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
     print("# What an image costs as things grow\n")
-    print(f"`make bench-scaling` on {machine(torch.device('cpu'))}. Microseconds an image, medians of {ROUNDS}")
+    print(f"`make bench-scaling` on {machine(CPU)}. Microseconds an image, medians of {ROUNDS}")
     print("runs, of fewer where they take long.\n")
     rows = {
         "place in the epoch's order": [order_cost(num, max(1, num // 1250)) for num in ROWS],
@@ -64,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         views = {"loading its logits": [load_cost(Path(folder) / str(num), num) for num in VIEWS]}
         table("views in the store", [f"{num}" for num in VIEWS], views)
-        print(write_copies(os.environ.get("PHOTOS"), Path(folder) / "photos", 400, (390, 466)) + "\n")
+        print(write_images("PHOTOS", Path(folder) / "photos", 400) + "\n")
         workers = {"bytes to uint8 views of 224 x 224": [input_cost(Path(folder) / "photos", num) for num in WORKERS]}
         table("workers", [f"{num}" for num in WORKERS], workers)
         cuts = {"bytes to uint8 views of 224 x 224": [cut_cost(Path(folder) / "photos", num) for num in CUT_VIEWS]}
@@ -101,9 +98,7 @@ def median_us(step: Callable[[], object], num_images: int) -> float:
     """Microseconds an image, the median of ROUNDS; of fewer where they take long."""
     taken: list[float] = []
     while len(taken) < ROUNDS and sum(taken) < MOST_SECONDS:
-        start = time.perf_counter()
-        step()
-        taken.append(time.perf_counter() - start)
+        taken.append(timed(step))
     return 1e6 * statistics.median(taken) / num_images
 
 
@@ -129,8 +124,8 @@ def lookup_cost(num_rows: int) -> float:
     )
     labels = np.zeros(num_rows, "<u2")
     held = LogitTable(view=0, codec=codec, grid=grid, labels=labels, find_rows=lambda keys: np.empty(0, np.int64))
-    batches = rng.integers(0, num_rows, (200, BATCH))
-    return median_us(lambda: [held[batch] for batch in batches], batches.size)
+    asked = rng.integers(0, num_rows, (200, BATCH))
+    return median_us(lambda: [held[batch] for batch in asked], asked.size)
 
 
 def draw_cost(num_rows: int) -> float:
@@ -150,10 +145,7 @@ def load_cost(root: Path, num_views: int) -> float:
 
 def input_cost(place: Path, workers: int) -> float:
     """Wall time an image of a stream that never ends, in the steady state."""
-    source = open_source(str(place / "shards"))
-    settings = {"seed": 0, "view_index": 0, "batch_size": 64, "streams": 1, "rank": 0, "world": 1}
-    items = itertools.chain.from_iterable(epoch_items(source, epoch=epoch, **settings) for epoch in itertools.count())
-    stream = load(ViewDataset(source, source.policy, [Preprocessing()]), items, workers=workers)
+    stream = batches(place, [Preprocessing()], workers=workers)
 
     def pull(num: int) -> None:
         for _ in itertools.islice(stream, num):

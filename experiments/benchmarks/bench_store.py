@@ -20,24 +20,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
-from experiments.benchmarks.store_layouts import Files, TinyViT, dense_bytes
-from experiments.benchmarks.store_logits import NUM_SAMPLES, NUM_VIEWS, Logits, logits
-from experiments.benchmarks.store_reading import SHARD_SAMPLES, read_in_fresh_process, write_large
-from experiments.benchmarks.timing import Spread, machine, paired_seconds, ratio
+from experiments.benchmarks.store.layouts import Files, TinyViT, dense_bytes
+from experiments.benchmarks.store.logits import NUM_SAMPLES, NUM_VIEWS, TEMPERATURES, Logits, logits
+from experiments.benchmarks.store.reading import SHARD_SAMPLES, read_in_fresh_process, write_large
+from experiments.benchmarks.timing import CPU, Spread, machine, paired_seconds, ratio
 from pld.signals import TopK
 from pld.store import FormatName, Shard, StoreWriter, open_store
 from tests.store.world import World, tree
 
-TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
 SHARDS, NUM_FILES, BATCH, ROUNDS = 1024, 50_000, 256, 20
 
 
 def main() -> None:
     torch.set_num_threads(1)
     given = logits()
-    print(f"{machine(torch.device('cpu'))}\n{given.origin}")
+    print(f"{machine(CPU)}\n{given.origin}")
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for k in (10, 50):
@@ -81,20 +81,14 @@ def write_part(root: Path, given: Logits, topks: list[TopK], format: FormatName)
     """A store of one part; the bytes that this process wrote for it."""
     k, keys = topks[0].k, [f"n{row:08d}_{row:05d}" for row in range(NUM_SAMPLES)]
     identity = World(sizes=(NUM_SAMPLES,), num_classes=given.values.shape[2], k=k).identity
-    before = bytes_written()
+    before = psutil.Process().io_counters().write_chars
     writer = StoreWriter.open(
         str(root), identity, [Shard(name="train-0000", num_samples=NUM_SAMPLES)], {}, format=format
     )
     (part,) = writer.missing_parts(NUM_VIEWS)
     writer.write_part(part, keys, given.labels.numpy(), topks)
     writer.seal()
-    return bytes_written() - before
-
-
-def bytes_written() -> int:
-    """What this process has handed to write() so far."""
-    (line,) = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("wchar")]
-    return int(line.split()[1])
+    return psutil.Process().io_counters().write_chars - before
 
 
 def weight_errors(root: Path, topk: TopK, view: int) -> torch.Tensor:
@@ -153,7 +147,7 @@ def random_batches(folder: Path, topks: list[TopK]) -> dict[str, float]:
         "TinyViT": lambda: tinyvit[next(batches["TinyViT"])],
         "files": lambda: files[next(batches["files"])],
     }
-    seconds = paired_seconds(steps, torch.device("cpu"), rounds=ROUNDS, least_seconds=0.05)
+    seconds = paired_seconds(steps, CPU, rounds=ROUNDS, least_seconds=0.05)
     times = {name: Spread.of([1e6 * second for second in taken]) for name, taken in seconds.items()}
     x_tinyvit, x_files = (ratio(seconds[name], seconds["store"]) for name in ("TinyViT", "files"))
     for name, taken in times.items():

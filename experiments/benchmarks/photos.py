@@ -1,9 +1,10 @@
-"""Images to measure with: those that a user names, repeated until there are enough, or generated ones."""
+"""Images to measure with: those that the environment names, repeated until there are enough, or generated ones."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +16,23 @@ from tests.making import write_tar
 
 SHARD_SAMPLES = 400
 NUM_CLASSES = 1000  # ImageNet's; labels are their numbers
+# Height and width of generated images, by the variable that names others as --data does.
+_SIZES = {"PHOTOS": (390, 466), "SMALL": (64, 64)}
 
 
-def write_copies(location: str | None, folder: Path, num: int, size: tuple[int, int]) -> str:
+def write_images(variable: str, folder: Path, num: int) -> str:
     """`num` images in ImageFolder's layout under `folder`/images and in tar shards under `folder`/shards.
 
     Args:
-        location: where they come from, as --data; generated ones of `size` (height, width) where None.
+        variable: PHOTOS or SMALL, the environment variable that names the images; without it they are generated.
         folder: an empty one.
         num: how many.
-        size: of generated images.
 
     Returns:
         A line that says what they are.
     """
-    images = _taken(location, num) if location else _generated(min(num, 64), size)
+    location, size = os.environ.get(variable), _SIZES[variable]
+    images = _read(location, num) if location else _generate(min(num, 64), size)
     members: dict[str, bytes] = {}
     for number in range(num):
         content, label = images[number % len(images)]
@@ -49,13 +52,13 @@ def write_copies(location: str | None, folder: Path, num: int, size: tuple[int, 
     return f"{num} images: {len(images)} {kind}, of {mean / 1000:.0f} kB on average, each up to {times} times"
 
 
-def _taken(location: str, num: int) -> list[tuple[bytes, int]]:
+def _read(location: str, num: int) -> list[tuple[bytes, int]]:
     source = open_source(location)
     rows = np.random.default_rng(0).permutation(len(source))[:num]
     return [(source.read(row), int(source.labels[row])) for row in rows.tolist()]
 
 
-def _generated(num: int, size: tuple[int, int]) -> list[tuple[bytes, int]]:
+def _generate(num: int, size: tuple[int, int]) -> list[tuple[bytes, int]]:
     """As many bytes a pixel as a photo has: coarse shapes and some grain."""
     rng, images = np.random.default_rng(0), []
     for label in range(num):

@@ -1,19 +1,21 @@
-"""Timing steps in turn on one device: what counts are ratios of neighbours, with their spread."""
+"""Time and memory of contestants that are measured in turn: what counts are ratios of neighbours, with their spread."""
 
 import dataclasses
 import importlib.metadata
 import importlib.util
+import itertools
+import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from experiments.benchmarks.memory import peak_bytes
-
+CPU = torch.device("cpu")
 Step = Callable[[], object]
 
 
@@ -39,21 +41,38 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Spread:
     return Spread.of([a / b for a, b in zip(numerator, denominator, strict=True)])
 
 
+def in_turn(timers: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """The seconds that each timer returns, once a round; each round begins with another timer."""
+    seconds: dict[str, list[float]] = {name: [] for name in timers}
+    names = list(timers)
+    for _ in range(rounds):
+        for name in names:
+            seconds[name].append(timers[name]())
+        names = names[1:] + names[:1]
+    return seconds
+
+
+def timed(step: Step, repeats: int = 1, *, warm_up: int = 0) -> float:
+    """Seconds that some calls take together, after a few that are not counted."""
+    for _ in range(warm_up):
+        step()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        step()
+    return time.perf_counter() - start
+
+
 def paired_seconds(
     steps: Mapping[str, Step], device: torch.device, *, rounds: int, least_seconds: float
 ) -> dict[str, list[float]]:
-    """Seconds a call of each step, once a round, each round beginning with another; a timing repeats short steps."""
-    repeats = {}
-    for name, step in steps.items():
+    """Seconds a call of each step, measured in turn; a timing repeats short steps."""
+
+    def timer(step: Step) -> Callable[[], float]:
         _seconds(step, 3, device)
-        repeats[name] = max(1, round(least_seconds / max(_seconds(step, 3, device), 1e-6)))
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    names = list(steps)
-    for _ in range(rounds):
-        names = names[1:] + names[:1]
-        for name in names:
-            seconds[name].append(_seconds(steps[name], repeats[name], device))
-    return seconds
+        repeats = max(1, round(least_seconds / max(_seconds(step, 3, device), 1e-6)))
+        return lambda: _seconds(step, repeats, device)
+
+    return in_turn({name: timer(step) for name, step in steps.items()}, rounds)
 
 
 def recorded(step: Step, device: torch.device) -> Step:
@@ -75,13 +94,26 @@ def recorded(step: Step, device: torch.device) -> Step:
 def extra_bytes(step: Step, device: torch.device) -> int:
     """Bytes allocated at the peak of a step over those before it; what the step returns counts."""
     if device.type != "cuda":
-        return peak_bytes(step)
+        return _extra_bytes_on_cpu(step)
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     step()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
+
+
+def _extra_bytes_on_cpu(step: Step) -> int:
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        kept = step()
+    with tempfile.TemporaryDirectory() as folder:
+        profile.export_chrome_trace(str(Path(folder) / "trace.json"))
+        trace = json.loads((Path(folder) / "trace.json").read_text())
+    del kept
+    memory = [event for event in trace["traceEvents"] if event.get("name") == "[memory]"]
+    changes = [num_bytes for _, num_bytes in sorted((event["ts"], event["args"]["Bytes"]) for event in memory)]
+    return max(itertools.accumulate(changes, initial=0))
 
 
 def machine(device: torch.device) -> str:
@@ -102,10 +134,7 @@ def _cpu_name() -> str:
 
 def _seconds(step: Step, repeats: int, device: torch.device) -> float:
     if device.type != "cuda":
-        start_time = time.perf_counter()
-        for _ in range(repeats):
-            step()
-        return (time.perf_counter() - start_time) / repeats
+        return timed(step, repeats) / repeats
     start, end = (torch.cuda.Event(enable_timing=True) for _ in "ab")
     start.record()
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""What `make study` can be told."""
+"""The options of `make study`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StudyConfig:
         images: the students' images: the first shards that hold so many; the teacher learns from all
         seeds: of the comparisons that the study is about; exploratory ones have fewer
         jobs: runs at a time, each on one core
-        rows: run only rows whose name matches this regular expression, such as '^main/'
+        rows: run only trials whose name matches this regular expression, such as '^main/'
         settings: settings of train_student.py for the teacher and all students, to make a smaller study
         report: only write the tables and the page of what is in study.json
     """

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 from experiments.study.config import WORK
 from pld.errors import ConfigError, DataError
-from pld.files import writing
-from pld.images import Source, open_source
+from pld.files import write_text, writing
+from pld.images import open_source
 from pld.images.sources.description import DATASET_FILE
 from pld.store import dataset_digest
 
@@ -33,10 +32,6 @@ class StudyData:
     sizes: dict[str, int]
     num_classes: int
 
-    def to_json(self) -> dict[str, Any]:
-        """For study.json."""
-        return dataclasses.asdict(self)
-
 
 def prepare_data(location: str, images: int) -> StudyData:
     """Link the shards into runs/study/data and describe them.
@@ -51,12 +46,23 @@ def prepare_data(location: str, images: int) -> StudyData:
         raise DataError(
             f"{location}: wanted tar shards train-*.tar and val-*.tar; pld data FOLDER --shards OUT makes them"
         )
-    sizes = open_source(str(folder)).shard_sizes
+    source = open_source(str(folder))
+    names = source.class_names or tuple(str(i) for i in range(int(source.labels.max()) + 1))
+    sizes = source.shard_sizes
     enough = next((n for n in range(1, len(train) + 1) if sum(sizes[:n]) >= images), len(train))
     _link(DATA / "teacher", [*train, *val])
     _link(DATA / "student", [*train[:enough], *val])
-    _describe(folder)
-    return _described()
+    write_text(DATA / DATASET_FILE, json.dumps({"class_names": names, "view_policy": _VIEWS}))
+    sources = {
+        "teacher": open_source(str(DATA / "teacher")),
+        "student": open_source(str(DATA / "student")),
+        "val": open_source(str(DATA / "student"), "val"),
+    }
+    return StudyData(
+        digests={name: dataset_digest(source.keys, source.labels) for name, source in sources.items()},
+        sizes={name: len(source) for name, source in sources.items()},
+        num_classes=len(names),
+    )
 
 
 def _link(folder: Path, shards: list[Path]) -> None:
@@ -69,25 +75,3 @@ def _link(folder: Path, shards: list[Path]) -> None:
         for name, path in wanted.items():
             if not held:
                 (folder / name).symlink_to(path)
-
-
-def _describe(folder: Path) -> None:
-    source = open_source(str(folder))
-    names = source.class_names or tuple(str(i) for i in range(int(source.labels.max()) + 1))
-    with writing(DATA):
-        (DATA / DATASET_FILE).write_text(json.dumps({"class_names": names, "view_policy": _VIEWS}))
-
-
-def _described() -> StudyData:
-    sources: dict[str, Source] = {
-        "teacher": open_source(str(DATA / "teacher")),
-        "student": open_source(str(DATA / "student")),
-        "val": open_source(str(DATA / "student"), "val"),
-    }
-    names = sources["teacher"].class_names
-    assert names is not None  # _describe wrote them
-    return StudyData(
-        digests={name: dataset_digest(source.keys, source.labels) for name, source in sources.items()},
-        sizes={name: len(source) for name, source in sources.items()},
-        num_classes=len(names),
-    )

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 from experiments.study.config import WORK, StudyConfig
 from experiments.study.data import StudyData, prepare_data
-from experiments.study.evidence import Evidence, best_settings
+from experiments.study.design import Experiment, Trial, best_settings, design, trials
 from experiments.study.launch import code_commit, launch
 from experiments.study.measure import record, teacher_facts, top1_by_confidence
-from experiments.study.plan import Row, plan, rows
 from experiments.study.recipe import read_recipes, store_command, store_folder, store_views
-from experiments.study.report import write_report
+from experiments.study.report.evidence import Evidence
+from experiments.study.report.page import write_report
 from experiments.study.results import FILE, Results
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError, PLDError, StoreError
@@ -26,7 +27,6 @@ from pld.progress import progress
 from pld.report.runs.read import read_run
 from pld.store import open_store
 
-_RECIPES = Path(__file__).parents[2] / "train_student" / "recipes"
 _HASH_FILE = "study_hash"
 
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _write_report(results: Results) -> None:
     facts = results.facts
-    recipes = read_recipes(_RECIPES, facts["changed"], StudyData(**facts["data"]))
+    recipes = read_recipes(facts["changed"], StudyData(**facts["data"]))
     for path in write_report(Evidence(facts, results.runs, recipes), results.path.parent):
         print(f"written: {path}")
 
@@ -61,68 +61,60 @@ class Study:
     def __init__(self, config: StudyConfig, results: Results) -> None:
         self.config, self.results = config, results
         data = prepare_data(config.data, config.images)
-        self.recipes = read_recipes(_RECIPES, config.settings, data)
+        self.recipes = read_recipes(config.settings, data)
         self._making = threading.Lock()
-        described = {"data": data.to_json(), "seeds": config.seeds, "changed": config.settings}
+        described = {"data": dataclasses.asdict(data), "seeds": config.seeds, "changed": config.settings}
         held = {name: results.facts.get(name) for name in described}
         if results.runs and held != described:
             raise ConfigError(f"{results.path}: is of {held}, this study of {described}; give another --out")
         results.note(**described)
 
     def run(self) -> None:
-        """Make what is missing; raises PLDError where a command fails, with what is in kept."""
+        """Make what is missing; raises PLDError where a command fails, and keeps what is in."""
         torch.set_num_threads(1)
         self._make_teacher()
         self._make_store("val")
         self.results.note(teacher={**self.results.facts.get("teacher", {}), **teacher_facts()})
-        failed = self._run_rows()
-        if failed:
+        if failed := self._run_trials():
             raise PLDError("these runs failed, all others are in:\n" + "\n".join(map(str, failed.values())))
 
-    def _run_rows(self) -> dict[str, PLDError]:
-        """Run what is missing, several at a time; by hash, the errors of those that failed."""
-        wanted = [self.recipes.row_hash(row) for row in self._rows() if self._is_wanted(row)]
-        running: dict[Future[None], str] = {}
+    def _run_trials(self) -> dict[str, PLDError]:
+        """Run what is missing, an experiment after another; by hash, the errors of those that failed."""
         failed: dict[str, PLDError] = {}
-        with progress(len(wanted), "study", "run") as bar, ThreadPoolExecutor(self.config.jobs) as pool:
-            bar.update(sum(key in self.results.runs for key in wanted))
-            while True:
-                for row in self._to_start({*running.values(), *failed}, self.config.jobs - len(running)):
-                    running[pool.submit(self._run_row, row)] = self.recipes.row_hash(row)
-                if not running:
-                    return failed
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    key, error = running.pop(future), future.exception()
-                    if isinstance(error, PLDError):
-                        failed[key] = error
-                    elif error:
-                        raise error
-                    bar.update()
 
-    def _rows(self) -> Iterator[Row]:
-        best = best_settings(self.results.runs)
-        return rows(plan(self.recipes.data.num_classes, self.config.seeds, best))
+        def run(trial: Trial) -> None:
+            try:
+                self._run_trial(trial)
+            except PLDError as error:
+                failed[self.recipes.trial_hash(trial)] = error
+            bar.update()
 
-    def _to_start(self, busy: set[str], number: int) -> list[Row]:
-        """The next rows that are neither in nor running or failed, and whose settings are known."""
-        ready = (row for row in self._rows() if row.student.ready and self._is_wanted(row))
-        done = busy | set(self.results.runs)
-        return [row for row in ready if self.recipes.row_hash(row) not in done][:number]
+        wanted = self._wanted()
+        missing = sum(self.recipes.trial_hash(trial) not in self.results.runs for trial in wanted)
+        with progress(missing, "study", "run") as bar, ThreadPoolExecutor(self.config.jobs) as pool:
+            for experiment in [experiment.name for experiment in self._design()]:
+                # Sweeps choose settings of the experiments after them.
+                ready = [t for t in self._wanted() if t.experiment == experiment and t.student.ready]
+                done = {*self.results.runs, *failed}
+                list(pool.map(run, [t for t in ready if self.recipes.trial_hash(t) not in done]))
+        return failed
 
-    def _is_wanted(self, row: Row) -> bool:
-        return re.search(self.config.rows, row.name) is not None
+    def _design(self) -> list[Experiment]:
+        return design(self.recipes.data.num_classes, self.config.seeds, best_settings(self.results.runs))
 
-    def _run_row(self, row: Row) -> None:
-        if row.student.store:
-            self._make_store(row.student.store)
-        folder, commit = self.recipes.run_folder(row), code_commit()
+    def _wanted(self) -> list[Trial]:
+        return [trial for trial in trials(self._design()) if re.search(self.config.rows, trial.name)]
+
+    def _run_trial(self, trial: Trial) -> None:
+        if trial.student.store:
+            self._make_store(trial.student.store)
+        folder, commit = self.recipes.run_folder(trial), code_commit()
         if not _finished(folder, self.recipes.epochs):
             shutil.rmtree(folder, ignore_errors=True)
-            launch(self.recipes.row_command(row), folder.name)
+            launch(self.recipes.trial_command(trial), folder.name)
         run = read_run(folder)
-        found = record(row, run, self.recipes, commit)
-        if row.experiment == "main":
+        found = record(trial, run, self.recipes, commit)
+        if trial.experiment == "main":
             found["top1_by_confidence"] = top1_by_confidence(run)
         with self._making:
             self.results.add(found)
@@ -143,7 +135,7 @@ class Study:
             self.results.note(stores={**stores, name: {"command": command}})
 
     def _make_teacher(self) -> None:
-        """Train it, or take the one that is beside study.json: on another machine training gives another one."""
+        """Train it, or copy the one beside study.json: training on another machine gives another teacher."""
         folder, kept = WORK / "teacher", self.results.path.parent / "study_teacher"
         wanted, command = self.recipes.teacher_hash(), self.recipes.teacher_command()
         if _hash_in(folder) not in (None, wanted):

@@ -11,9 +11,10 @@ from pathlib import Path
 from experiments.study.config import WORK
 from pld.errors import PLDError
 from pld.files import writing
+from pld.provenance import git_commit
 
 _TAIL_CHARACTERS = 2_000
-# Results grow while the study runs; they are not what it runs.
+# Results grow while the study runs, which does not depend on them.
 _NOT_CODE = ":(exclude)docs/results"
 
 
@@ -33,28 +34,20 @@ def launch(command: str, log: str) -> None:
         with path.open("w") as file:
             done = subprocess.run(shlex.split(command), stdout=file, stderr=file, env=_environment(), check=False)
     if done.returncode:
-        raise PLDError(f"{command}\nended with {done.returncode}; the end of {path}:\n{_end(path)}")
+        end = path.read_text(errors="replace")[-_TAIL_CHARACTERS:]
+        raise PLDError(f"{command}\nended with {done.returncode}; the end of {path}:\n{end}")
 
 
 def code_commit() -> str | None:
     """The commit that is checked out, with `+changes` where anything but results differs; None outside a repository."""
-    try:
-        commit = _git("rev-parse", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", _NOT_CODE)
-    except (OSError, subprocess.SubprocessError):
+    commit = git_commit()
+    if commit is None:
         return None
-    return commit + ("+changes" if changed else "")
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ".", _NOT_CODE], check=False).returncode
+    return commit.removesuffix("+changes") + ("+changes" if changed else "")
 
 
 def _environment() -> dict[str, str]:
     """The interpreter's own commands first; one thread, with which sums come out the same whatever else runs."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-
-
-def _end(log: Path) -> str:
-    return log.read_text(errors="replace")[-_TAIL_CHARACTERS:]

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from experiments.study.data import DATA
-from experiments.study.plan import VIEWS, Row
+from experiments.study.design import VIEWS, Trial
 from experiments.study.recipe import Recipes, store_folder
 from pld.images import Source, open_source
-from pld.report.runs.read import Run
+from pld.report.runs.read import RunRecord
 from pld.store import open_store
 from pld.teachers import Teacher, build_teacher, view_logits
 from pld.views import Fixed
@@ -22,22 +22,22 @@ _BINS = 5
 _KEPT = ("top1", "top5", "nll", "ece", "agreement", "kl", "loss", "images_per_second", "seconds")
 
 
-def record(row: Row, run: Run, recipes: Recipes, commit: str | None) -> dict[str, Any]:
+def record(trial: Trial, run: RunRecord, recipes: Recipes, commit: str | None) -> dict[str, Any]:
     """A run as study.json holds it, all but the accuracy by the teacher's confidence."""
-    student, provenance = row.student, run.facts["provenance"]
+    student, provenance = trial.student, run.facts["provenance"]
     return {
-        "name": row.name,
+        "name": trial.name,
         "method": student.method,
         "settings": dict(student.settings),
-        "seed": row.seed,
+        "seed": trial.seed,
         **{name: run.final[name] for name in _KEPT if name in run.final},
         "curve": [[epoch["epoch"], epoch["top1"]] for epoch in run.epochs if "top1" in epoch],
         "parameters": run.facts["student_parameters"],
         "store": _store_facts(student.store, student.settings.get("views", VIEWS)) if student.store else None,
         "store_fingerprint": run.facts["store_fingerprint"],
-        "config_hash": recipes.row_hash(row),
+        "config_hash": recipes.trial_hash(trial),
         "commit": commit,
-        "command": recipes.row_command(row),
+        "command": recipes.trial_command(trial),
         "run": str(run.path),
         "machine": provenance["machine"],
         "date": provenance["date"],
@@ -74,7 +74,7 @@ def teacher_facts() -> dict[str, Any]:
     }
 
 
-def top1_by_confidence(run: Run) -> Sequence[float]:
+def top1_by_confidence(run: RunRecord) -> Sequence[float]:
     """A student's top-1, percent, in fifths of the validation images by the teacher's confidence, the least first."""
     right = _right(build_teacher(f"local-dir:{run.path / 'model'}"), open_source(str(DATA / "student"), "val"))
     fifths = np.array_split(np.argsort(_confidence(), kind="stable"), _BINS)

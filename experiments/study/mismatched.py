@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.study.plan import VIEWS
+from experiments.study.design import VIEWS
 from experiments.study.recipe import store_folder
 from pld.provenance import provenance
 from pld.signals import TopK

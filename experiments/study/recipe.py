@@ -1,4 +1,4 @@
-"""From a row to its command and to the hash of all that its result depends on. Pure but for reading the recipes."""
+"""From a trial to its command and to the hash of all that its result depends on. Pure but for reading the recipes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ import yaml
 
 from experiments.study.config import WORK
 from experiments.study.data import DATA, StudyData
-from experiments.study.plan import TEACHER, VIEWS, Row
+from experiments.study.design import TEACHER, VIEWS, Trial
 from pld.store.format.canonical import canonical_json, sha256_hex
 
 # How and where a run works, which its result does not depend on.
 _ELSEWHERE = frozenset({"data", "store", "val_store", "output", "workers", "tracker", "teacher"})
-_LAUNCH = "accelerate launch --quiet train_student.py"
+_FOLDER = "experiments/study"
+_LAUNCH = f"accelerate launch --quiet train_student.py --config {_FOLDER}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipes:
-    """The recipes `study_teacher` and `study`, the settings that a smaller study has in their place, and the data.
+    """The recipes of the teacher and of the students, the settings of a smaller study in their place, and the data.
 
     Attributes:
-        teacher: settings of train_student.py.
-        student: likewise.
+        teacher: study_teacher.yaml, settings of train_student.py.
+        student: study.yaml, likewise.
         changed: --settings of the command.
         data: what is trained on.
     """
@@ -47,33 +48,35 @@ class Recipes:
         """Of all that the teacher's weights depend on but the machine."""
         return _hash({"settings": _relevant({**self.teacher, **self.changed}), "data": self.data.digests["teacher"]})
 
-    def row_hash(self, row: Row) -> str:
-        """Of all that a row's result depends on but the machine."""
-        student = row.student
-        settings = {**self.student, **self.changed, **student.settings, "loss": student.method, "seed": row.seed}
+    def trial_hash(self, trial: Trial) -> str:
+        """Of all that a trial's result depends on but the machine."""
+        student = trial.student
+        settings = {**self.student, **self.changed, **student.settings, "loss": student.method, "seed": trial.seed}
         store = [student.store == "mismatched", *store_arguments(student.store, self)] if student.store else None
         teacher = {"teacher": self.teacher_hash(), "store": store}
         return _hash({"settings": _relevant(settings), "data": self.data.digests, **teacher})
 
     def teacher_command(self) -> str:
-        """What makes the teacher."""
-        return f"{_LAUNCH} --config study_teacher{_flags(self.changed)}"
+        """The command that makes the teacher."""
+        return f"{_LAUNCH}/study_teacher.yaml{_flags(self.changed)}"
 
-    def row_command(self, row: Row) -> str:
-        """What runs a row."""
-        store = {} if row.student.store in ("all", None) else {"store": str(store_folder(row.student.store))}
-        settings = {"loss": row.student.method, **self.changed, **store, **row.student.settings}
-        return f"{_LAUNCH} --config study{_flags({**settings, 'seed': row.seed, 'output': str(self.run_folder(row))})}"
+    def trial_command(self, trial: Trial) -> str:
+        """The command that runs a trial."""
+        store = {} if trial.student.store in ("all", None) else {"store": str(store_folder(trial.student.store))}
+        settings = {"loss": trial.student.method, **self.changed, **store, **trial.student.settings}
+        settings |= {"seed": trial.seed, "output": str(self.run_folder(trial))}
+        return f"{_LAUNCH}/study.yaml{_flags(settings)}"
 
-    def run_folder(self, row: Row) -> Path:
-        """Where a row's run goes; another configuration goes elsewhere."""
-        label = re.sub(r"[^a-z0-9.]+", "-", row.label.lower()).strip("-")
-        return WORK / "students" / f"{label}-seed{row.seed}-{self.row_hash(row)[:8]}"
+    def run_folder(self, trial: Trial) -> Path:
+        """Where a trial's run goes; another configuration goes elsewhere."""
+        label = re.sub(r"[^a-z0-9.]+", "-", trial.label.lower()).strip("-")
+        return WORK / "students" / f"{label}-seed{trial.seed}-{self.trial_hash(trial)[:8]}"
 
 
-def read_recipes(folder: Path, changed: Mapping[str, Any], data: StudyData) -> Recipes:
-    """The two recipes in the folder."""
-    teacher, student = (yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("study_teacher", "study"))
+def read_recipes(changed: Mapping[str, Any], data: StudyData) -> Recipes:
+    """The two recipes beside this file."""
+    files = (Path(__file__).with_name(name) for name in ("study_teacher.yaml", "study.yaml"))
+    teacher, student = (yaml.safe_load(file.read_text()) for file in files)
     return Recipes(teacher=teacher, student=student, changed=changed, data=data)
 
 
@@ -83,7 +86,7 @@ def store_folder(name: str) -> Path:
 
 
 def store_views(name: str, recipes: Recipes) -> int:
-    """How many views a store shall hold."""
+    """How many views a store is to hold."""
     if name in ("val", "fixed"):
         return 1
     return max(VIEWS, recipes.epochs) if name == "all" else VIEWS
@@ -99,7 +102,7 @@ def store_arguments(name: str, recipes: Recipes) -> list[str]:
 
 
 def store_command(name: str, recipes: Recipes) -> str:
-    """What makes a store."""
+    """The command that makes a store."""
     if name == "mismatched":
         return "python -m experiments.study.mismatched"
     return shlex.join(["cache-teacher", *store_arguments(name, recipes), "--store", str(store_folder(name))])

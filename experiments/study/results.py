@@ -46,7 +46,7 @@ class Results:
 
     def _write(self) -> None:
         staged = self.path.with_name(f".{self.path.name}.tmp")
-        # A run to a line: a run more is a line more to whoever reads the difference.
+        # One line for each run, so that diffs of the file are readable.
         runs = ",\n".join(json.dumps(run) for run in self.runs.values())
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)

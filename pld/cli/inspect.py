@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from pld.cli.arguments import add_images, local_path, open_images
-from pld.errors import ConfigError
-from pld.extras import install_hint
-from pld.files import writing
+from pld.extras import needs_extra
+from pld.files import write_text
 from pld.report.table import as_text, store_rows
 from pld.store import Store, open_store
 from pld.store.read.inventory import survey
@@ -37,15 +36,10 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _write_page(store: Store, arguments: argparse.Namespace) -> None:
-    try:
+    with needs_extra("report", "the page"):
         from pld.report.samples import draw_samples
         from pld.report.store_page import render_store_page
-    except ImportError as error:
-        raise ConfigError(f"the page needs {error.name}: {install_hint('report')}") from error
     images = open_images(arguments.data, arguments) if arguments.data else None
     samples = draw_samples(store, images, _NUM_SAMPLES) if images else []
-    page = render_store_page(store, survey(arguments.store), samples)
-    with writing(arguments.html):
-        arguments.html.parent.mkdir(parents=True, exist_ok=True)
-        arguments.html.write_text(page)
+    write_text(arguments.html, render_store_page(store, survey(arguments.store), samples))
     print(f"page: {arguments.html}")

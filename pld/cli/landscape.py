@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pld.cli.arguments import local_path
 from pld.errors import ConfigError
-from pld.extras import install_hint
+from pld.extras import needs_extra
 from pld.files import writing
-from pld.report.measures.landscape import LOSSES, TITLE, caption, grid, random_plane, surface
+from pld.report.measures.landscape import TITLE, caption, paper_surfaces
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,15 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Compute the surfaces, print their ranges, draw them."""
-    try:
+    with needs_extra("report", "the picture"):
         from pld.report.figures.landscape import SUFFIXES, write_surfaces
-    except ImportError as error:
-        raise ConfigError(f"the picture needs {error.name}: {install_hint('report')}") from error
     if arguments.out.suffix not in SUFFIXES:
         raise ConfigError(f"--out {arguments.out}: wanted a name ending in {', '.join(SUFFIXES)}")
-    plane = random_plane(arguments.classes, arguments.seed)
-    points = grid(plane, arguments.steps)
-    surfaces = {name: surface(plane, loss, points) for name, loss in LOSSES.items()}
+    points, surfaces = paper_surfaces(arguments.classes, arguments.seed, arguments.steps)
     for name, values in surfaces.items():
         i, j = divmod(int(values.argmin()), len(points))
         least, most = float(values.min()), float(values.max())

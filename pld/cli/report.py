@@ -8,12 +8,12 @@ from typing import Any
 
 from pld.classes.names import read_class_names
 from pld.cli.arguments import local_path
-from pld.errors import ConfigError
-from pld.extras import install_hint
-from pld.files import writing
+from pld.extras import needs_extra
+from pld.files import write_text
 from pld.images import Source, open_source
 from pld.report.runs.read import read_run
-from pld.report.table import RUN_COLUMNS, SEED_COLUMNS, as_text, left_out, run_rows, seed_rows, where_from
+from pld.report.runs.table import RUN_COLUMNS, SEED_COLUMNS, left_out, run_rows, seed_rows, where_from
+from pld.report.table import as_text
 from pld.store import open_store
 
 _NUM_SAMPLES = 18
@@ -37,18 +37,13 @@ def execute(arguments: argparse.Namespace) -> None:
     print("\n" + where_from(runs))
     if arguments.out is None:
         return
-    try:
-        from pld.report.page import render_page
+    with needs_extra("report", "the page"):
+        from pld.report.runs.page import render_page
         from pld.report.samples import draw_samples
-    except ImportError as error:
-        raise ConfigError(f"the page needs {error.name}: {install_hint('report')}") from error
     store = open_store(arguments.store) if arguments.store else None
     config = runs[-1].config
     samples = draw_samples(store, _training_images(config), _NUM_SAMPLES) if store else []
-    page = render_page(runs, store, samples)
-    with writing(arguments.out):
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(page)
+    write_text(arguments.out, render_page(runs, store, samples))
     print(f"page: {arguments.out}")
 
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about some runs and the store that they share, or about a study."""
+"""Self-contained HTML pages: templates of this package, filled in."""
 
 from __future__ import annotations
 
@@ -7,47 +7,17 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pld.report.run_sections import run_sections
-from pld.report.runs.read import Run
-from pld.report.samples import Sample
 from pld.report.sections import Section
-from pld.report.table import RUN_COLUMNS, run_rows, store_rows
-from pld.store import Store
 
 
-def render_page(runs: Sequence[Run], store: Store | None, samples: Sequence[Sample]) -> str:
-    """HTML with everything inside: no script, no font, no picture from elsewhere."""
-    return render(
-        "page.html.jinja",
-        title=f"Plackett-Luce distillation: {', '.join(run.name for run in runs)}",
-        heading="Plackett-Luce distillation from cached logits",
-        introduction=[],
-        columns=RUN_COLUMNS,
-        rows=run_rows(runs),
-        sections=run_sections(runs),
-        store=store_rows(store) if store else [],
-        store_url=store.url if store else "",
-        samples=samples,
-    )
-
-
-def render_sections(heading: str, introduction: Sequence[str], sections: Sequence[Section]) -> str:
-    """A page of sections alone."""
-    return render(
-        "page.html.jinja",
-        title=heading,
-        heading=heading,
-        introduction=introduction,
-        columns=(),
-        rows=(),
-        sections=sections,
-        store=[],
-        store_url="",
-        samples=[],
-    )
+def render_sections(heading: str, introduction: Sequence[str], sections: Sequence[Section], **more: Any) -> str:
+    """A page of sections, with whatever else the template shows."""
+    nothing: dict[str, Any] = {"title": heading, "columns": (), "rows": (), "store": (), "store_url": "", "samples": ()}
+    values = {**nothing, "heading": heading, "introduction": introduction, "sections": sections, **more}
+    return render("page.html.jinja", **values)
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this package, filled in; text from runs and stores is text in it, not markup."""
+    """HTML with everything inside: no script, no font, no picture from elsewhere. Values are text, not markup."""
     environment = Environment(loader=PackageLoader("pld.report"), autoescape=True, undefined=StrictUndefined)
     return environment.get_template(template).render(**values)

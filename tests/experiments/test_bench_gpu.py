@@ -7,7 +7,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from experiments.benchmarks import bench_gpu, gpu_decoding, gpu_step
+from experiments.benchmarks import bench_gpu
+from experiments.benchmarks.gpu import decoding, step
 from pld.errors import ConfigError
 from tests.processes import ROOT, python
 
@@ -15,7 +16,7 @@ from tests.processes import ROOT, python
 REHEARSAL = """
 import sys, torch
 from experiments.benchmarks.bench_gpu import bench
-from experiments.benchmarks.gpu_checks import checks
+from experiments.benchmarks.gpu.checks import checks
 from experiments.benchmarks.loss_steps import Size
 
 def broken():
@@ -49,19 +50,19 @@ def test_the_step_that_may_not_wait(monkeypatch):
     AcceleratorState._reset_state(True)  # what another test left in this process
     modes = []
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
-    gpu_step.step_without_waiting()
+    step.step_without_waiting()
     assert modes == ["default", "default"] * 3 + ["error", "default"] * 3
 
 
 def test_decoding_is_checked_and_timed(capsys):
     """On a CPU, which torchvision decodes on too."""
     cpu = torch.device("cpu")
-    named = dict(gpu_decoding.decoding_checks(cpu))
+    named = dict(decoding.decoding_checks(cpu))
     with pytest.raises(ConfigError, match="this is cpu"):
         named.pop("nvJPEG decodes here")()
     for check in named.values():
         check()
-    assert gpu_decoding.images_per_second(cpu, batches=1, rounds=2).median > 0
+    assert decoding.images_per_second(cpu, batches=1, rounds=2).median > 0
     assert "images/s in batches of 64" in capsys.readouterr().out
 
 
@@ -72,7 +73,7 @@ def test_without_a_gpu_it_says_so(capsys):
 
 
 def test_a_wrong_loss_is_found():
-    from experiments.benchmarks.gpu_checks import hold, make_batch
+    from experiments.benchmarks.gpu.checks import hold, make_batch
     from pld.losses import build_loss
 
     batch = make_batch(4, 24, 5, torch.float32)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments.benchmarks import certificate
+from experiments import certificate
 
 
 def made_up(num=40, classes=60):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from pld.report.measures.agreement import Agreement
+from pld.report.measures.agreement import RankAgreement
 from pld.store import PartId, PartStats
 from pld.store.format.stats import BINS_PER_OCTAVE
 from pld.store.read.inventory import Survey
@@ -52,7 +52,7 @@ def tail_mass_histogram(stats: PartStats) -> str:
         return svg(figure)
 
 
-def agreement_curves(agreement: Agreement) -> str:
+def agreement_curves(agreement: RankAgreement) -> str:
     """How alike two views' rankings are, against how many ranks are looked at."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")

@@ -17,7 +17,7 @@ _SAMPLES = 5_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Agreement:
+class RankAgreement:
     """Over pairs of views of the same sample, for r = 1..R.
 
     Attributes:
@@ -34,13 +34,13 @@ class Agreement:
 
 
 def rank_agreement(classes: Int64[ndarray, "V N R"]) -> tuple[Float64[ndarray, "R"], Float64[ndarray, "R"]]:
-    """`Agreement.same` and `Agreement.overlap` of the classes of V >= 2 views, most probable first."""
+    """`RankAgreement.same` and `RankAgreement.overlap` of the classes of V >= 2 views, most probable first."""
     ranks = np.arange(1, classes.shape[2] + 1)
     common = np.stack([_common(a, b) for a, b in itertools.combinations(classes, 2)])
     return (common == ranks).mean(axis=(0, 1)), (common / ranks).mean(axis=(0, 1))
 
 
-def measure_agreement(store: Store, *, seed: int = 0) -> Agreement | None:
+def measure_agreement(store: Store, *, seed: int = 0) -> RankAgreement | None:
     """Compare up to 8 views, evenly chosen, of up to 5,000 samples; None where there is one view alone."""
     views = np.unique(np.linspace(0, store.num_views - 1, _VIEWS).round().astype(int)).tolist()
     if len(views) < 2:
@@ -49,7 +49,7 @@ def measure_agreement(store: Store, *, seed: int = 0) -> Agreement | None:
     k = min(_RANKS, store.manifest.identity.codec.k)
     classes = np.stack([store.load_view(view, k)[rows].classes.numpy() for view in views])
     same, overlap = rank_agreement(classes)
-    return Agreement(same=same, overlap=overlap, num_samples=len(rows), views=tuple(views))
+    return RankAgreement(same=same, overlap=overlap, num_samples=len(rows), views=tuple(views))
 
 
 def _common(a: Int64[ndarray, "N R"], b: Int64[ndarray, "N R"]) -> Int64[ndarray, "N R"]:

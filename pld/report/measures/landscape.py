@@ -1,4 +1,4 @@
-"""The paper's loss surfaces as numbers: each loss over a plane through a random teacher. Pure; `landscape_plot` draws.
+"""The paper's loss surfaces as numbers: each loss over a plane through a random teacher. Pure.
 
 As in arXiv:2506.12542: a random unit-norm teacher t, random orthonormal directions d1 and d2, and the loss of the
 student s = t + a d1 + b d2 for a and b from -5 norm(t) to 5 norm(t). The label, a choice of ours, is the teacher's most
@@ -92,6 +92,15 @@ def surface(plane: Plane, loss: Callable[..., Tensor], points: Float[Tensor, "st
     # A row at a time: a whole grid of students would not fit in memory with many classes.
     rows = [loss(plane.students(a.expand(num), points), teachers, labels) for a in points]
     return torch.stack(rows)
+
+
+def paper_surfaces(
+    num_classes: int, seed: int, steps: int
+) -> tuple[Float[Tensor, "steps"], dict[str, Float[Tensor, "steps steps"]]]:
+    """The values that a and b take, and the surfaces of LOSSES over one random plane; raises ConfigError as above."""
+    plane = random_plane(num_classes, seed)
+    points = grid(plane, steps)
+    return points, {name: surface(plane, loss, points) for name, loss in LOSSES.items()}
 
 
 def caption(num_classes: int, seed: int) -> str:

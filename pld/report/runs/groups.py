@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pld.report.runs.read import Run
+from pld.report.runs.read import RunRecord
 
 # Not what a run computes, but where, how often it looked, and from which random numbers. What became of bad images may
 # change in the middle of a run.
@@ -26,16 +26,16 @@ class Group:
 
     label: str
     settings: Mapping[str, Any]
-    runs: Mapping[int, Run]
+    runs: Mapping[int, RunRecord]
 
     def values(self, name: str = "top1") -> dict[int, float]:
         """A figure of the last validation, by seed; of runs without one none."""
         return {seed: float(run.final[name]) for seed, run in self.runs.items() if name in run.final}
 
 
-def group_runs(runs: Sequence[Run]) -> list[Group]:
+def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
     """The configurations in the order of their first run; a folder named twice counts once."""
-    members: dict[str, dict[int, Run]] = {}
+    members: dict[str, dict[int, RunRecord]] = {}
     for run in {run.path.resolve(): run for run in runs}.values():
         settings = {name: value for name, value in run.config.items() if name not in _NOT_SETTINGS}
         members.setdefault(json.dumps(settings, sort_keys=True), {})[run.config["seed"]] = run

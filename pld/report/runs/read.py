@@ -12,11 +12,9 @@ import yaml
 
 from pld.errors import DataError
 
-_NO_VALIDATION = "none"  # as train_student.py's --val_data
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
+class RunRecord:
     """What a run left in its folder.
 
     Attributes:
@@ -38,7 +36,7 @@ class Run:
 
     @property
     def is_validated(self) -> bool:
-        """Whether it has validation figures; a run that was told to do without has none."""
+        """Whether it has validation figures; a run without validation images has none."""
         return any("top1" in epoch for epoch in self.epochs)
 
     @property
@@ -47,7 +45,7 @@ class Run:
         return next((epoch for epoch in reversed(self.epochs) if "top1" in epoch), self.epochs[-1])
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> RunRecord:
     """Read a run's folder; raises DataError where it is none, or has no validation yet where it is to have one."""
     try:
         config = yaml.safe_load((path / "config.yaml").read_text())
@@ -55,10 +53,10 @@ def read_run(path: Path) -> Run:
         epochs = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path}: not a run's folder: {error}; train_student.py --output writes one") from error
-    run = Run(path=path, config=config, facts=facts, epochs=epochs)
-    if config.get("val_data") == _NO_VALIDATION:
-        if not epochs:
-            raise DataError(f"{path}: no epoch in it yet; wait for the run's first one")
-    elif not run.is_validated:
-        raise DataError(f"{path}: no validation in it yet; wait for the run's first one")
+    run = RunRecord(path=path, config=config, facts=facts, epochs=epochs)
+    # What is left of a run without validation images are its epochs.
+    validates = facts.get("num_val") != 0
+    if not (run.is_validated if validates else epochs):
+        awaited = "validation" if validates else "epoch"
+        raise DataError(f"{path}: no {awaited} in it yet; wait for the run's first one")
     return run

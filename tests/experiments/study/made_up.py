@@ -1,14 +1,13 @@
-"""A study.json that nobody ran: every planned run with a top-1 that its label decides, or some of them."""
+"""A study.json that nobody ran: every run of the design with a top-1 that its label decides, or some of them."""
 
+import dataclasses
 import random
 from pathlib import Path
 
 from experiments.study.data import StudyData
-from experiments.study.evidence import best_settings
-from experiments.study.plan import plan, rows
+from experiments.study.design import best_settings, design, trials
 from experiments.study.recipe import Recipes, read_recipes
 from experiments.study.results import Results
-from tests.processes import ROOT
 
 DATA = StudyData(
     digests={"teacher": "a", "student": "b", "val": "c"},
@@ -21,45 +20,45 @@ SEEDS = 5
 
 
 def recipes() -> Recipes:
-    return read_recipes(ROOT / "train_student" / "recipes", {}, DATA)
+    return read_recipes({}, DATA)
 
 
 def write_study(path: Path, *, limit: int | None = None, noise: float = 0.2) -> Results:
     """As a study leaves it after `limit` runs, all of them if None."""
     results, made = Results(path), recipes()
     teacher = {
-        "command": "accelerate launch --quiet train_student.py --config study_teacher",
+        "command": "accelerate launch --quiet train_student.py --config experiments/study/study_teacher.yaml",
         "commit": "f" * 40,
         "val_top1": 41.2,
         "val_confidence": 0.4,
         "confidence_edges": [0.05, 0.2, 0.3, 0.4, 0.6, 1.0],
     }
     stores = {"all": {"command": "cache-teacher --teacher t --data d --store runs/study/stores/all"}}
-    results.note(data=DATA.to_json(), seeds=SEEDS, changed={}, teacher=teacher, stores=stores)
+    results.note(data=dataclasses.asdict(DATA), seeds=SEEDS, changed={}, teacher=teacher, stores=stores)
     added: dict[str, dict] = {}
-    # The plan names the main comparison's settings once the sweeps are in.
+    # The design names the main comparison's settings once the sweeps are in.
     for _ in range(2):
-        for row in rows(plan(DATA.num_classes, SEEDS, best_settings(added))):
-            if row.student.ready and (limit is None or len(added) < limit):
-                record = _record(row, made, noise)
+        for trial in trials(design(DATA.num_classes, SEEDS, best_settings(added))):
+            if trial.student.ready and (limit is None or len(added) < limit):
+                record = _record(trial, made, noise)
                 added.setdefault(record["config_hash"], record)
     results.runs = added
     results.note()
     return results
 
 
-def _record(row, made, noise):
-    draw = random.Random(row.name)
-    top1 = TOP1[row.student.method] + draw.gauss(0, noise)
-    if row.student.store == "mismatched":
+def _record(trial, made, noise):
+    draw = random.Random(trial.name)
+    top1 = TOP1[trial.student.method] + draw.gauss(0, noise)
+    if trial.student.store == "mismatched":
         top1 -= 4
-    store = row.student.store
+    store = trial.student.store
     k = int(store[1:]) if store and store.startswith("k") else DATA.num_classes
     return {
-        "name": row.name,
-        "method": row.student.method,
-        "settings": dict(row.student.settings),
-        "seed": row.seed,
+        "name": trial.name,
+        "method": trial.student.method,
+        "settings": dict(trial.student.settings),
+        "seed": trial.seed,
         "top1": top1,
         "top5": top1 + 30,
         "nll": 2.5,
@@ -68,14 +67,14 @@ def _record(row, made, noise):
         "kl": 0.5 + draw.random() / 10,
         "curve": [[epoch, top1 - 2 * (10 - epoch)] for epoch in (2, 4, 6, 8, 10)],
         "parameters": 321_980,
-        "store": store and {"name": store, "k": k, "views": row.student.settings.get("views") or 8,
+        "store": store and {"name": store, "k": k, "views": trial.student.settings.get("views") or 8,
                             "bytes_per_view": 20.0 + k, "bytes": (20.0 + k) * 160_000, "tail_mass": 1 / (1 + k),
                             "gradient_error": 2 / (1 + k)},
         "store_fingerprint": "0" * 64,
-        "config_hash": made.row_hash(row),
+        "config_hash": made.trial_hash(trial),
         "commit": "e" * 40,
-        "command": made.row_command(row),
-        "run": str(made.run_folder(row)),
+        "command": made.trial_command(trial),
+        "run": str(made.run_folder(trial)),
         "machine": "a <machine>",
         "date": "2026-01-01T00:00:00+00:00",
         "versions": {"python": "3", "torch": "2", "timm": "1"},

@@ -1,4 +1,4 @@
-"""A study of two students on shards made here: run, gone on with, taken up by a fresh clone, one row run again."""
+"""A study of two students on shards made here: run, gone on with, taken up by a fresh clone, one trial run again."""
 
 import json
 import re

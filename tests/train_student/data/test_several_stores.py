@@ -13,7 +13,7 @@ from pld.config import run
 from pld.images import open_source
 from pld.loading import ViewRequest
 from pld.report.runs.read import read_run
-from pld.report.table import run_rows
+from pld.report.runs.table import run_rows
 from pld.signals import TopK
 from pld.store import StoreWriter, open_store, open_stores
 from pld.store.read.averaging import average

@@ -19,7 +19,7 @@ from pld.errors import PLDError
 from pld.images import open_source
 from pld.images.dataset import read_image
 from pld.report.runs.read import read_run
-from pld.report.table import RUN_COLUMNS, run_rows
+from pld.report.runs.table import RUN_COLUMNS, run_rows
 from tests.making import NUM_CLASSES, jpeg, shard_members, student_settings, write_tar
 from tests.processes import ROOT, python, torchrun
 from tests.train_student.runs import as_arguments, metrics

@@ -1,4 +1,4 @@
-"""Which students the study trains, and in which order. Pure."""
+"""Which students the study trains, in which order, and what its sweeps choose. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 VIEWS = 8
 TEACHER = "local-dir:runs/study/teacher/model"
 
-# The sweeps' seed, which no other row uses: what is chosen on a run is not judged by it.
+# The sweeps' seed, which no other trial has: what is chosen on a run is not judged by it.
 SWEEP_SEED = 0
 _ALPHAS = (0.0, 0.1, 0.3, 0.5, 0.9)
 _K = (1, 5, 10, 20, 50)
+_TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
+_LIVE: Mapping[str, Any] = {"online_teacher": True, "teacher": TEACHER, "store": None, "views": None}
 
 # Ratios of learning rates as in the paper's recipes of this project (docs/decisions/0011-recipes.md).
 _OPTIMISERS: Mapping[str, Mapping[str, Any]] = {
@@ -36,7 +38,7 @@ class Student:
         method: its --loss.
         settings: what else differs from the recipe `study`.
         store: which store it learns from; None for a live teacher.
-        ready: False while a sweep has not said yet which settings these are.
+        ready: False until a sweep has chosen the settings.
     """
 
     method: str
@@ -50,21 +52,19 @@ class Experiment:
     """Students to compare with each other, under the same seeds.
 
     Attributes:
-        name: in rows' names.
+        name: in trials' names.
         students: by label.
         seeds: each student's.
-        exploratory: fewer seeds, no claim.
     """
 
     name: str
     students: Mapping[str, Student]
     seeds: Sequence[int]
-    exploratory: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
-    """One run: a student under a seed, with the first name that the plan has for it."""
+class Trial:
+    """One run: a student under a seed, with the first name that the design has for it."""
 
     experiment: str
     label: str
@@ -73,7 +73,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Unique in the plan."""
+        """Unique in the design."""
         return f"{self.experiment}/{self.label}/seed{self.seed}"
 
 
@@ -85,7 +85,26 @@ def swept(method: str) -> dict[str, Mapping[str, Any]]:
     return {f"dist alpha={a:g}": {"alpha": a, "beta": half, "gamma": half} for a, half in halves.items()}
 
 
-def plan(num_classes: int, num_seeds: int, best: Mapping[str, Mapping[str, Any]]) -> list[Experiment]:
+def best_settings(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Of each method whose sweep is complete, the settings with the highest top-1; of two level ones the first.
+
+    Args:
+        runs: as study.json has them, by whatever key.
+    """
+    best = {}
+    for method in ("kd", "dist"):
+        found = {
+            run["name"].split("/")[1]: run["top1"]
+            for run in runs.values()
+            if run["name"].startswith("sweep/") and run["method"] == method
+        }
+        tried = swept(method)
+        if set(tried) <= set(found):
+            best[method] = tried[max(tried, key=lambda label: found[label])]
+    return best
+
+
+def design(num_classes: int, num_seeds: int, best: Mapping[str, Mapping[str, Any]]) -> list[Experiment]:
     """The whole study in the order in which it runs; of two experiments with one name the later holds the earlier.
 
     Args:
@@ -106,9 +125,11 @@ def plan(num_classes: int, num_seeds: int, best: Mapping[str, Mapping[str, Any]]
             **{f"{v} view{'s' * (v > 1)}": Student(method="pld", settings={"views": v}) for v in (1, 2, 4)},
             "8 views": pld,
             "one per epoch": Student(method="pld", settings={"views": None}),
-            "live teacher": Student(method="pld", store=None, settings=_live()),
+            "live teacher": Student(method="pld", store=None, settings=_LIVE),
         },
-        "temperature": {f"T={t:g}": _at(t) for t in (0.5, 1.0, 1.5, 2.0, 4.0)},
+        "temperature": {
+            f"T={t:g}": Student(method="pld", settings={} if t == 1 else {"temperature": t}) for t in _TEMPERATURES
+        },
         "tail": {
             f"k={k}, {tail}": Student(method="pld", store=f"k{k}", settings={} if tail == "drop" else {"tail": tail})
             for k in (5, 10)
@@ -125,7 +146,7 @@ def plan(num_classes: int, num_seeds: int, best: Mapping[str, Mapping[str, Any]]
     return [
         # What needs no sweep, so that there is something to look at early; the whole experiment follows.
         Experiment(name="main", students={"ce": main["ce"], "pld": pld}, seeds=many[:1]),
-        Experiment(name="sweep", students=sweeps, seeds=[SWEEP_SEED], exploratory=True),
+        Experiment(name="sweep", students=sweeps, seeds=[SWEEP_SEED]),
         Experiment(name="main", students=main, seeds=many),
         Experiment(
             name="cache",
@@ -136,25 +157,17 @@ def plan(num_classes: int, num_seeds: int, best: Mapping[str, Mapping[str, Any]]
             },
             seeds=many,
         ),
-        *(Experiment(name=n, students=s, seeds=few, exploratory=True) for n, s in exploring.items()),
-        Experiment(name="pair", students=pairs, seeds=two, exploratory=True),
-        Experiment(name="optimisers", students=optimisers, seeds=two, exploratory=True),
+        *(Experiment(name=n, students=s, seeds=few) for n, s in exploring.items()),
+        Experiment(name="pair", students=pairs, seeds=two),
+        Experiment(name="optimisers", students=optimisers, seeds=two),
     ]
 
 
-def rows(experiments: Sequence[Experiment]) -> Iterator[Row]:
+def trials(experiments: Sequence[Experiment]) -> Iterator[Trial]:
     """Every run once, seeds in turn within an experiment."""
     seen: list[tuple[Student, int]] = []
     for experiment in experiments:
         for seed, (label, student) in itertools.product(experiment.seeds, experiment.students.items()):
             if (student, seed) not in seen:
                 seen.append((student, seed))
-                yield Row(experiment=experiment.name, label=label, student=student, seed=seed)
-
-
-def _at(temperature: float) -> Student:
-    return Student(method="pld", settings={} if temperature == 1 else {"temperature": temperature})
-
-
-def _live() -> dict[str, Any]:
-    return {"online_teacher": True, "teacher": TEACHER, "store": None, "views": None}
+                yield Trial(experiment=experiment.name, label=label, student=student, seed=seed)

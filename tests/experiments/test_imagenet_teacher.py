@@ -7,8 +7,8 @@ import pytest
 
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
+from experiments.imagenet_teacher import ARCHITECTURES, convert, find_weights
 from pld.store import open_store
-from tests.imagenet_teacher import ARCHITECTURES, convert, find_weights
 from tests.making import write_tar
 
 MILITARY_UNIFORM = 652

@@ -1,6 +1,6 @@
 """A store of ImageNet's size, made synthetically, and what a fresh process needs to read one of its views.
 
-python -m experiments.benchmarks.store_reading STORE VIEW
+python -m experiments.benchmarks.store.reading STORE VIEW
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Counting(LocalStorage):
 
 def read_in_fresh_process(root: Path, view: int) -> dict[str, float]:
     """See `main`."""
-    command = [sys.executable, "-m", "experiments.benchmarks.store_reading", str(root), str(view)]
+    command = [sys.executable, "-m", "experiments.benchmarks.store.reading", str(root), str(view)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

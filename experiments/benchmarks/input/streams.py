@@ -7,7 +7,6 @@ two workers or threads, in batches of 64.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,27 +19,19 @@ from torchvision import io, transforms
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from pld.images import open_source
+from experiments.benchmarks.training import BATCH, batches
 from pld.views import Interpolation
 from pld.views.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from train_student.data.batches import ViewDataset, epoch_items
-from train_student.data.loading import load
 
-BATCH, WORKERS = 64, 2
+WORKERS = 2
 _ENDLESS = 10**7
 Stream = Callable[[Path, int, Interpolation], Iterator[Tensor]]
 
 
 def ours(folder: Path, side: int, interpolation: Interpolation) -> Iterator[Tensor]:
     """As train_student reads its images, normalised by the main process."""
-    source = open_source(str(folder / "shards"))
     preprocessing = Preprocessing(input_size=(side, side), interpolation=interpolation)
-    dataset = ViewDataset(source, source.policy, [preprocessing])
-    items = itertools.chain.from_iterable(
-        epoch_items(source, seed=0, epoch=epoch, view_index=epoch, batch_size=BATCH, streams=1, rank=0, world=1)
-        for epoch in itertools.count()
-    )
-    for batch in load(dataset, items, workers=WORKERS):
+    for batch in batches(folder, [preprocessing], workers=WORKERS, new_views=True):
         yield preprocessing.normalize(batch.images[0])
 
 
@@ -99,7 +90,7 @@ def webdataset_pipeline(folder: Path, side: int, interpolation: Interpolation) -
 
 
 def dali(folder: Path, side: int, interpolation: Interpolation) -> Iterator[Tensor]:
-    """DALI on the CPU, its decoder told of the crop. Its tensors are not copied: the next batch overwrites them."""
+    """DALI on the CPU, whose decoder knows the crop. Its tensors are not copied: the next batch overwrites them."""
     from nvidia.dali import fn, pipeline_def, types
 
     @pipeline_def(batch_size=BATCH, num_threads=WORKERS, device_id=None)

@@ -1,27 +1,43 @@
-"""What the page says of run folders: summary with intervals, curves, sweeps, loss surfaces, sizes, where from."""
+"""The page about some runs: summary with intervals, curves, sweeps, loss surfaces, sizes, where from."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from pld.report.figures.charts import Line, dot_chart, line_chart
 from pld.report.figures.landscape import surfaces_image
-from pld.report.measures.landscape import LOSSES, TITLE, caption, grid, random_plane, surface
+from pld.report.measures.landscape import TITLE, caption, paper_surfaces
+from pld.report.page import render_sections
+from pld.report.runs.comparison import summary_table
 from pld.report.runs.groups import Group, differing, group_runs, varied
-from pld.report.runs.read import Run
-from pld.report.runs.statistics import Difference, estimate, paired_difference
+from pld.report.runs.read import RunRecord
+from pld.report.runs.table import RUN_COLUMNS, figure_text, left_out, run_rows
+from pld.report.samples import Sample
 from pld.report.sections import Figure, Section, Table
-from pld.report.table import figure_text, left_out
+from pld.report.table import store_rows
+from pld.store import Store
 
 _STEPS = 31
 _MAX_LANDSCAPE_CLASSES = 1000
-# What is compared comes first: on a phone the rest is scrolled to.
-SPREAD_COLUMNS = ("its interval", "p", "mean's interval", "deviation", "seeds")
 _SURFACES_OF = ("pld", "dist")
 
 
-def run_sections(runs: Sequence[Run]) -> list[Section]:
+def render_page(runs: Sequence[RunRecord], store: Store | None, samples: Sequence[Sample]) -> str:
+    """HTML about some runs and the store that they share."""
+    return render_sections(
+        "Plackett-Luce distillation from cached logits",
+        [],
+        run_sections(runs),
+        title=f"Plackett-Luce distillation: {', '.join(run.name for run in runs)}",
+        columns=RUN_COLUMNS,
+        rows=run_rows(runs),
+        store=store_rows(store) if store else (),
+        store_url=store.url if store else "",
+        samples=samples,
+    )
+
+
+def run_sections(runs: Sequence[RunRecord]) -> list[Section]:
     """The sections, those with nothing to show left out."""
     groups = group_runs(runs)
     # By labels that tell them from the others, too.
@@ -36,48 +52,13 @@ def run_sections(runs: Sequence[Run]) -> list[Section]:
 
 def landscape_section(num_classes: int) -> Section:
     """The paper's loss surfaces for so many classes; one random plane."""
-    plane = random_plane(num_classes, seed=0)
-    points = grid(plane, _STEPS)
-    surfaces = {name: surface(plane, loss, points) for name, loss in LOSSES.items()}
+    points, surfaces = paper_surfaces(num_classes, 0, _STEPS)
     image = surfaces_image(surfaces, points, title=TITLE, caption="")
     return Section(
         title="Loss surfaces",
         paragraphs=[f"{TITLE}. {caption(num_classes, 0)}"],
         figures=[Figure(html=image, wide=True)],
     )
-
-
-def summary_table(values: Mapping[str, Mapping[int, float]], base: str) -> Table:
-    """For each label: mean, spread and interval over seeds, and the difference from `base`, paired by seed."""
-    columns = ("", "mean", f"less {base}", *SPREAD_COLUMNS)
-    return Table(columns=columns, rows=[_summary_row(label, values[label], values[base]) for label in values])
-
-
-def _summary_row(label: str, own: Mapping[int, float], base: Mapping[int, float]) -> list[str]:
-    return comparison_cells(label, own, None if own is base else paired_difference(own, base))
-
-
-def comparison_cells(label: str, own: Mapping[int, float], difference: Difference | None) -> list[str]:
-    """A row whose columns end in SPREAD_COLUMNS: a mean, a difference and how sure both are."""
-    found = estimate(list(own.values()))
-    spread = f"{found.deviation:.2f}" if found.num > 1 else "-"
-    sure = [interval_text(found.low, found.high), spread, str(found.num)]
-    return [label, f"{found.mean:.2f}", *_difference_cells(difference), *sure]
-
-
-def _difference_cells(found: Difference | None) -> list[str]:
-    """Difference, interval and p as cells."""
-    if found is None:
-        return ["-", "-", "-"]
-    interval = interval_text(found.estimate.low, found.estimate.high, signed=True)
-    return [f"{found.estimate.mean:+.2f}", interval, f"{found.p:.3g}" if found.estimate.num > 1 else "-"]
-
-
-def interval_text(low: float, high: float, *, signed: bool = False) -> str:
-    """An interval as a cell; a dash where one seed gives none."""
-    if math.isnan(low):
-        return "-"
-    return f"{low:+.2f} to {high:+.2f}" if signed else f"{low:.2f} to {high:.2f}"
 
 
 def _summary(groups: Sequence[Group]) -> Section:
@@ -107,7 +88,7 @@ def _group_curve(group: Group) -> list[tuple[float, list[float]]]:
     return curve_points([run for run in group.runs.values() if run.is_validated])
 
 
-def curve_points(runs: Sequence[Run]) -> list[tuple[float, list[float]]]:
+def curve_points(runs: Sequence[RunRecord]) -> list[tuple[float, list[float]]]:
     """Epoch and each run's validation top-1, of the epochs in which all were validated."""
     curves = [{epoch["epoch"]: epoch["top1"] for epoch in run.epochs if "top1" in epoch} for run in runs]
     common = sorted(set.intersection(*(set(curve) for curve in curves)))
@@ -145,8 +126,8 @@ def _settings(groups: Sequence[Group]) -> Iterator[Section]:
         yield Section(title="Settings that differ", tables=[Table(columns=columns, rows=rows)])
 
 
-def _provenance(runs: Sequence[Run]) -> Section:
-    def row(run: Run) -> list[str]:
+def _provenance(runs: Sequence[RunRecord]) -> Section:
+    def row(run: RunRecord) -> list[str]:
         source = run.facts["provenance"]
         how = [source["command"], source["git_commit"] or "unknown", source["machine"], source["date"]]
         return [str(run.path), figure_text(run, "top1"), *how, source["versions"]["torch"]]

@@ -1,7 +1,7 @@
 """What k = C would take in class order, without class indices and as exact: the table in docs/decisions/0003.
 
-    PHOTOS='photos-{0000..0003}.tar' WEIGHTS=lite2.safetensors python -m experiments.benchmarks.class_order
-    PHOTOS=glyphs TEACHER=local-dir:runs/demo/teacher/model python -m experiments.benchmarks.class_order
+    PHOTOS='photos-{0000..0003}.tar' WEIGHTS=lite2.safetensors python -m experiments.benchmarks.store.class_order
+    PHOTOS=glyphs TEACHER=local-dir:runs/demo/teacher/model python -m experiments.benchmarks.store.class_order
 
 Bytes per sample-view of the first view's 1,250 rows, blosc's zstd at level 8 with the best of its shuffles.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numcodecs import blosc
 
-from experiments.benchmarks.store_logits import logits
+from experiments.benchmarks.store.logits import logits
 from pld.signals import TopK
 from pld.store import CodecIdentity
 from pld.store.format.quantise import GridTopK, quantise

@@ -1,18 +1,16 @@
 """What `bench_gpu` checks and times of images that the GPU decodes."""
 
 import io
-import os
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from experiments.benchmarks.gpu_checks import Check
-from experiments.benchmarks.photos import write_copies
-from experiments.benchmarks.timing import Spread
+from experiments.benchmarks.gpu.checks import Check
+from experiments.benchmarks.photos import write_images
+from experiments.benchmarks.timing import Spread, timed
 from pld.images import Source, open_source
 from pld.loading.nvjpeg import EncodedViews, check_device
 from pld.views import apply_view
@@ -62,13 +60,13 @@ def images_per_second(device: torch.device, batches: int = BATCHES, rounds: int 
             memory = torch.empty(encoded.num_bytes(rows, 1), dtype=torch.uint8)
             encoded.write(rows, [0], memory, lambda row: None)
             filled.append((rows, memory))
-        seconds = []
-        for _ in range(rounds + 1):
-            start = time.perf_counter()
+
+        def cut_all() -> None:
             for rows, memory in filled:
                 encoded.cut(rows, 1, memory, [PREPROCESSING], device)
-            seconds.append(time.perf_counter() - start)
-        spread = Spread.of([len(source) / each for each in seconds[1:]])  # the first round allocates
+
+        cut_all()  # allocates
+        spread = Spread.of([len(source) / timed(cut_all) for _ in range(rounds)])
         print(f"nvJPEG: {spread} images/s in batches of {BATCH}, decoded, cropped once and resized to 224 x 224")
         return spread
 
@@ -83,7 +81,7 @@ def cut(source: Source, rows: list[int], device: torch.device) -> torch.Tensor:
 
 def photos(folder: Path, num: int) -> Source:
     """So many images: PHOTOS, if the environment names them, else generated ones."""
-    write_copies(os.environ.get("PHOTOS"), folder, num, (390, 466))
+    write_images("PHOTOS", folder, num)
     return open_source(str(folder / "shards"))
 
 

@@ -25,7 +25,7 @@ from pld.views import Fixed
 
 KS = (10, 20, 50)
 TAILS = ("drop", "uniform")
-DOCUMENT = Path(__file__).parents[2] / "docs" / "gradient_error_bound.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "gradient_error_bound.md"
 _BEGIN, _END = "<!-- made by `make certificate` -->\n", "<!-- end -->\n"
 
 
@@ -135,6 +135,7 @@ def _described(model: Teacher, logits: Tensor, labels: Tensor) -> str:
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", help="tar shards of photos with ImageNet's labels, a quoted brace pattern")
     for role, model in (("student", "tf_efficientnet_lite0"), ("teacher", "tf_efficientnet_lite2")):

@@ -1,6 +1,6 @@
 """What a loader's processes hold, epoch after epoch, measured in a fresh process.
 
-python -m experiments.benchmarks.loader_memory STREAM FOLDER SIDE INTERPOLATION BATCHES
+python -m experiments.benchmarks.input.held_memory STREAM FOLDER SIDE INTERPOLATION BATCHES
 """
 
 from __future__ import annotations
@@ -12,31 +12,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 EPOCHS = 3
 
 
 def megabytes(name: str, folder: Path, side: int, interpolation: str, batches: int) -> list[float]:
     """The most that the stream `name` held in each of EPOCHS epochs: itself and its workers, what they share once."""
     arguments = [name, str(folder), str(side), interpolation, str(batches)]
-    command = [sys.executable, "-m", "experiments.benchmarks.loader_memory", *arguments]
+    command = [sys.executable, "-m", "experiments.benchmarks.input.held_memory", *arguments]
     found: list[float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
 
 def _held() -> float:
     """The proportional set size of this process and its children, MB: pages shared by n processes count 1/n each."""
-    children = Path("/proc/self/task").glob("*/children")
-    pids = ["self", *itertools.chain.from_iterable(path.read_text().split() for path in children)]
-    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
-    kilobytes = [int(line.split()[1]) for text in rollups for line in text.splitlines() if line.startswith("Pss:")]
-    return sum(kilobytes) / 1000
+    process = psutil.Process()
+    return sum(each.memory_full_info().pss for each in (process, *process.children())) / 1e6
 
 
 def main(name: str, folder: str, side: str, interpolation: Any, batches: str) -> None:
     """Print the figures of `megabytes`."""
     import torch
 
-    from experiments.benchmarks.loaders import STREAMS
+    from experiments.benchmarks.input.streams import STREAMS
 
     torch.set_num_threads(1)
     stream = STREAMS[name](Path(folder), int(side), interpolation)

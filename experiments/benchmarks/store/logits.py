@@ -17,6 +17,7 @@ from pld.teachers import Teacher, build_teacher
 from pld.views import apply_view, draw_view
 
 NUM_CLASSES, NUM_SAMPLES, NUM_VIEWS = 1000, 1250, 8
+TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
 ARCHITECTURE = "tf_efficientnet_lite2"
 
 

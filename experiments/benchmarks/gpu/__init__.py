@@ -1,0 +1,1 @@
+"""What `bench_gpu` checks and times on the device, apart from the losses' steps."""

@@ -1,0 +1,80 @@
+"""What `train_student` and the cache do in a benchmark: an untrained teacher, its store, batches, a student's steps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from accelerate import Accelerator
+
+from cache_teacher.cache import cache
+from cache_teacher.config import CacheConfig
+from experiments.benchmarks.photos import NUM_CLASSES
+from pld.images import open_source
+from pld.views.preprocessing import Preprocessing
+from train_student.config import TrainConfig
+from train_student.data.batches import Batch, ViewDataset, epoch_items
+from train_student.data.loading import load
+from train_student.data.teacher_signal import TeacherSignal
+from train_student.loop.learner import Learner
+from train_student.model.student import build_student, export, student_preprocessing
+
+BATCH, SIDE = 64, 64
+
+
+def export_teacher(folder: Path) -> str:
+    """A ResNet-18 for small images; untrained, as its time does not depend on its weights."""
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", num_classes=NUM_CLASSES)
+    export(model, Preprocessing(input_size=(SIDE, SIDE)), None, folder)
+    return f"local-dir:{folder}"
+
+
+def cache_one_view(place: Path, teacher: str, k: int) -> None:
+    """Cache one view of the images in `place`/shards into `place`/store."""
+    data, store = str(place / "shards"), str(place / "store")
+    cache(CacheConfig(allow_wrong_labels=True, teacher=teacher, data=data, store=store, views=1, k=k))
+
+
+def batches(
+    place: Path, preprocessings: Sequence[Preprocessing], *, workers: int, new_views: bool = False
+) -> Iterator[Batch]:
+    """The images in `place`/shards as `train_student` reads them, without end: of view 0, or a new view each epoch."""
+    source = open_source(str(place / "shards"))
+    items = itertools.chain.from_iterable(
+        epoch_items(
+            source,
+            seed=0,
+            epoch=epoch,
+            view_index=epoch if new_views else 0,
+            batch_size=BATCH,
+            streams=1,
+            rank=0,
+            world=1,
+        )
+        for epoch in itertools.count()
+    )
+    return load(ViewDataset(source, source.policy, list(preprocessings)), items, workers=workers)
+
+
+def student_config(place: Path, **settings: Any) -> TrainConfig:
+    """A ResNet-18 that learns from the images in `place`/shards and from `place`/store."""
+    return TrainConfig(
+        data=str(place / "shards"),
+        store=str(place / "store"),
+        model="resnet18",
+        num_classes=NUM_CLASSES,
+        image_size=SIDE,
+        batch_size=BATCH,
+        **settings,
+    )
+
+
+def build_learner(config: TrainConfig, signal: TeacherSignal, accelerator: Accelerator) -> Learner:
+    """What takes the student's steps."""
+    student = build_student(config, NUM_CLASSES)
+    return Learner(accelerator, config, student, signal, student_preprocessing(config), 1000)

@@ -1,0 +1,1 @@
+"""What the study's runs say, as tables, figures and a page."""

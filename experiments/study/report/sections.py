@@ -1,0 +1,220 @@
+"""The study's sections: tables and figures of the runs that are in, under the words of text.yaml."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.study.design import swept
+from experiments.study.report.evidence import Evidence, Values
+from pld.report.figures.charts import Line, dot_chart, line_chart
+from pld.report.runs.comparison import SPREAD_COLUMNS, comparison_cells, interval_text, summary_table
+from pld.report.runs.statistics import estimate, paired_difference
+from pld.report.sections import Figure, Section, Table
+
+NAMES = {
+    "ce": "CE",
+    "ls": "LS",
+    "kd": "KD",
+    "dist": "DIST",
+    "dkd": "DKD",
+    "listmle": "ListMLE",
+    "plistmle": "p-ListMLE",
+    "pld": "PLD",
+}
+TEXT: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent / "text.yaml").read_text())
+_TOP1 = "validation top-1, %"
+_FIGURES = {"kl": "KL to the teacher, nats", "agreement": "agreement, %", "nll": "nll, nats", "ece": "ece, %"}
+
+
+def sections(evidence: Evidence) -> list[Section]:
+    """Those that have runs."""
+    parts = (_main, _cache, _classes, _views, _tail, _bytes, _distance, _gain, _sweeps, _temperature, _others)
+    return [section for part in parts for section in part(evidence)]
+
+
+def named_section(key: str, *, tables: Sequence[Table] = (), charts: Sequence[str] = (), **facts: Any) -> Section:
+    """A section under its title and text in text.yaml."""
+    figures = [Figure(html=chart) for chart in charts]
+    return Section(
+        title=TEXT[key]["title"], paragraphs=[TEXT[key]["text"].format(**facts)], tables=tables, figures=figures
+    )
+
+
+def _main(evidence: Evidence) -> Iterator[Section]:
+    found = evidence.all_values("main") | {"ls": evidence.values("baselines", "ls")}
+    values = {method: found[method] for method in ("ce", "ls", "kd", "dist", "pld") if found.get(method)}
+    if "pld" not in values:
+        return
+    differences = {m: paired_difference(values["pld"], own) for m, own in values.items() if m != "pld"}
+    rows = [comparison_cells(_tuned_name(evidence, m), own, differences.get(m)) for m, own in values.items()]
+    curves = []
+    for method in evidence.experiments["main"].students:
+        if runs := list(evidence.runs_of("main", method).values()):
+            epochs = zip(*(run["curve"] for run in runs), strict=True)
+            points = [(float(each[0][0]), [top1 for _, top1 in each]) for each in epochs]
+            curves.append(Line(label=NAMES[method], points=points))
+    yield named_section(
+        "main",
+        tables=[Table(columns=("method", "mean", "PLD less it", *SPREAD_COLUMNS), rows=rows)],
+        charts=[_dots({NAMES[m]: own for m, own in values.items()}), line_chart(curves, "epoch", _TOP1)],
+    )
+    if any(found and found.estimate.low <= 0 for found in differences.values()):
+        yield named_section("examined")
+
+
+def _tuned_name(evidence: Evidence, method: str) -> str:
+    """A method with the alpha that its sweep chose."""
+    chosen = evidence.best.get(method)
+    return f"{NAMES[method]} (alpha {chosen['alpha']:g})" if chosen else NAMES[method]
+
+
+def _cache(evidence: Evidence) -> Iterator[Section]:
+    values = evidence.all_values("cache")
+    if len(values) > 1 and "view replay" in values:
+        yield named_section("cache", tables=[summary_table(values, "view replay")], charts=[_dots(values)])
+
+
+def _classes(evidence: Evidence) -> Iterator[Section]:
+    values = evidence.all_values("k")
+    if len(values) > 1 and "k=C" in values:
+        stores = {label: _store(evidence, "k", label) for label in values}
+        rows = [
+            [label, f"{s['bytes_per_view']:.1f}", f"{100 * s['tail_mass']:.2f}", f"{s['gradient_error']:.3f}"]
+            for label, s in stores.items()
+        ]
+        held = Table(columns=("", "bytes a view", "mass outside, %", "gradient's error at most"), rows=rows)
+        chart = _curve({stores[label]["k"]: seeds for label, seeds in values.items()}, "k", logarithmic=True)
+        tables = [summary_table(values, "k=C"), held]
+        yield named_section("k", tables=tables, charts=[chart], num_classes=stores["k=C"]["k"])
+
+
+def _views(evidence: Evidence) -> Iterator[Section]:
+    values = evidence.all_values("views")
+    if len(values) > 1 and "8 views" in values:
+        yield named_section("views", tables=[summary_table(values, "8 views")], charts=[_dots(values)])
+
+
+def _tail(evidence: Evidence) -> Iterator[Section]:
+    by_k = _grouped(evidence.all_values("tail"), 0)
+    if tables := [summary_table(pair, f"{k}, drop") for k, pair in by_k.items() if len(pair) > 1]:
+        yield named_section("tail", tables=tables)
+
+
+def _bytes(evidence: Evidence) -> Iterator[Section]:
+    lines, rows = [], []
+    for experiment, name in (("k", "fewer classes, 8 views"), ("views", "fewer views, all classes")):
+        points = []
+        for label, seeds in evidence.all_values(experiment).items():
+            store = _store(evidence, experiment, label)
+            if store and store["name"] != "fixed":
+                each, top1 = store["bytes_per_view"] * store["views"], list(seeds.values())
+                points.append((each, top1))
+                cells = [label, f"{each:,.0f}", f"{store['bytes']:,.0f}", f"{estimate(top1).mean:.2f}"]
+                rows.append((each, cells))
+        lines += [Line(label=name, points=sorted(points))] if points else []
+    if len(rows) > 1:
+        columns = ("", "bytes an image", "bytes", "mean top-1 %")
+        table = Table(columns=columns, rows=[cells for _, cells in sorted(rows)])
+        yield named_section("bytes", tables=[table], charts=[line_chart(lines, columns[1], _TOP1, logarithmic=True)])
+
+
+def _distance(evidence: Evidence) -> Iterator[Section]:
+    rows = []
+    for experiment, method in itertools.chain.from_iterable(
+        itertools.product([name], evidence.experiments[name].students) for name in ("main", "baselines")
+    ):
+        if runs := evidence.runs_of(experiment, method).values():
+            cells = [_mean_text([run[figure] for run in runs]) for figure in _FIGURES]
+            rows.append([NAMES[method], str(len(runs)), *cells])
+    if len(rows) > 1:
+        yield named_section("distance", tables=[Table(columns=("method", "seeds", *_FIGURES.values()), rows=rows)])
+
+
+def _gain(evidence: Evidence) -> Iterator[Section]:
+    runs = {method: evidence.runs_of("main", method) for method in evidence.experiments["main"].students}
+    others = [method for method, found in runs.items() if found and method != "ce"]
+    if not runs["ce"] or not others:
+        return
+    edges = evidence.facts["teacher"]["confidence_edges"]
+    fifths = {m: [{s: r["top1_by_confidence"][i] for s, r in runs[m].items()} for i in range(5)] for m in runs}
+    rows = [["CE's top-1", *(_mean_text(list(values.values())) for values in fifths["ce"])]]
+    lines = []
+    for method in others:
+        cells, points = [], []
+        for place, (own, base) in enumerate(zip(fifths[method], fifths["ce"], strict=True)):
+            if found := paired_difference(own, base):
+                interval = interval_text(found.estimate.low, found.estimate.high, signed=True)
+                cells.append(f"{found.estimate.mean:+.2f}" + (f" ({interval})" if found.estimate.num > 1 else ""))
+                points.append((place + 1.0, [own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())]))
+        rows.append([f"{NAMES[method]} less CE", *cells])
+        lines += [Line(label=NAMES[method], points=points)] if points else []
+    table = Table(columns=("", *(f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges))), rows=rows)
+    charts = [line_chart(lines, "fifth, by the teacher's confidence", "points above CE")] if lines else []
+    yield named_section("gain", tables=[table], charts=charts)
+
+
+def _sweeps(evidence: Evidence) -> Iterator[Section]:
+    values, lines, tables = evidence.all_values("sweep"), [], []
+    for method in ("kd", "dist"):
+        tried = {label: settings["alpha"] for label, settings in swept(method).items() if label in values}
+        if tried:
+            points = [(alpha, list(values[label].values())) for label, alpha in tried.items()]
+            lines.append(Line(label=NAMES[method], points=points))
+            tables.append(summary_table({label: values[label] for label in tried}, next(iter(tried))))
+    if lines:
+        yield named_section("sweep", tables=tables, charts=[line_chart(lines, "alpha", _TOP1)])
+
+
+def _temperature(evidence: Evidence) -> Iterator[Section]:
+    values = evidence.all_values("temperature")
+    if len(values) > 1:
+        base = "T=1" if "T=1" in values else next(iter(values))
+        chart = _curve({float(label.removeprefix("T=")): seeds for label, seeds in values.items()}, "T")
+        yield named_section("temperature", tables=[summary_table(values, base)], charts=[chart])
+
+
+def _others(evidence: Evidence) -> Iterator[Section]:
+    """Each student beside the last of its group, which is PLD where that is in."""
+    seeds = evidence.experiments["baselines"].seeds
+    beside = {seed: top1 for seed, top1 in evidence.values("main", "pld").items() if seed in seeds}
+    groups = {
+        "baselines": [evidence.all_values("baselines") | ({"pld": beside} if beside else {})],
+        "pair": [evidence.all_values("pair")],
+        "optimisers": list(_grouped(evidence.all_values("optimisers"), 1).values()),
+    }
+    for key, compared in groups.items():
+        named = [{NAMES.get(label, label): own for label, own in group.items()} for group in compared]
+        if tables := [summary_table(group, next(reversed(group))) for group in named if len(group) > 1]:
+            yield named_section(key, tables=tables)
+
+
+def _grouped(values: Mapping[str, Values], part: int) -> dict[str, dict[str, Values]]:
+    """By one of the two parts of labels such as `k=5, drop`."""
+    groups: dict[str, dict[str, Values]] = {}
+    for label, seeds in values.items():
+        groups.setdefault(label.split(", ")[part], {})[label] = seeds
+    return groups
+
+
+def _dots(values: Mapping[str, Values]) -> str:
+    return dot_chart({label: list(seeds.values()) for label, seeds in values.items()}, _TOP1)
+
+
+def _curve(values: Mapping[float, Values], xlabel: str, *, logarithmic: bool = False) -> str:
+    points = [(float(x), list(seeds.values())) for x, seeds in values.items()]
+    return line_chart([Line(label="PLD", points=points)], xlabel, _TOP1, logarithmic=logarithmic)
+
+
+def _mean_text(values: Sequence[float]) -> str:
+    found = estimate(values)
+    return f"{found.mean:.3f} ± {found.half_width:.3f}" if found.num > 1 else f"{found.mean:.3f}"
+
+
+def _store(evidence: Evidence, experiment: str, label: str) -> Mapping[str, Any]:
+    """What a student's store holds; empty for a live teacher."""
+    return next(iter(evidence.runs_of(experiment, label).values()))["store"] or {}
