@@ -23,16 +23,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
-from cache_teacher.cutting import PartRows, ViewCutter, cut_views
-from cache_teacher.decoding import by_processes
+from cache_teacher.forward import split_part
 from experiments.benchmarks.photos import write_images
 from experiments.benchmarks.timing import Spread, in_turn, machine, ratio, timed
 from pld.buffer_pool import keep_freed_memory
 from pld.images import Source, open_source
+from pld.loading import ViewDecoder, ViewRequest, loading, view_decoder
 from pld.precision import Precision
 from pld.teachers import Teacher, build_teacher
 
@@ -137,36 +138,31 @@ def run_cache(work: Work) -> float:
 
 def decode(work: Work) -> float:
     """Seconds to decode every image and cut its views, by the threads or processes that the cache has."""
-    cutter = ViewCutter(
-        source=work.source,
-        policy=work.source.policy,
-        preprocessing=work.teacher.preprocessing,
-        skip_bad_images=False,
-    )
-    wanted = PartRows(range(len(work.source)), range(work.scale.views))
-    return (decode_by_threads if work.device.type == "cpu" else decode_by_processes)(cutter, wanted, work.scale)
+    decoder = view_decoder(work.source, work.source.policy, [work.teacher.preprocessing])
+    return (decode_by_threads if work.device.type == "cpu" else decode_by_processes)(decoder, work.scale)
 
 
-def decode_by_threads(cutter: ViewCutter, wanted: PartRows, scale: Scale) -> float:
+def decode_by_threads(decoder: ViewDecoder, scale: Scale) -> float:
     """They never wait for each other, and write to memory that is there already."""
-    batch = PartRows(range(scale.batch // scale.views), wanted.view_indexes)
-    images = cutter.images(batch, torch.zeros(cutter.num_bytes(batch), dtype=torch.uint8))
+    view_indexes = range(scale.views)
+    num_bytes = decoder.num_bytes(ViewRequest(np.zeros(1, np.int64), view_indexes))
+    memory = torch.zeros((scale.batch // scale.views, num_bytes), dtype=torch.uint8)
 
     def cut(share: int) -> None:
-        for row in wanted.rows[share :: scale.threads]:
-            out = images[row % len(images)]
-            cut_views(cutter.source, row, wanted.view_indexes, cutter.policy, cutter.preprocessing, out)
+        for row in range(share, len(decoder.dataset), scale.threads):
+            decoder.fill(ViewRequest(np.array([row]), view_indexes), memory[row % len(memory)], lambda row: None)
 
     with ThreadPoolExecutor(scale.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return timed(lambda: list(pool.map(cut, range(scale.threads))))
 
 
-def decode_by_processes(cutter: ViewCutter, wanted: PartRows, scale: Scale) -> float:
+def decode_by_processes(decoder: ViewDecoder, scale: Scale) -> float:
     """Their start and the copies to page-locked memory included, as the cache has both."""
 
     def decode_all() -> None:
-        with by_processes(cutter, batch_size=scale.batch, num=scale.threads) as decoder:
-            for _ in decoder.chunks([wanted]):
+        pieces = split_part(np.arange(len(decoder.dataset)), range(scale.views), scale.batch)
+        with loading(decoder, pieces, processes=scale.threads) as views:
+            for _ in views:
                 pass
 
     return timed(decode_all)

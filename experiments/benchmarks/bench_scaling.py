@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cache_teacher.cutting import cut_views
 from experiments.benchmarks.photos import write_images
 from experiments.benchmarks.scaling_model import Parts, hours, model
 from experiments.benchmarks.store.logits import TEMPERATURES, made_up
@@ -27,6 +26,7 @@ from experiments.benchmarks.store.reading import write_large
 from experiments.benchmarks.timing import CPU, machine, timed
 from experiments.benchmarks.training import batches
 from pld.images import epoch_order, open_source
+from pld.loading import ViewRequest, view_decoder
 from pld.signals import TopK
 from pld.store import CodecIdentity, LogitTable, open_store
 from pld.store.format.quantise import GridTopK
@@ -159,12 +159,14 @@ def input_cost(place: Path, workers: int) -> float:
 
 def cut_cost(place: Path, num_views: int) -> float:
     """On one core, as the cache stage cuts them."""
-    source, preprocessing = open_source(str(place / "shards")), Preprocessing()
-    out = torch.empty((num_views, 3, *preprocessing.input_size), dtype=torch.uint8)
+    source = open_source(str(place / "shards"))
+    decoder = view_decoder(source, source.policy, [Preprocessing()])
+    requests = [ViewRequest(np.array([row]), range(num_views)) for row in range(64)]
+    memory = torch.empty(decoder.num_bytes(requests[0]), dtype=torch.uint8)
 
     def cut() -> None:
-        for row in range(64):
-            cut_views(source, row, range(num_views), source.policy, preprocessing, out)
+        for request in requests:
+            decoder.fill(request, memory, lambda row: None)
 
     return median_us(cut, 64 * num_views)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from experiments.benchmarks.photos import NUM_CLASSES
 from pld.images import open_source
+from pld.loading import view_decoder
 from pld.views.preprocessing import Preprocessing
 from train_student.config import TrainConfig
-from train_student.data.batches import Batch, ViewDataset, epoch_items
-from train_student.data.loading import load
+from train_student.data.batches import Batch, epoch_items, load_batches
 from train_student.data.teacher_signal import TeacherSignal
 from train_student.loop.learner import Learner
 from train_student.model.student import build_student, export, student_preprocessing
@@ -42,7 +42,7 @@ def cache_one_view(place: Path, teacher: str, k: int) -> None:
 
 def batches(
     place: Path, preprocessings: Sequence[Preprocessing], *, workers: int, new_views: bool = False
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The images in `place`/shards as `train_student` reads them, without end: of view 0, or a new view each epoch."""
     source = open_source(str(place / "shards"))
     items = itertools.chain.from_iterable(
@@ -58,7 +58,9 @@ def batches(
         )
         for epoch in itertools.count()
     )
-    return load(ViewDataset(source, source.policy, list(preprocessings)), items, workers=workers)
+    decoder = view_decoder(source, source.policy, preprocessings)
+    with load_batches(source, decoder, items, workers=workers) as loaded:
+        yield from loaded
 
 
 def student_config(place: Path, **settings: Any) -> TrainConfig:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -12,7 +13,9 @@ from experiments.benchmarks.gpu.checks import Check
 from experiments.benchmarks.photos import write_images
 from experiments.benchmarks.timing import Spread, timed
 from pld.images import Source, open_source
-from pld.loading.nvjpeg import EncodedViews, check_device
+from pld.loading import ViewRequest, decode_views, view_decoder
+from pld.loading.nvjpeg import check_device
+from pld.loading.view_decoder import decode_for_views
 from pld.views import apply_view
 from pld.views.batch_resize import apply_views
 from pld.views.preprocessing import Preprocessing
@@ -28,7 +31,9 @@ def resized_as_on_a_cpu(device: torch.device) -> None:
     """The same decoded images, cut and resized on the device: at most two steps of 255 from one by one on the CPU."""
     with tempfile.TemporaryDirectory() as folder:
         source = photos(Path(folder), BATCH)
-        images, views = zip(*(source.views(row, [0], source.policy) for row in range(len(source))), strict=True)
+        images, views = zip(
+            *(decode_for_views(source, row, [0], source.policy) for row in range(len(source))), strict=True
+        )
         for interpolation in ("bilinear", "bicubic"):
             found = apply_views([i.to(device) for i in images], [v for (v,) in views], (224, 224), interpolation).cpu()
             for image, (view,), pixels in zip(images, views, found, strict=True):
@@ -43,9 +48,8 @@ def decoded_nearly_as_on_a_cpu(device: torch.device) -> None:
         rows = list(range(len(source)))
         found, again = cut(source, rows, device), cut(source, rows[::-1], device).flip(0)
         assert int((found.int() - again.int()).abs().max()) <= 1, "another batch gives other pixels"
-        for row, pixels in zip(rows, found.cpu(), strict=True):
-            image, (view,) = source.views(row, [0], source.policy)
-            steps = (pixels.float() - apply_view(image, view, 224).float()).abs().mean()
+        for row, pixels, wanted in zip(rows, found.cpu(), cut(source, rows, None), strict=True):
+            steps = (pixels.float() - wanted.float()).abs().mean()
             assert steps < MEAN_STEPS, f"{source.key(row)}: {steps:.2f} steps of 255 off on average"
 
 
@@ -53,17 +57,16 @@ def images_per_second(device: torch.device, batches: int = BATCHES, rounds: int 
     """Print and return how many images one thread decodes, cuts to 224 px and resizes on the device; reading apart."""
     with tempfile.TemporaryDirectory() as folder:
         source = photos(Path(folder), BATCH * batches)
-        encoded = EncodedViews(source=source, policy=source.policy)
+        decoder = view_decoder(source, source.policy, [PREPROCESSING], gpu=device)
         filled = []
         for first in range(0, len(source), BATCH):
-            rows = list(range(first, first + BATCH))
-            memory = torch.empty(encoded.num_bytes(rows, 1), dtype=torch.uint8)
-            encoded.write(rows, [0], memory, lambda row: None)
-            filled.append((rows, memory))
+            request = ViewRequest(np.arange(first, first + BATCH), (0,))
+            memory = torch.empty(decoder.num_bytes(request), dtype=torch.uint8)
+            filled.append((request, memory, decoder.fill(request, memory, lambda row: None)))
 
         def cut_all() -> None:
-            for rows, memory in filled:
-                encoded.cut(rows, 1, memory, [PREPROCESSING], device)
+            for each in filled:
+                decoder.views(*each)
 
         cut_all()  # allocates
         spread = Spread.of([len(source) / timed(cut_all) for _ in range(rounds)])
@@ -71,12 +74,9 @@ def images_per_second(device: torch.device, batches: int = BATCHES, rounds: int 
         return spread
 
 
-def cut(source: Source, rows: list[int], device: torch.device) -> torch.Tensor:
-    """View 0 of some rows, [B, 3, 224, 224], on the device."""
-    encoded = EncodedViews(source=source, policy=source.policy)
-    memory = torch.empty(encoded.num_bytes(rows, 1), dtype=torch.uint8)
-    encoded.write(rows, [0], memory, lambda row: None)
-    return encoded.cut(rows, 1, memory, [PREPROCESSING], device)[0][:, 0]
+def cut(source: Source, rows: list[int], device: torch.device | None) -> torch.Tensor:
+    """View 0 of some rows, [B, 3, 224, 224], decoded on the device, or on the CPU where None."""
+    return decode_views(view_decoder(source, source.policy, [PREPROCESSING], gpu=device), rows, [0])[0][:, 0]
 
 
 def photos(folder: Path, num: int) -> Source:

@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_leaves_its_keys(world, tmp_path, monkeypatch)
     seen = []
 
     def broken(self, batch):
-        seen.append(batch.item)
+        seen.append(batch.request)
         return original(self, batch) * (torch.nan if len(seen) == 5 else 1.0)
 
     monkeypatch.setattr(Learner, "_batch_loss", broken)
