@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pld.errors import ConfigError
-from pld.report.runs.statistics import estimate, paired_difference, sign_flip_p
+from pld.report.statistics import estimate, paired_difference, sign_flip_p
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from experiments.study.design import swept
 from experiments.study.report.evidence import Evidence, Values
 from pld.report.figures.charts import Line, dot_chart, line_chart
 from pld.report.runs.comparison import SPREAD_COLUMNS, comparison_cells, interval_text, summary_table
-from pld.report.runs.statistics import estimate, paired_difference
+from pld.report.statistics import estimate, paired_difference
 from pld.report.sections import Figure, Section, Table
 
 NAMES = {

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pld.report.figures.plots import STYLE, svg
-from pld.report.runs.statistics import estimate
+from pld.report.statistics import estimate
 
 # As wide as a phone, so that letters keep their size on it.
 _WIDTH_INCHES = 5.0

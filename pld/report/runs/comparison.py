@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pld.report.runs.statistics import Difference, estimate, paired_difference
+from pld.report.statistics import Difference, estimate, paired_difference
 from pld.report.sections import Table
 
 # What is compared comes first: on a phone the rest is scrolled to.

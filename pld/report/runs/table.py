@@ -8,7 +8,7 @@ from pld.losses import required_signal
 from pld.report.runs.comparison import interval_text
 from pld.report.runs.groups import group_runs
 from pld.report.runs.read import RunRecord
-from pld.report.runs.statistics import estimate
+from pld.report.statistics import estimate
 
 # What is compared first: on a phone the rest is scrolled to.
 RUN_COLUMNS = ("run", "top-1 %", "top-5 %", "seconds", "loss", "teacher", "model", "parameters")
