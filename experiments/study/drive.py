@@ -35,17 +35,15 @@ def main(argv: Sequence[str]) -> None:
     description = (StudyConfig.__doc__ or "").split("\n")[0]
     config = parse_config(StudyConfig, argv, prog="python -m experiments.study", description=description)
     results = Results(Path(config.out) / FILE)
-    if not config.report:
-        study = Study(config, results)
-        try:
-            study.run()
-        finally:
-            if results.runs:
-                _write_report(results)
-        return
-    if not results.facts:
+    if config.report and not results.facts:
         raise DataError(f"{results.path}: no results; make study DATA=FOLDER makes some")
-    _write_report(results)
+    study = None if config.report else Study(config, results)
+    try:
+        if study:
+            study.run()
+    finally:
+        if results.runs or config.report:
+            _write_report(results)
 
 
 def _write_report(results: Results) -> None:
@@ -121,18 +119,13 @@ class Study:
 
     def _make_store(self, name: str) -> None:
         with self._making:
-            if name == "mismatched":
-                for other in ("fixed", "all"):
-                    self._launch_store(other)
-            self._launch_store(name)
-
-    def _launch_store(self, name: str) -> None:
-        command = store_command(name, self.recipes)
-        if not _holds(store_folder(name), store_views(name, self.recipes)):
-            launch(command, f"store-{name}")
-        stores = self.results.facts.get("stores", {})
-        if name not in stores:
-            self.results.note(stores={**stores, name: {"command": command}})
+            for each in ("fixed", "all", name) if name == "mismatched" else (name,):
+                command = store_command(each, self.recipes)
+                if not _holds(store_folder(each), store_views(each, self.recipes)):
+                    launch(command, f"store-{each}")
+                stores = self.results.facts.get("stores", {})
+                if each not in stores:
+                    self.results.note(stores={**stores, each: {"command": command}})
 
     def _make_teacher(self) -> None:
         """Train it, or copy the one beside study.json: training on another machine gives another teacher."""

@@ -9,7 +9,7 @@ from pld.cli.arguments import local_path
 from pld.errors import ConfigError
 from pld.extras import needs_extra
 from pld.files import writing
-from pld.report.measures.landscape import TITLE, caption, paper_surfaces
+from pld.report.measures.landscape import caption, paper_surfaces
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,5 +35,5 @@ def execute(arguments: argparse.Namespace) -> None:
         print(f"{name:12s} {least:.4f} to {most:.4f}, lowest at a = {points[i]:.2f}, b = {points[j]:.2f}")
     with writing(arguments.out):
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        write_surfaces(arguments.out, surfaces, points, title=TITLE, caption=caption(arguments.classes, arguments.seed))
+        write_surfaces(arguments.out, surfaces, points, caption=caption(arguments.classes, arguments.seed))
     print(f"picture: {arguments.out}")

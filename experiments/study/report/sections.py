@@ -11,21 +11,13 @@ import yaml
 
 from experiments.study.design import swept
 from experiments.study.report.evidence import Evidence, Values
+from pld.losses import loss_names
 from pld.report.figures.charts import Line, dot_chart, line_chart
 from pld.report.runs.comparison import SPREAD_COLUMNS, comparison_cells, interval_text, summary_table
 from pld.report.statistics import estimate, paired_difference
 from pld.report.sections import Figure, Section, Table
 
-NAMES = {
-    "ce": "CE",
-    "ls": "LS",
-    "kd": "KD",
-    "dist": "DIST",
-    "dkd": "DKD",
-    "listmle": "ListMLE",
-    "plistmle": "p-ListMLE",
-    "pld": "PLD",
-}
+NAMES = {name: name.upper() for name in loss_names()} | {"listmle": "ListMLE", "plistmle": "p-ListMLE"}
 TEXT: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent / "text.yaml").read_text())
 _TOP1 = "validation top-1, %"
 _FIGURES = {"kl": "KL to the teacher, nats", "agreement": "agreement, %", "nll": "nll, nats", "ece": "ece, %"}
@@ -33,8 +25,20 @@ _FIGURES = {"kl": "KL to the teacher, nats", "agreement": "agreement, %", "nll":
 
 def sections(evidence: Evidence) -> list[Section]:
     """Those that have runs."""
-    parts = (_main, _cache, _classes, _views, _tail, _bytes, _distance, _gain, _sweeps, _temperature, _others)
-    return [section for part in parts for section in part(evidence)]
+    parts = [
+        _main(evidence),
+        _compared(evidence, "cache", "view replay"),
+        _classes(evidence),
+        _compared(evidence, "views", "8 views"),
+        _tail(evidence),
+        _bytes(evidence),
+        _distance(evidence),
+        _gain(evidence),
+        _sweeps(evidence),
+        _temperature(evidence),
+        _others(evidence),
+    ]
+    return list(itertools.chain.from_iterable(parts))
 
 
 def named_section(key: str, *, tables: Sequence[Table] = (), charts: Sequence[str] = (), **facts: Any) -> Section:
@@ -73,10 +77,10 @@ def _tuned_name(evidence: Evidence, method: str) -> str:
     return f"{NAMES[method]} (alpha {chosen['alpha']:g})" if chosen else NAMES[method]
 
 
-def _cache(evidence: Evidence) -> Iterator[Section]:
-    values = evidence.all_values("cache")
-    if len(values) > 1 and "view replay" in values:
-        yield named_section("cache", tables=[summary_table(values, "view replay")], charts=[_dots(values)])
+def _compared(evidence: Evidence, experiment: str, base: str) -> Iterator[Section]:
+    values = evidence.all_values(experiment)
+    if len(values) > 1 and base in values:
+        yield named_section(experiment, tables=[summary_table(values, base)], charts=[_dots(values)])
 
 
 def _classes(evidence: Evidence) -> Iterator[Section]:
@@ -91,12 +95,6 @@ def _classes(evidence: Evidence) -> Iterator[Section]:
         chart = _curve({stores[label]["k"]: seeds for label, seeds in values.items()}, "k", logarithmic=True)
         tables = [summary_table(values, "k=C"), held]
         yield named_section("k", tables=tables, charts=[chart], num_classes=stores["k=C"]["k"])
-
-
-def _views(evidence: Evidence) -> Iterator[Section]:
-    values = evidence.all_values("views")
-    if len(values) > 1 and "8 views" in values:
-        yield named_section("views", tables=[summary_table(values, "8 views")], charts=[_dots(values)])
 
 
 def _tail(evidence: Evidence) -> Iterator[Section]:
@@ -125,12 +123,11 @@ def _bytes(evidence: Evidence) -> Iterator[Section]:
 
 def _distance(evidence: Evidence) -> Iterator[Section]:
     rows = []
-    for experiment, method in itertools.chain.from_iterable(
-        itertools.product([name], evidence.experiments[name].students) for name in ("main", "baselines")
-    ):
-        if runs := evidence.runs_of(experiment, method).values():
-            cells = [_mean_text([run[figure] for run in runs]) for figure in _FIGURES]
-            rows.append([NAMES[method], str(len(runs)), *cells])
+    for experiment in ("main", "baselines"):
+        for method in evidence.experiments[experiment].students:
+            if runs := evidence.runs_of(experiment, method).values():
+                cells = [_mean_text([run[figure] for run in runs]) for figure in _FIGURES]
+                rows.append([NAMES[method], str(len(runs)), *cells])
     if len(rows) > 1:
         yield named_section("distance", tables=[Table(columns=("method", "seeds", *_FIGURES.values()), rows=rows)])
 
@@ -152,10 +149,10 @@ def _gain(evidence: Evidence) -> Iterator[Section]:
                 cells.append(f"{found.estimate.mean:+.2f}" + (f" ({interval})" if found.estimate.num > 1 else ""))
                 points.append((place + 1.0, [own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())]))
         rows.append([f"{NAMES[method]} less CE", *cells])
-        lines += [Line(label=NAMES[method], points=points)] if points else []
+        lines.append(Line(label=NAMES[method], points=points))
     table = Table(columns=("", *(f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges))), rows=rows)
-    charts = [line_chart(lines, "fifth, by the teacher's confidence", "points above CE")] if lines else []
-    yield named_section("gain", tables=[table], charts=charts)
+    chart = line_chart(lines, "fifth, by the teacher's confidence", "points above CE")
+    yield named_section("gain", tables=[table], charts=[chart])
 
 
 def _sweeps(evidence: Evidence) -> Iterator[Section]:

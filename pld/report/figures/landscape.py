@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
+from pld.report.measures.landscape import TITLE
+
 _STYLE: Any = {"font.family": "sans-serif", "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "pld"}
 # Perceptually even, and the same to readers with and without colour vision.
 _COLOURS = "viridis"
@@ -28,56 +30,40 @@ SUFFIXES = (".png", ".svg", ".pdf")
 _UNDATED: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
-def write_surfaces(
-    out: Path,
-    surfaces: Mapping[str, Float[Tensor, "steps steps"]],
-    points: Float[Tensor, "steps"],
-    *,
-    title: str,
-    caption: str,
-) -> None:
-    """Write `draw_surfaces` to a file whose suffix is one of SUFFIXES."""
-    figure = draw_surfaces(surfaces, points, title=title, caption=caption)
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(out, dpi=110, metadata=_UNDATED.get(out.suffix))
+Surfaces = Mapping[str, Float[Tensor, "steps steps"]]
 
 
-def surfaces_image(
-    surfaces: Mapping[str, Float[Tensor, "steps steps"]], points: Float[Tensor, "steps"], *, title: str, caption: str
-) -> str:
-    """`draw_surfaces` as an <img> that holds its bytes."""
-    figure, buffer = draw_surfaces(surfaces, points, title=title, caption=caption), io.BytesIO()
+def write_surfaces(out: Path, surfaces: Surfaces, points: Float[Tensor, "steps"], *, caption: str) -> None:
+    """Draw into a file whose suffix is one of SUFFIXES, with a caption below, which is wrapped."""
     with matplotlib.rc_context(_STYLE):
-        figure.savefig(buffer, format="png", dpi=75)
+        _draw(surfaces, points, caption).savefig(out, dpi=110, metadata=_UNDATED.get(out.suffix))
+
+
+def surfaces_image(surfaces: Surfaces, points: Float[Tensor, "steps"]) -> str:
+    """The same without a caption as an <img> that holds its bytes."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        _draw(surfaces, points, "").savefig(buffer, format="png", dpi=75)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{html.escape(TITLE)}" src="data:image/png;base64,{data}">'
 
 
-def draw_surfaces(
-    surfaces: Mapping[str, Float[Tensor, "steps steps"]], points: Float[Tensor, "steps"], *, title: str, caption: str
-) -> Figure:
+def _draw(surfaces: Surfaces, points: Float[Tensor, "steps"], caption: str) -> Figure:
     """One column for each loss: above a surface, below its contours.
 
     Heights are above the surface's own minimum, which its title names. Losses whose name begins with the same word
     share one scale of height and colour.
-
-    Args:
-        surfaces: by name, [a, b].
-        points: the values of a and b.
-        title: above everything.
-        caption: below everything; wrapped.
     """
     at = points.numpy()
     heights = {name: (values - values.min()).numpy() for name, values in surfaces.items()}
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.1 * len(surfaces), 6.7))
-        figure.suptitle(title, y=0.985, fontsize=12)
-        figure.text(0.5, 0.015, textwrap.fill(caption, 205), ha="center", va="bottom", fontsize=9, color="0.25")
-        for column, (name, height) in enumerate(heights.items()):
-            top = max(float(h.max()) for other, h in heights.items() if _family(other) == _family(name))
-            lowest = float(surfaces[name].min())
-            _draw_surface(figure, column, len(surfaces), at, height, top, f"{name}\nminimum {lowest:.4g}")
-            _draw_contours(figure, column, len(surfaces), at, height, top)
+    figure = Figure(figsize=(3.1 * len(surfaces), 6.7))
+    figure.suptitle(TITLE, y=0.985, fontsize=12)
+    figure.text(0.5, 0.015, textwrap.fill(caption, 205), ha="center", va="bottom", fontsize=9, color="0.25")
+    for column, (name, height) in enumerate(heights.items()):
+        top = max(float(h.max()) for other, h in heights.items() if _family(other) == _family(name))
+        lowest = float(surfaces[name].min())
+        _draw_surface(figure, column, len(surfaces), at, height, top, f"{name}\nminimum {lowest:.4g}")
+        _draw_contours(figure, column, len(surfaces), at, height, top)
     return figure
 
 

@@ -53,11 +53,10 @@ def run_sections(runs: Sequence[RunRecord]) -> list[Section]:
 def landscape_section(num_classes: int) -> Section:
     """The paper's loss surfaces for so many classes; one random plane."""
     points, surfaces = paper_surfaces(num_classes, 0, _STEPS)
-    image = surfaces_image(surfaces, points, title=TITLE, caption="")
     return Section(
         title="Loss surfaces",
         paragraphs=[f"{TITLE}. {caption(num_classes, 0)}"],
-        figures=[Figure(html=image, wide=True)],
+        figures=[Figure(html=surfaces_image(surfaces, points), wide=True)],
     )
 
 
