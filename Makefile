@@ -61,7 +61,7 @@ test: $(READY_DEV)  ## format, lint, types, layers and tests: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m 'not long' -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-long: test  ## the exhaustive tests too
 	$(BIN)/pytest -m long

@@ -5,7 +5,6 @@ import json
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from experiments.benchmarks import bench_gpu, gpu_decoding, gpu_step
 from pld.errors import ConfigError
@@ -46,7 +45,6 @@ def test_a_rehearsal_on_a_cpu(kept):
 
 
 def test_the_step_that_may_not_wait(monkeypatch):
-    AcceleratorState._reset_state(True)  # what another test left in this process
     modes = []
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     gpu_step.step_without_waiting()

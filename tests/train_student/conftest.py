@@ -1,15 +1,6 @@
 import pytest
-from accelerate.state import AcceleratorState
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
-from tests.making import NUM_CLASSES, make_dataset, make_teacher
-
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("PLD_CACHE", str(tmp_path_factory.getbasetemp() / "pld-cache"))
-    AcceleratorState._reset_state(True)  # it outlives an Accelerator, and refuses another precision
+from tests.making import NUM_CLASSES, make_dataset, make_store, make_teacher
 
 
 @pytest.fixture(scope="package")
@@ -19,15 +10,5 @@ def world(tmp_path_factory):
     make_dataset(folder / "data", shard_sizes=(60, 45, 70, 52, 33), num_val=37)
     make_teacher(folder / "teacher")
     for name, k in (("full", NUM_CLASSES), ("top5", 5)):
-        cache(
-            CacheConfig(
-                allow_wrong_labels=True,
-                teacher=f"local-dir:{folder / 'teacher'}",
-                data=str(folder / "data"),
-                views=3,
-                k=k,
-                store=str(folder / name),
-                threads=1,
-            )
-        )
+        make_store(folder, name, views=3, k=k)
     return folder
