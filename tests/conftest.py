@@ -1,6 +1,7 @@
 """Shape and type annotations are checked at run time: the hook must come before the packages are imported."""
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 from hypothesis import settings
 from jaxtyping import install_import_hook
@@ -9,6 +10,9 @@ from s3fs import S3FileSystem
 from tests.object_store import ObjectStore
 
 install_import_hook(["pld", "cache_teacher", "train_student"], "beartype.beartype").__enter__()
+
+# Workers of pytest share the cores: torch's threads wait for each other longer than these small tensors take.
+torch.set_num_threads(1)
 
 # Two shared cores: a slow example says nothing.
 settings.register_profile("pld", deadline=None)
