@@ -1,7 +1,8 @@
-# Every target sets up .venv by itself where it is missing or what it is made from changed. `make help` lists them.
+# Every target installs what it needs into .venv, again when what that is made from changes. `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+READY_DEV := .venv/ready-dev
 
 # make cache TEACHER=vit_large [DATA= STORE= SPLIT= VIEWS=50 K=50 POLICY= FORMAT=zarr WEIGHTS= ARGS=]
 DATA ?= data/imagenet
@@ -13,18 +14,22 @@ COUNT_GPUS := $(BIN)/python -c 'import torch; print(max(1, torch.cuda.device_cou
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:  # one pip at a time, and no benchmark beside another
 .PHONY: help setup demo demo-seeds study study-page test test-long cache train recipes bench bench-gpu certificate api clean format
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## create .venv and install everything into it
+setup: $(READY_DEV)  ## create .venv and install everything into it, developers' tools too
 
-$(READY): pyproject.toml $(wildcard pld/images/decode/native/*)
+$(READY): EXTRA = report
+$(READY_DEV): EXTRA = dev
+$(READY) $(READY_DEV): pyproject.toml $(wildcard pld/images/decode/native/*)
 	$(PYTHON) -m venv .venv
-	rm -f pld/images/decode/*.so  # of what is compiled, nothing older is left where that fails
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@touch $@
+	rm -f pld/images/decode/*.so  # so that no older build is left where this one fails
+	@echo 'Installing pld-distill[$(EXTRA)] into .venv takes some minutes; PyTorch is most of it.'
+	$(BIN)/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --no-compile --editable '.[$(EXTRA)]'
+	@touch $(READY) $@
 
 demo: $(READY)  ## train a teacher on glyphs, cache it, distil it into students, write runs/demo/index.html
 	rm -rf $(DEMO)
@@ -51,12 +56,12 @@ study: $(READY)  ## what PLD from a cache gives on photos: make study DATA=FOLDE
 study-page: $(READY)  ## the study's tables and page anew from docs/results/study.json, finished or not
 	$(BIN)/python -m experiments.study --report
 
-test: $(READY)  ## format, lint, types, layers and tests: what CI runs
+test: $(READY_DEV)  ## format, lint, types, layers and tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m 'not long' -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-long: test  ## the exhaustive tests too
 	$(BIN)/pytest -m long
@@ -78,20 +83,20 @@ BENCHMARKS := $(patsubst experiments/benchmarks/bench_%.py,bench-%,$(filter-out 
 
 bench: $(BENCHMARKS)  ## all benchmarks that need no GPU
 
-bench-gpu: $(READY)  ## where there is a GPU: check every loss on it, then time PLD beside what it replaces
+bench-gpu: $(READY_DEV)  ## where there is a GPU: check every loss on it, then time PLD beside what it replaces
 	$(BIN)/python -m experiments.benchmarks.bench_gpu
 
-bench-input: $(READY)  ## the path from bytes to batches beside ImageFolder, webdataset and DALI, which it installs
-	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmarks]'
+bench-input: $(READY_DEV)  ## the path from bytes to batches beside ImageFolder, webdataset and DALI, which it installs
+	$(BIN)/python -m pip install --quiet --editable '.[benchmarks]'
 	$(BIN)/python -m experiments.benchmarks.bench_input
 
-bench-%: $(READY)  ## one benchmark, its last line JSON: make bench-losses
+bench-%: $(READY_DEV)  ## one benchmark, its last line JSON: make bench-losses
 	$(BIN)/python -m experiments.benchmarks.bench_$*
 
 # make certificate PHOTOS='photos-{0000..0003}.tar'
 WEIGHTS_OF := runs/certificate
 
-certificate: $(READY)  ## the table in docs/gradient_error_bound.md, from photos with ImageNet's labels: PHOTOS='photos-{0..3}.tar'
+certificate: $(READY_DEV)  ## the table in docs/gradient_error_bound.md, from photos with ImageNet's labels: PHOTOS='photos-{0..3}.tar'
 	mkdir -p $(WEIGHTS_OF)
 	for model in tf_efficientnet_lite0 tf_efficientnet_lite2; do \
 	  $(BIN)/python -m experiments.imagenet_teacher $$model $(WEIGHTS_OF)/$$model.safetensors || exit; done
@@ -99,10 +104,10 @@ certificate: $(READY)  ## the table in docs/gradient_error_bound.md, from photos
 	  --student-weights $(WEIGHTS_OF)/tf_efficientnet_lite0.safetensors \
 	  --teacher-weights $(WEIGHTS_OF)/tf_efficientnet_lite2.safetensors
 
-api: $(READY)  ## the API reference as pages, site/index.html
+api: $(READY_DEV)  ## the API reference as pages, site/index.html
 	$(BIN)/python -m pdoc --docformat google -o site pld.losses pld.signals pld.views pld.images pld.store pld.errors
 
-format: $(READY)  ## format and mend what ruff can mend
+format: $(READY_DEV)  ## format, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -1,4 +1,4 @@
-"""How to install pld-distill with what it can do without: from a clone, as no package index has it."""
+"""How to install pld-distill and its extras: from a clone, as no package index has it."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def install_hint(extra: str) -> str:
 
 
 def install_command(extra: str | None = None) -> str:
-    """The command, which is to be run in a clone."""
+    """The command to run in a clone."""
     return f"pip install '.[{extra}]'" if extra else "pip install ."

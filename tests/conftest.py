@@ -1,6 +1,8 @@
 """Shape and type annotations are checked at run time: the hook must come before the packages are imported."""
 
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 from hypothesis import settings
 from jaxtyping import install_import_hook
 from s3fs import S3FileSystem
@@ -9,9 +11,34 @@ from tests.object_store import ObjectStore
 
 install_import_hook(["pld", "cache_teacher", "train_student"], "beartype.beartype").__enter__()
 
+# Workers of pytest share the cores: torch's threads wait for each other longer than these small tensors take.
+torch.set_num_threads(1)
+
 # Two shared cores: a slow example says nothing.
 settings.register_profile("pld", deadline=None)
 settings.load_profile("pld")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory):
+    """No test reads or writes the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLD_CACHE", str(tmp_path_factory.getbasetemp() / "pld-cache"))
+        yield
+
+
+@pytest.fixture
+def cache_folder(tmp_path, monkeypatch):
+    """PLD_CACHE for one test, with nothing in it."""
+    folder = tmp_path / "pld-cache"
+    monkeypatch.setenv("PLD_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def accelerator_state():
+    """Reset: it outlives an Accelerator, and refuses another precision."""
+    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +49,9 @@ def object_store():
 
 
 @pytest.fixture
-def bucket(object_store, monkeypatch, tmp_path):
+def bucket(object_store, monkeypatch, cache_folder):
     """The URL of a fresh S3 bucket, credentials and endpoint in the environment, nothing cached."""
     for name, value in object_store.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "pld-cache"))
     S3FileSystem.clear_instance_cache()
     return f"s3://{object_store.new_bucket()}"

@@ -9,6 +9,8 @@ import timm
 import torch
 from PIL import Image
 
+from cache_teacher.cache import cache
+from cache_teacher.config import CacheConfig
 from pld.views.preprocessing import Preprocessing
 from train_student.model.student import export
 
@@ -78,6 +80,13 @@ def make_teacher(folder: Path, seed: int = 0, num_classes: int = NUM_CLASSES, sp
     torch.nn.init.normal_(model.get_classifier().weight, std=spread)
     export(model, Preprocessing(input_size=(SIDE, SIDE)), None, folder)
     return folder
+
+
+def make_store(world: Path, name: str = "store", **settings: object) -> Path:
+    """A store of the teacher `teacher` over the dataset `data`, all in the folder `world`."""
+    base = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "threads": 1}
+    cache(CacheConfig(**{**base, "store": str(world / name), "allow_wrong_labels": True, **settings}))
+    return world / name
 
 
 STUDENT = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8], "stem_width": 8}

@@ -1,6 +1,5 @@
 """The commands of README and docs as programs, and a folder to run them in."""
 
-import os
 import re
 import subprocess
 import sys
@@ -31,12 +30,13 @@ def in_small(program: str, small: Mapping[str, str]) -> str:
 def repository(folder: Path) -> Path:
     """A folder like a clone after `make setup`: this repository's files and this interpreter's environment."""
     packages = ("pld", "cache_teacher", "train_student", "experiments", "tests")
-    for name in ("Makefile", "train_student.py", "docs", *packages):
+    for name in ("Makefile", "pyproject.toml", "train_student.py", "docs", *packages):
         (folder / name).symlink_to(ROOT / name)
-    (folder / ".venv").symlink_to(sys.prefix)
-    # Older than any .venv, so that make has nothing to install.
-    (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
-    os.utime(folder / "pyproject.toml", (0, 0))
+    (folder / ".venv").mkdir()
+    for path in Path(sys.prefix).iterdir():
+        if not path.name.startswith("ready"):
+            (folder / ".venv" / path.name).symlink_to(path)
+    (folder / ".venv" / "ready").touch()  # newer than what make compares it with: there is nothing to install
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Kinds of arguments that several commands take."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pld.images import Source, open_source
 
 
 def local_path(text: str) -> Path:
-    """A path of this machine; a URL would become a folder of that name."""
+    """A path on this machine; a URL is refused, as it would become a folder of that name."""
     if "://" in text:
         raise argparse.ArgumentTypeError(f"found the URL {text}, wanted a path on this machine")
     return Path(text).expanduser()
@@ -23,7 +23,7 @@ def add_images(parser: argparse.ArgumentParser, help: str, *, required: bool = F
 
 
 def add_part(parser: argparse.ArgumentParser) -> None:
-    """--split and --class_names, which say more of images."""
+    """--split and --class_names."""
     parser.add_argument("--split", default="train", help="which part of a folder of images (default: train)")
     parser.add_argument(
         "--class_names", metavar="FILE", help="their classes' names in the order of the numbers, as cache-teacher's"

@@ -119,14 +119,14 @@ def _rerun(arguments: argparse.Namespace) -> Iterator[Problem]:
     precision = store.manifest.identity.teacher.precision
     teacher = build_teacher(arguments.teacher, arguments.weights, precision=precision)
     agreement = rerun_teacher(store, open_images(arguments.data, arguments), teacher, arguments.samples)
-    told = (
+    difference = (
         f"on {agreement.num_rows} samples the teacher's probabilities differ by {agreement.mean_l1:.2g} on average, "
         f"{agreement.max_l1:.2g} at most (L1; rounding alone may be {agreement.rounding:.2g})"
     )
     if agreement.mean_l1 > _MAX_MEAN_L1:
-        yield Problem(name=arguments.teacher, found=f"{told}; it does not see the pixels that were cached")
+        yield Problem(name=arguments.teacher, found=f"{difference}; it does not see the pixels that were cached")
     else:
-        print(f"{arguments.store}: {told}")
+        print(f"{arguments.store}: {difference}")
 
 
 def _repair(storage: Storage, problems: list[Problem], *, delete: bool) -> None:

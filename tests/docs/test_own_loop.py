@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.store import open_store
-from tests.making import make_dataset, make_teacher
+from tests.making import make_dataset, make_store, make_teacher
 from tests.processes import ROOT, python
 
 DOCUMENT = ROOT / "docs" / "own_loop.md"
@@ -40,23 +38,11 @@ def printed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own_loop")
     make_dataset(folder / "data")
     make_teacher(folder / "teacher")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLD_CACHE", str(folder / "cache"))
-        cache(
-            CacheConfig(
-                allow_wrong_labels=True,
-                teacher=f"local-dir:{folder / 'teacher'}",
-                data=str(folder / "data"),
-                views=3,
-                k=5,
-                store=str(folder / "store"),
-                threads=1,
-            )
-        )
+    make_store(folder, views=3, k=5)
     blocks = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) == 7
     (folder / "program.py").write_text("\n".join([*blocks, CHECK]))
-    done = python("program.py", cwd=folder, check=False, env={"PLD_CACHE": str(folder / "cache")})
+    done = python("program.py", cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 

@@ -5,7 +5,6 @@ import json
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from experiments.benchmarks import bench_gpu
 from experiments.benchmarks.gpu import decoding, step
@@ -47,7 +46,6 @@ def test_a_rehearsal_on_a_cpu(kept):
 
 
 def test_the_step_that_may_not_wait(monkeypatch):
-    AcceleratorState._reset_state(True)  # what another test left in this process
     modes = []
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     step.step_without_waiting()

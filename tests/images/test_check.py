@@ -19,11 +19,6 @@ BROKEN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def data(monkeypatch, capsys):
     """`pld data ...`: its exit status and the lines that it prints."""

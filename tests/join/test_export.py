@@ -11,8 +11,6 @@ import timm
 import torch
 import webdataset
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.cli.main import _main
 from pld.config import run
 from pld.images import open_source
@@ -20,7 +18,7 @@ from pld.images.dataset import read_image
 from pld.join.match import stored_policy
 from pld.store import open_store
 from pld.views import apply_view, draw_view
-from tests.making import NUM_CLASSES, SIDE, STUDENT, jpeg, make_dataset, make_teacher, write_tar
+from tests.making import NUM_CLASSES, SIDE, STUDENT, jpeg, make_dataset, make_store, make_teacher, write_tar
 from tests.processes import ROOT, tree_bytes
 
 # webdataset leaves closing tars to the garbage collector.
@@ -32,29 +30,11 @@ NUM = 71
 def world(tmp_path_factory):
     """A folder with data, a teacher's store of 2 views, and view 1 exported."""
     folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLD_CACHE", str(folder / "cache"))
-        make_dataset(folder / "data")
-        make_teacher(folder / "teacher")
-        teacher, data = f"local-dir:{folder / 'teacher'}", str(folder / "data")
-        cache(
-            CacheConfig(
-                allow_wrong_labels=True,
-                teacher=teacher,
-                data=data,
-                views=2,
-                k=5,
-                threads=1,
-                store=str(folder / "store"),
-            )
-        )
-        export(folder, folder / "out")
+    make_dataset(folder / "data")
+    make_teacher(folder / "teacher")
+    make_store(folder, views=2, k=5)
+    export(folder, folder / "out")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def cache_folder(world, monkeypatch):
-    monkeypatch.setenv("PLD_CACHE", str(world / "cache"))
 
 
 def export(world, out, *, data=None, view=1):
@@ -165,18 +145,7 @@ def test_a_folders_dotted_names_are_refused(tmp_path, monkeypatch, capsys):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / f"{name}.x.jpg").write_bytes(jpeg(1))
     make_teacher(tmp_path / "teacher", num_classes=2)
-    teacher = f"local-dir:{tmp_path / 'teacher'}"
-    cache(
-        CacheConfig(
-            allow_wrong_labels=True,
-            teacher=teacher,
-            data=str(tmp_path / "data"),
-            views=2,
-            k=2,
-            threads=1,
-            store=str(tmp_path / "store"),
-        )
-    )
+    make_store(tmp_path, views=2, k=2)
     assert export(tmp_path, tmp_path / "o") == 2
     assert "2 keys have a dot, the first a/a.x" in capsys.readouterr().err
 

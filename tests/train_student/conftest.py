@@ -1,19 +1,10 @@
 import shutil
 
 import pytest
-from accelerate.state import AcceleratorState
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.images import open_source
-from tests.making import NUM_CLASSES, make_dataset, make_teacher
+from tests.making import NUM_CLASSES, make_dataset, make_store, make_teacher
 from tests.train_student.broken import BAD_ROWS, damage
-
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("PLD_CACHE", str(tmp_path_factory.getbasetemp() / "pld-cache"))
-    AcceleratorState._reset_state(True)  # it outlives an Accelerator, and refuses another precision
 
 
 @pytest.fixture(scope="package")
@@ -23,17 +14,7 @@ def world(tmp_path_factory):
     make_dataset(folder / "data", shard_sizes=(60, 45, 70, 52, 33), num_val=37)
     make_teacher(folder / "teacher")
     for name, k in (("full", NUM_CLASSES), ("top5", 5)):
-        cache(
-            CacheConfig(
-                allow_wrong_labels=True,
-                teacher=f"local-dir:{folder / 'teacher'}",
-                data=str(folder / "data"),
-                views=3,
-                k=k,
-                store=str(folder / name),
-                threads=1,
-            )
-        )
+        make_store(folder, name, views=3, k=k)
     return folder
 
 

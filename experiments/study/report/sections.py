@@ -14,8 +14,8 @@ from experiments.study.report.evidence import Evidence, Values
 from pld.losses import loss_names
 from pld.report.figures.charts import Line, dot_chart, line_chart
 from pld.report.runs.comparison import SPREAD_COLUMNS, comparison_cells, interval_text, summary_table
-from pld.report.statistics import estimate, paired_difference
 from pld.report.sections import Figure, Section, Table
+from pld.report.statistics import estimate, paired_difference
 
 NAMES = {name: name.upper() for name in loss_names()} | {"listmle": "ListMLE", "plistmle": "p-ListMLE"}
 TEXT: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent / "text.yaml").read_text())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pld.report.statistics import Difference, estimate, paired_difference
 from pld.report.sections import Table
+from pld.report.statistics import Difference, estimate, paired_difference
 
 # What is compared comes first: on a phone the rest is scrolled to.
 SPREAD_COLUMNS = ("its interval", "excludes 0", "p", "mean's interval", "deviation", "seeds")

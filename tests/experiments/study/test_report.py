@@ -6,8 +6,8 @@ import pytest
 
 from experiments.study.drive import main
 from pld.report.runs.comparison import comparison_cells
-from pld.report.statistics import paired_difference
 from pld.report.sections import Section
+from pld.report.statistics import paired_difference
 from tests.browser import look
 from tests.experiments.study.made_up import recipes, write_study
 

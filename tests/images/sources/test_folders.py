@@ -11,11 +11,6 @@ from pld.images.sources.splits import shard_group, split_of
 from tests.making import jpeg, write_tar
 
 
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
-
-
 def fill(root, *paths):
     for number, path in enumerate(paths):
         (root / path).parent.mkdir(parents=True, exist_ok=True)

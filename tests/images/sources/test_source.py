@@ -16,12 +16,6 @@ from pld.views import Fixed
 from tests.making import jpeg, make_dataset, shard_members, write_tar
 
 
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def as_folder(root, members):
     """The same samples as an image folder: class folders named so that they sort as the labels do."""
     for name, data in members.items():

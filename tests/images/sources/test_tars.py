@@ -23,12 +23,6 @@ from tests.remote.faults import put
 GOOD = shard_members(0, 3)
 
 
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def add(tar: tarfile.TarFile, name: str, content: bytes = b"", **fields) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)

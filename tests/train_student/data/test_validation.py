@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pld.images import open_source
-from tests.border.commands import facts, metrics, training
+from tests.end_to_end.commands import facts, metrics, training
 from tests.making import jpeg, shard_members, write_tar
 from train_student.config import TrainConfig
 from train_student.data.validation import open_validation

@@ -1,13 +1,6 @@
 import pytest
-from accelerate.state import AcceleratorState
 
-from tests.border.colours import sure_teacher
-
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "pld-cache"))
-    AcceleratorState._reset_state(True)
+from tests.end_to_end.colours import sure_teacher
 
 
 @pytest.fixture(scope="package")

@@ -16,8 +16,8 @@ from pld.provenance import provenance
 from pld.store import Shard, StoreWriter, open_store
 from pld.teachers import build_teacher
 from pld.views import RandomResizedCrop
-from tests.border.colours import NAMES, colour_folder, colour_tar, sure_teacher
-from tests.border.commands import LEARNING, cached, caching, facts, metrics, training
+from tests.end_to_end.colours import NAMES, colour_folder, colour_tar, sure_teacher
+from tests.end_to_end.commands import LEARNING, cached, caching, facts, metrics, training
 from tests.making import write_tar
 
 

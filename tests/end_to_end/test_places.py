@@ -10,8 +10,8 @@ import pytest
 from pld.errors import DataError, OutputError
 from pld.images import open_source
 from pld.images.write_shards import write_shards
-from tests.border.colours import NAMES, colour_folder, colour_tar
-from tests.border.commands import LEARNING, cached, metrics, training
+from tests.end_to_end.colours import NAMES, colour_folder, colour_tar
+from tests.end_to_end.commands import LEARNING, cached, metrics, training
 
 THREE = NAMES[:3]
 NUMBERS = {name: number for number, name in enumerate(THREE)}

@@ -10,8 +10,8 @@ import shutil
 import pytest
 
 from pld.images import open_source
-from tests.border.colours import NAMES, colour_folder, colour_tar, square
-from tests.border.commands import LEARNING, metrics, training
+from tests.end_to_end.colours import NAMES, colour_folder, colour_tar, square
+from tests.end_to_end.commands import LEARNING, metrics, training
 from tests.making import write_tar
 
 THREE = NAMES[:3]

@@ -21,8 +21,8 @@ from pld.store.maintain.verify import verify_store
 from pld.store.objects.storage import open_storage
 from pld.teachers import build_teacher, view_logits
 from pld.views import RandomResizedCrop
-from tests.border.colours import NAMES, colour_folder, colour_tar, square, sure_teacher
-from tests.border.commands import cached, caching
+from tests.end_to_end.colours import NAMES, colour_folder, colour_tar, square, sure_teacher
+from tests.end_to_end.commands import cached, caching
 from tests.making import write_tar
 
 

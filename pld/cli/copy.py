@@ -1,0 +1,96 @@
+"""`pld push` and `pld pull`: copy a store with its card; run again, they go on where they were."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+from collections.abc import Callable
+
+from pld.cli.card import add_license
+from pld.errors import ConfigError
+from pld.progress import progress
+from pld.report.card import CARD_NAME, card_license, dataset_card, is_generated, read_card, write_card
+from pld.store import open_store
+from pld.store.maintain.transfer import Plan, transfer
+from pld.store.objects.storage import Storage, open_storage
+
+
+def add_push_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `pld push`."""
+    parser.add_argument("store", help="a store's folder")
+    parser.add_argument("url", help="where to: s3://BUCKET/STORE, gs://..., or any other that fsspec writes; a folder")
+    _add_views(parser)
+    add_license(parser)
+
+
+def push(arguments: argparse.Namespace) -> None:
+    """Copy a store to a URL and write its card there; run again, it goes on where it was."""
+    source, destination = _copy_store(arguments.store, arguments.url, arguments.views)
+    store, text = open_store(arguments.url), read_card(source)
+    if is_generated(text) and store.num_views:
+        text = dataset_card(store, arguments.license, store.url)
+    if text is not None and not write_card(destination, text):
+        print(f"{store.url}/{CARD_NAME} was not written by pld and stays as it is")
+
+
+def add_pull_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `pld pull`."""
+    parser.add_argument("url", help="where from: s3://BUCKET/STORE, hf://datasets/USER/STORE, https://..., a folder")
+    parser.add_argument("store", help="the folder to write")
+    _add_views(parser)
+
+
+def pull(arguments: argparse.Namespace) -> None:
+    """Copy a store, or some of its views, from a URL to a folder; run again, it goes on where it was."""
+    source, destination = _copy_store(arguments.url, arguments.store, arguments.views)
+    text, copy = read_card(source), open_store(arguments.store)
+    # A card's figures are of the views that are there.
+    if text is not None and is_generated(text) and 0 < copy.num_views != open_store(arguments.url).num_views:
+        text = dataset_card(copy, card_license(text), source.url)
+    if text is not None:
+        write_card(destination, text)
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--views", help="only the blocks that hold these views, such as 0-7, from the first view on (default: all)"
+    )
+
+
+def _copy_store(source_url: str, destination_url: str, views: str | None) -> tuple[Storage, Storage]:
+    """Copy what is not there yet, with a progress bar and a summary; returns both places."""
+    source, destination = open_storage(source_url), open_storage(destination_url)
+    num_bytes = 0
+    with contextlib.ExitStack() as stack:
+
+        def on_plan(plan: Plan) -> Callable[[int], None]:
+            if plan.num_held:
+                print(f"{destination.url}: {plan.num_held} parts are there already")
+            if plan.num_missing:
+                print(f"{source.url}: {plan.num_missing} parts are not cached yet")
+            bar = stack.enter_context(progress(len(plan.parts), f"copying to {destination.url}", "part"))
+
+            def on_part(part_bytes: int) -> None:
+                nonlocal num_bytes
+                num_bytes += part_bytes
+                bar.set_postfix_str(f"{num_bytes / 1e6:,.1f} MB", refresh=False)
+                bar.update()
+
+            return on_part
+
+        plan = transfer(source, destination, _parse_views(views), on_plan)
+    complete = open_store(destination_url).num_views
+    print(
+        f"{destination.url}: {len(plan.parts)} parts copied, {num_bytes:,} bytes; {complete} views are complete there"
+    )
+    return source, destination
+
+
+def _parse_views(text: str | None) -> range | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if not match or int(match[2] or match[1]) < int(match[1]):
+        raise ConfigError(f"--views {text}: wanted a view such as 3, or a range such as 0-7")
+    return range(int(match[1]), int(match[2] or match[1]) + 1)
