@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import uuid
 from pathlib import Path
 
 from pld.errors import CorruptStoreError
+from pld.files import write_atomically
 from pld.remote.cache_folder import bytes_from_environment, cache_folder, status_of
 from pld.store.objects.storage import Check, Storage
 
@@ -53,13 +53,8 @@ class RangeCache:
             return
         path = self._path(key)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            staged = path.with_name(f"{uuid.uuid4().hex}.tmp")
-            try:
-                staged.write_bytes(body)
-                staged.replace(path)
-            finally:
-                staged.unlink(missing_ok=True)
+            with write_atomically(path) as temporary:
+                temporary.write_bytes(body)
             self._evict(path.parent)
 
     def _evict(self, folder: Path) -> None:

@@ -12,12 +12,12 @@ import contextlib
 import os
 import re
 import urllib.parse
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from pld.errors import CorruptStoreError, NotCachedError, StoreError
+from pld.files import fsync, temporary_path
 from pld.store.objects.exclusive import NO_LINKS, create
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -195,20 +195,15 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def _staged(self, path: Path, data: bytes) -> Iterator[Path]:
-        """Write `data` to a temporary file beside `path`, durable before it is handed out and gone afterwards."""
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        with self._explained(path):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # Not "xb": the name is random, and not every file system can create exclusively.
-                with temporary.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                yield temporary
-                _sync_folder(path.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+        """A temporary file of `data` in the folder of `path`: durable when it is handed out, removed afterwards."""
+        with self._explained(path), temporary_path(path) as temporary:
+            # Not "xb": the name is random, and not every file system can create exclusively.
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+            fsync(path.parent)
 
     @contextlib.contextmanager
     def _explained(self, path: Path) -> Iterator[None]:
@@ -219,12 +214,3 @@ class LocalStorage:
                 f"{path}: cannot be written: {error.strerror or error}; nothing half-written is left, "
                 "run the same command again when this is mended"
             ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
