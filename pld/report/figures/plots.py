@@ -36,9 +36,9 @@ def tail_mass_histogram(stats: PartStats) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")
         axes = figure.subplots()
-        edges = [2.0 ** (index / BINS_PER_OCTAVE) for index in stats.tail_bins]
+        edges = [2.0 ** (index / BINS_PER_OCTAVE) for index, _ in stats.tail_bins]
         lower = [edge * 2 ** (-1 / BINS_PER_OCTAVE) for edge in edges]
-        shares = [100 * count / stats.num_rows for count in stats.tail_bins.values()]
+        shares = [100 * count / stats.num_rows for _, count in stats.tail_bins]
         axes.bar(lower, shares, width=np.subtract(edges, lower), align="edge", color=_BLUE)
         axes.set_xscale("log")
         for value, name, style in (

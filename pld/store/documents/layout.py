@@ -7,9 +7,9 @@ import re
 
 from pld.errors import CorruptStoreError
 from pld.store.documents.manifest import Manifest
-from pld.store.format.canonical import dump_document, load_document
-from pld.store.format.fields import Fields
-from pld.store.format.plan import MAX_VIEWS, Block, PartId
+from pld.store.format.canonical import dump_document
+from pld.store.format.plan import Block, PartId
+from pld.store.format.typed_json import parse_document
 from pld.store.objects.storage import Storage
 
 _COMMIT = re.compile(r"commits/(?P<block>v\d{3,}-\d{3,})/(?P<shard>[^/]+)\.json")
@@ -56,12 +56,10 @@ def read_blocks(storage: Storage) -> list[Block]:
     blocks: list[Block] = []
     while len(blocks) < _MAX_BLOCKS and (name := block_name(blocks[-1].last + 1 if blocks else 0)) in names:
         where = f"{storage.url}/{name}"
-        fields = Fields(load_document(storage.read(name, SMALL_MAX_BYTES), where), where)
-        first = fields.integer("first", 0, MAX_VIEWS)
-        blocks.append(Block(first=first, last=fields.integer("last", first, MAX_VIEWS)))
-        fields.done()
-        if block_name(first) != name:
-            raise CorruptStoreError(f"{where}: found a block from view {first}: it was put in another place")
+        block = parse_document(Block, storage.read(name, SMALL_MAX_BYTES), where)
+        if block_name(block.first) != name or block.last < block.first:
+            raise CorruptStoreError(f"{where}: found the views {block.name}: it was put in another place")
+        blocks.append(block)
     return blocks
 
 
@@ -71,8 +69,7 @@ def claim_block(storage: Storage, block: Block) -> bool:
     A file named by the block's first view, created exclusively, is what keeps the blocks of two writers who want
     different numbers of views from overlapping.
     """
-    content = dump_document({"first": block.first, "last": block.last})
-    return storage.put_exclusive(block_name(block.first), content)
+    return storage.put_exclusive(block_name(block.first), dump_document(block))
 
 
 def seal_name(block: Block) -> str:

@@ -30,7 +30,9 @@ def encode_part(
     part = manifest.part_format.encode(identity, part_id.block, keys, labels, views)
     digest = sha256_hex(part.data)
     commit = Commit(
-        part_id=part_id,
+        shard=part_id.shard,
+        first_view=part_id.block.first,
+        last_view=part_id.block.last,
         fingerprint=identity.fingerprint,
         part=part_file_name(part_id.shard, digest, manifest),
         part_bytes=len(part.data),
