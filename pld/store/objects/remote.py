@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pld.errors import CorruptStoreError, NotCachedError, StoreError
 from pld.remote.place import Remote, cat
 from pld.remote.retry import http_status
+from pld.store.objects.range_cache import RangeCache
 from pld.store.objects.storage import Check, checked_name, object_names
 
 T = TypeVar("T")
@@ -25,8 +26,10 @@ _PRECONDITION_FAILED = 412
 class FsspecStorage:
     """A folder behind a URL; see Storage for the methods. Safe in threads and forked processes, as Remote is."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cache: RangeCache | None = None) -> None:
+        """Connect; ranges that can be checked are kept in `cache`."""
         self._remote = Remote(url, StoreError)
+        self._cache = cache
         self.url = self._remote.url
 
     def read(self, name: str, max_bytes: int) -> bytes:
@@ -37,7 +40,16 @@ class FsspecStorage:
         return data
 
     def read_range(self, name: str, offset: int, num_bytes: int, check: Check | None = None) -> bytes:
-        """See Storage."""
+        """See Storage. What nobody checks is not kept."""
+        if check is None or self._cache is None:
+            data = self._fetch_range(name, offset, num_bytes)
+            if check:
+                check(data)
+            return data
+        key = f"{name.rpartition('/')[2]} {offset} {num_bytes}"
+        return self._cache.read(key, check, lambda: self._fetch_range(name, offset, num_bytes))
+
+    def _fetch_range(self, name: str, offset: int, num_bytes: int) -> bytes:
         with self._missing_is_not_cached(name):
             data = self._remote.read_range(self._path(name), f"{self.url}/{name}", offset, num_bytes)
         if len(data) < num_bytes:
@@ -45,8 +57,6 @@ class FsspecStorage:
                 f"{self.url}/{name}: found the end after {len(data)} of {num_bytes} bytes from byte {offset}: "
                 "the object was cut; copy it again or cache this part again"
             )
-        if check:
-            check(data)
         return data
 
     def put(self, name: str, data: bytes) -> None:

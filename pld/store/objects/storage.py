@@ -74,10 +74,10 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     if not separator or scheme == "file":
         return LocalStorage(Path(urllib.parse.unquote(rest)) if separator else Path(url).expanduser())
     # Only here: fsspec and its drivers are not loaded for local stores.
-    from pld.store.objects.range_cache import CachedStorage, RangeCache
+    from pld.store.objects.range_cache import RangeCache
     from pld.store.objects.remote import FsspecStorage
 
-    return CachedStorage(FsspecStorage(url), RangeCache.from_environment())
+    return FsspecStorage(url, RangeCache.from_environment())
 
 
 def checked_name(name: str, where: str) -> str:
