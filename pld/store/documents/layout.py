@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
+from collections.abc import Iterable
 
 from pld.errors import CorruptStoreError
 from pld.store.documents.manifest import Manifest
@@ -50,10 +52,10 @@ def read_layout(storage: Storage, manifest: Manifest) -> Layout:
     return Layout(blocks=tuple(blocks), committed=frozenset(committed), sealed=frozenset(sealed))
 
 
-def read_blocks(storage: Storage) -> list[Block]:
-    """The blocks claimed so far, from view 0 on."""
+def read_blocks(storage: Storage, known: Iterable[Block] = ()) -> list[Block]:
+    """The blocks claimed so far, from view 0 on; those `known` already, which never change, are not read again."""
     names = set(storage.list("blocks"))
-    blocks: list[Block] = []
+    blocks = list(itertools.takewhile(lambda block: block_name(block.first) in names, known))
     while len(blocks) < _MAX_BLOCKS and (name := block_name(blocks[-1].last + 1 if blocks else 0)) in names:
         where = f"{storage.url}/{name}"
         block = parse_document(Block, storage.read(name, SMALL_MAX_BYTES), where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from jaxtyping import Int, Integer, Shaped
 
-from pld.errors import ConfigError, DataError, StoreError
+from pld.errors import ConfigError, DataError, NotCachedError, StoreError
 from pld.signals import TopK
 from pld.store.documents.commit import Commit, read_commit
 from pld.store.documents.layout import claim_block, read_blocks, read_layout
@@ -69,6 +70,7 @@ class StoreWriter:
         self.manifest = manifest
         self.url = storage.url
         self._storage = storage
+        self._blocks: list[Block] = []
 
     @classmethod
     def open(
@@ -120,7 +122,7 @@ class StoreWriter:
             raise ConfigError(f"found {num_views!r} views in blocks of {block_views!r}: {error}") from None
         if views < 1 or width < 1:
             raise ConfigError(f"found {views} views in blocks of {width}, wanted at least one of each")
-        while new := plan_blocks(held := read_blocks(self._storage), views, width)[len(held) :]:
+        while new := plan_blocks(held := self._read_blocks(), views, width)[len(held) :]:
             claim_block(self._storage, new[0])
         layout = read_layout(self._storage, self.manifest)
         shards = [shard.name for shard in self.manifest.shards]
@@ -154,7 +156,7 @@ class StoreWriter:
         """
         packed = key_array(keys)
         signals = [view.to("cpu") for view in views]
-        if part_id.block not in read_blocks(self._storage):
+        if part_id.block not in self._blocks and part_id.block not in self._read_blocks():
             raise DataError(f"{self.url}: found {part_id}, wanted one of missing_parts()")
         check_part(self.manifest, part_id, packed, labels, signals, skipped)
         identity = self.manifest.identity
@@ -180,7 +182,7 @@ class StoreWriter:
         """Claim the blocks of another store; raises StoreError where this one has views in other blocks."""
         for block in blocks:
             claim_block(self._storage, block)
-        if (held := read_blocks(self._storage)[: len(blocks)]) != list(blocks):
+        if (held := self._read_blocks()[: len(blocks)]) != list(blocks):
             found, wanted = (", ".join(block.name for block in some) for some in (held, blocks))
             raise StoreError(f"{self.url}: its views are in the blocks {found}, wanted {wanted}; name another store")
 
@@ -224,12 +226,19 @@ class StoreWriter:
         return sealed
 
     def _check_other_blocks(self, commit: Commit) -> None:
-        """Rows are common to all blocks: refuse a part whose samples are not those of the shard's other parts."""
-        for block in read_blocks(self._storage):
-            part_id = PartId(block=block, shard=commit.part_id.shard)
-            if block == commit.part_id.block or not self._storage.exists(part_id.commit_name):
+        """Rows are common to all blocks: refuse a part whose samples are not those of another part of the shard."""
+        for block in self._read_blocks():
+            if block == commit.part_id.block:
                 continue
-            check_same_samples(read_commit(self._storage, self.manifest, part_id), commit, self.url)
+            with contextlib.suppress(NotCachedError):
+                part_id = PartId(block=block, shard=commit.shard)
+                check_same_samples(read_commit(self._storage, self.manifest, part_id), commit, self.url)
+                return
+
+    def _read_blocks(self) -> list[Block]:
+        """The blocks there are now: other writers claim some too."""
+        self._blocks = read_blocks(self._storage, self._blocks)
+        return self._blocks
 
     def _adopt(self, ours: Commit) -> Commit:
         """The winner's commit, our part removed where its bits are others."""
