@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pld.errors import ConfigError
 from pld.progress import progress
 from pld.store import open_store
-from pld.store.maintain.transfer import Plan, transfer
+from pld.store.maintain.transfer import TransferPlan, transfer
 from pld.store.objects.storage import Storage, open_storage
 
 
@@ -31,7 +31,7 @@ def copy_store(source_url: str, destination_url: str, views: str | None) -> tupl
     num_bytes = 0
     with contextlib.ExitStack() as stack:
 
-        def on_plan(plan: Plan) -> Callable[[int], None]:
+        def on_plan(plan: TransferPlan) -> Callable[[int], None]:
             if plan.num_held:
                 print(f"{destination.url}: {plan.num_held} parts are there already")
             if plan.num_missing:

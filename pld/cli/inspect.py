@@ -10,7 +10,7 @@ from pld.extras import install_hint
 from pld.files import writing
 from pld.report.table import as_text, store_rows
 from pld.store import Store, open_store
-from pld.store.read.inventory import survey
+from pld.store.read.inventory import take_inventory
 
 _NUM_SAMPLES = 18
 
@@ -44,7 +44,7 @@ def _write_page(store: Store, arguments: argparse.Namespace) -> None:
         raise ConfigError(f"the page needs {error.name}: {install_hint('report')}") from error
     images = open_images(arguments.data, arguments) if arguments.data else None
     samples = draw_samples(store, images, _NUM_SAMPLES) if images else []
-    page = render_store_page(store, survey(arguments.store), samples)
+    page = render_store_page(store, take_inventory(arguments.store), samples)
     with writing(arguments.html):
         arguments.html.parent.mkdir(parents=True, exist_ok=True)
         arguments.html.write_text(page)

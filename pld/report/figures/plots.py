@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from pld.report.measures.agreement import Agreement
 from pld.store import PartId, PartStats
 from pld.store.format.stats import BINS_PER_OCTAVE
-from pld.store.read.inventory import Survey
+from pld.store.read.inventory import Inventory
 
 _BLUE = "#4c78a8"
 
@@ -68,7 +68,7 @@ def agreement_curves(agreement: Agreement) -> str:
         return svg(figure)
 
 
-def coverage_map(found: Survey) -> str:
+def coverage_map(found: Inventory) -> str:
     """Shards from left to right, blocks of views from top to bottom, each part in the colour of its state."""
     names = ("not cached yet", "lost", "committed", "committed and sealed")
     colours = ("#dddddd", "#d62728", "#9ecae1", _BLUE)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
+from jaxtyping import Integer, Shaped
 from msgspec import Meta
 
 from pld.errors import CorruptStoreError
 from pld.store.documents.manifest import Manifest
-from pld.store.format.canonical import dump_document, shown
-from pld.store.format.plan import Block, PartId, ViewIndex
-from pld.store.format.samples import MAX_KEY_BYTES
+from pld.store.format.blocks import Block, PartId, ViewIndex
+from pld.store.format.canonical import dump_document, sha256_hex, shown
+from pld.store.format.quantise import GridTopK
+from pld.store.format.samples import MAX_KEY_BYTES, samples_digest
 from pld.store.format.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, PartBytes, view_bytes
 from pld.store.format.stats import PartStats
 from pld.store.format.typed_json import SafeName, Sha256, parse_document
@@ -95,6 +99,38 @@ class Commit:
             raise CorruptStoreError(
                 f"{where}: found {size} bytes in a view of this part, wanted at most {MAX_VIEW_BYTES}"
             )
+
+
+def encode_part(
+    manifest: Manifest,
+    part_id: PartId,
+    keys: Shaped[np.ndarray, "N"],
+    labels: Integer[np.ndarray, "N"],
+    views: Sequence[GridTopK],
+    skipped: Sequence[str],
+    stats: PartStats,
+) -> tuple[bytes, Commit]:
+    """The part's bytes and its commit; the arguments are what the commit says, checked before."""
+    identity = manifest.identity
+    part = manifest.part_format.encode(identity, part_id.block, keys, labels, views)
+    digest = sha256_hex(part.data)
+    commit = Commit(
+        shard=part_id.shard,
+        first_view=part_id.block.first,
+        last_view=part_id.block.last,
+        fingerprint=identity.fingerprint,
+        part=part_file_name(part_id.shard, digest, manifest),
+        part_bytes=len(part.data),
+        part_sha256=digest,
+        num_samples=len(keys),
+        skipped=tuple(skipped),
+        samples_sha256=samples_digest(keys, labels),
+        key_bytes=keys.dtype.itemsize,
+        samples=part.samples,
+        views=part.views,
+        stats=stats,
+    )
+    return part.data, commit
 
 
 def read_commit(storage: Storage, manifest: Manifest, part_id: PartId) -> Commit:

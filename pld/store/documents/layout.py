@@ -9,14 +9,22 @@ from collections.abc import Iterable
 
 from pld.errors import CorruptStoreError
 from pld.store.documents.manifest import Manifest
+from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import dump_document
-from pld.store.format.plan import Block, PartId
 from pld.store.format.typed_json import parse_document
 from pld.store.objects.storage import Storage
 
 _COMMIT = re.compile(r"commits/(?P<block>v\d{3,}-\d{3,})/(?P<shard>[^/]+)\.json")
 _MAX_BLOCKS = 2**16
 SMALL_MAX_BYTES = 2**26
+
+
+class CorruptBlockError(CorruptStoreError):
+    """A block's file is not what was written; `name` is that of the file in the store."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +45,7 @@ def read_layout(storage: Storage, manifest: Manifest) -> Layout:
     """List a store. Commits of unknown shards or blocks are not trusted and left out.
 
     Raises:
-        CorruptStoreError: a block's file is not what was written.
+        CorruptBlockError: a block's file is not what was written.
     """
     blocks = read_blocks(storage)
     by_name = {block.name: block for block in blocks}
@@ -57,12 +65,19 @@ def read_blocks(storage: Storage, known: Iterable[Block] = ()) -> list[Block]:
     names = set(storage.list("blocks"))
     blocks = list(itertools.takewhile(lambda block: block_name(block.first) in names, known))
     while len(blocks) < _MAX_BLOCKS and (name := block_name(blocks[-1].last + 1 if blocks else 0)) in names:
-        where = f"{storage.url}/{name}"
-        block = parse_document(Block, storage.read(name, SMALL_MAX_BYTES), where)
-        if block_name(block.first) != name or block.last < block.first:
-            raise CorruptStoreError(f"{where}: found the views {block.name}: it was put in another place")
-        blocks.append(block)
+        blocks.append(_read_block(storage, name))
     return blocks
+
+
+def _read_block(storage: Storage, name: str) -> Block:
+    where = f"{storage.url}/{name}"
+    try:
+        block = parse_document(Block, storage.read(name, SMALL_MAX_BYTES), where)
+    except CorruptStoreError as error:
+        raise CorruptBlockError(str(error), name) from None
+    if block_name(block.first) != name or block.last < block.first:
+        raise CorruptBlockError(f"{where}: found the views {block.name}: it was put in another place", name)
+    return block
 
 
 def claim_block(storage: Storage, block: Block) -> bool:

@@ -6,15 +6,19 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pld.errors import ConfigError, CorruptStoreError, FingerprintMismatchError, NotCachedError
 from pld.store.format.canonical import dump_document, load_document, shown
-from pld.store.format.formats import FORMATS, FormatName
 from pld.store.format.identity import FORMAT_VERSION, Identity, NumSamples
 from pld.store.format.schema import PartFormat
 from pld.store.format.typed_json import SAFE_NAME, SafeName, check_nesting, parse
+from pld.store.format.webdataset_part import WebDatasetPart
+from pld.store.format.zarr_part import ZarrPart
 from pld.store.objects.storage import Storage, open_storage
+
+FormatName = Literal["zarr", "webdataset"]
+_FORMATS: Mapping[FormatName, PartFormat] = {"zarr": ZarrPart(), "webdataset": WebDatasetPart()}
 
 MANIFEST_NAME = "store.json"
 _MAX_BYTES = 2**26
@@ -69,7 +73,7 @@ class Manifest:
     @property
     def part_format(self) -> PartFormat:
         """How its parts are laid out."""
-        return FORMATS[self.format]
+        return _FORMATS[self.format]
 
     def dump(self) -> bytes:
         """The bytes of store.json."""
@@ -125,7 +129,7 @@ class Manifest:
         return {"identity": self.identity.to_json(), "format": self.format, "shards": shards}
 
 
-def dump_checked(manifest: Manifest) -> bytes:
+def check_and_dump(manifest: Manifest) -> bytes:
     """The bytes of store.json; raises ConfigError where they could not be read back."""
     try:
         data = manifest.dump()

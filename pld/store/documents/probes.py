@@ -1,4 +1,4 @@
-"""Pixel probes: a few small views kept beside the logits. What is in them, and what they prove, is their reader's.
+"""Pixel probes: a few small views kept with the logits. What is in them, and what they prove, is their reader's.
 
 They are no part of the identity: the store is the same without them, and made before there were any it has none.
 """
@@ -19,8 +19,8 @@ from msgspec import Meta
 from pld.errors import CorruptStoreError
 from pld.store.documents.layout import SMALL_MAX_BYTES
 from pld.store.documents.manifest import Manifest
+from pld.store.format.blocks import ViewIndex
 from pld.store.format.canonical import OPTIONAL, dump_document
-from pld.store.format.plan import ViewIndex
 from pld.store.format.typed_json import Sha256, parse_document
 from pld.store.objects.storage import Storage
 
@@ -62,7 +62,7 @@ class _StoredProbe:
         height, width = probe.pixels.shape[1:]
         return cls(key=probe.key, view=probe.view, size=(height, width), pixels=pixels, image_size=probe.image_size)
 
-    def decoded(self, where: str) -> Probe:
+    def decode(self, where: str) -> Probe:
         shape = (3, *self.size)
         try:
             data = base64.b64decode(self.pixels, validate=True)
@@ -99,4 +99,4 @@ def read_probes(storage: Storage, manifest: Manifest) -> tuple[Probe, ...]:
         raise CorruptStoreError(
             f"{where}: found the fingerprint {found.fingerprint}, wanted {wanted}: it is another store's"
         )
-    return tuple(probe.decoded(where) for probe in found.probes)
+    return tuple(probe.decode(where) for probe in found.probes)

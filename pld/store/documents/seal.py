@@ -10,8 +10,8 @@ from pld.errors import CorruptStoreError
 from pld.store.documents.commit import COMMIT_MAX_BYTES
 from pld.store.documents.layout import SMALL_MAX_BYTES, seal_name
 from pld.store.documents.manifest import Manifest
+from pld.store.format.blocks import Block, PartId, ViewIndex
 from pld.store.format.canonical import dump_document, sha256_hex
-from pld.store.format.plan import Block, PartId, ViewIndex
 from pld.store.format.typed_json import Sha256, parse_document
 from pld.store.objects.storage import Storage
 

@@ -70,9 +70,9 @@ def load_document(data: bytes, where: str) -> dict[str, Any]:
     if not genuine:
         raise CorruptStoreError(f"{where}: found JSON that is not in canonical form: its bytes were changed")
     content = {name: value for name, value in document.items() if name != "digest"}
-    told, true = document.get("digest"), sha256_hex(_without_digest(data, document))
-    if told != true:
-        raise CorruptStoreError(f"{where}: its content has the digest {true}, it says {shown(told)}: it was changed")
+    stated, true = document.get("digest"), sha256_hex(_without_digest(data, document))
+    if stated != true:
+        raise CorruptStoreError(f"{where}: its content has the digest {true}, it says {shown(stated)}: it was changed")
     return content
 
 

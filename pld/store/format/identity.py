@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
@@ -16,6 +15,7 @@ from msgspec import Meta
 from pld.errors import ConfigError
 from pld.precision import Precision
 from pld.store.format.canonical import OPTIONAL, canonical_json, sha256_hex
+from pld.store.format.samples import samples_digest
 from pld.store.format.typed_json import Number, Sha256, parse
 
 FORMAT_VERSION: Final = 1
@@ -187,10 +187,7 @@ def dataset_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N
         labels: class indices of the same length.
     """
     order = np.argsort(keys, kind="stable")
-    digest = hashlib.sha256()
-    for key, label in zip(keys[order].tolist(), labels[order].tolist(), strict=True):
-        digest.update(b"%s\t%d\n" % (key, label))
-    return digest.hexdigest()
+    return samples_digest(keys[order], labels[order])
 
 
 def _make_floats(instance: object, *names: str) -> None:

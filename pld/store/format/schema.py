@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 from msgspec import Meta
 
+from pld.store.format.blocks import Block
 from pld.store.format.identity import Identity
-from pld.store.format.plan import Block
 from pld.store.format.quantise import GridTopK
 from pld.store.format.typed_json import Sha256
 

@@ -16,9 +16,9 @@ from jaxtyping import Integer, Shaped
 
 from pld.errors import CorruptStoreError
 from pld.store.format.archives import reproducible_tar, reproducible_zip
+from pld.store.format.blocks import Block
 from pld.store.format.canonical import canonical_json, sha256_hex
 from pld.store.format.identity import Identity
-from pld.store.format.plan import Block
 from pld.store.format.quantise import GridTopK, class_dtype
 from pld.store.format.samples import key_bytes
 from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, EncodedPart, view_values
@@ -52,9 +52,9 @@ class NpyColumn:
     def header(self) -> bytes:
         """The .npy's first bytes, written here because NumPy may pad them differently one day."""
         dtype, shape = self.stored
-        told = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
-        length = -(-(len(told) + 11) // 64) * 64 - 10
-        return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + told.ljust(length - 1).encode() + b"\n"
+        text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
+        length = -(-(len(text) + 11) // 64) * 64 - 10
+        return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
 
     @functools.cached_property
     def chunk_bytes(self) -> int:

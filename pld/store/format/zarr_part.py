@@ -10,9 +10,9 @@ from jaxtyping import Integer, Shaped
 
 from pld.store.format.archives import reproducible_zip
 from pld.store.format.arrays import ArraySpec
+from pld.store.format.blocks import Block
 from pld.store.format.canonical import canonical_json, sha256_hex
 from pld.store.format.identity import CodecIdentity, Identity
-from pld.store.format.plan import Block
 from pld.store.format.quantise import EMPTY_TAIL, LABEL_AMONG_CLASSES, GridTopK, class_dtype
 from pld.store.format.samples import key_bytes
 from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, EncodedPart, view_values

@@ -14,13 +14,13 @@ import numpy as np
 
 from pld.errors import CorruptStoreError, NotCachedError
 from pld.store.documents.commit import COMMIT_MAX_BYTES, Commit, read_commit
-from pld.store.documents.layout import Layout, block_name, read_layout, seal_name
+from pld.store.documents.layout import CorruptBlockError, Layout, block_name, read_layout, seal_name
 from pld.store.documents.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pld.store.documents.probes import PROBES_NAME, read_probes
 from pld.store.documents.seal import read_seal
+from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import sha256_hex
 from pld.store.format.identity import dataset_digest
-from pld.store.format.plan import Block, PartId
 from pld.store.maintain.verify_part import part_problems, read_samples
 from pld.store.objects.storage import Storage
 
@@ -49,7 +49,7 @@ def verify_store(storage: Storage, on_bytes: Callable[[int, int], object]) -> It
 
     Args:
         storage: where it lies.
-        on_bytes: told, after each part, its bytes and those of all parts.
+        on_bytes: called after each part with its bytes and those of all parts.
 
     Raises:
         NotCachedError: there is no store.
@@ -62,8 +62,9 @@ def verify_store(storage: Storage, on_bytes: Callable[[int, int], object]) -> It
         return
     try:
         layout = read_layout(storage, manifest)
-    except CorruptStoreError as error:
-        yield _broken_block(storage, error)
+    except CorruptBlockError as error:
+        block = next((block for block in _blocks_with_objects(storage) if block_name(block.first) == error.name), None)
+        yield Problem(name=error.name, found=f"{error}; no part can be checked without it", block=block)
         return
     yield from _lost_blocks(storage, layout)
     commits: dict[PartId, Commit] = {}
@@ -79,12 +80,6 @@ def verify_store(storage: Storage, on_bytes: Callable[[int, int], object]) -> It
         read_probes(storage, manifest)
     except CorruptStoreError as error:
         yield Problem(name=PROBES_NAME, found=str(error))
-
-
-def _broken_block(storage: Storage, error: CorruptStoreError) -> Problem:
-    name = next(name for name in storage.list("blocks") if name in str(error))
-    block = next((block for block in _blocks_with_objects(storage) if block_name(block.first) == name), None)
-    return Problem(name=name, found=f"{error}; no part can be checked without it", block=block)
 
 
 def _lost_blocks(storage: Storage, layout: Layout) -> Iterator[Problem]:

@@ -67,14 +67,14 @@ def _content_problems(storage: Storage, manifest: Manifest, commit: Commit) -> I
         views.append(restore(grid, labels, identity.codec))
         if fault := _view_fault(manifest, grid, views[-1]):
             yield f"view {view}: found {fault}"
-    told = commit.stats.unmapped_mass
-    if len(views) == len(commit.part_id.views) and not _same(found := PartStats.of(views, told), commit.stats):
+    unmapped = commit.stats.unmapped_mass
+    if len(views) == len(commit.part_id.views) and not _same(found := PartStats.of(views, unmapped), commit.stats):
         yield f"its commit's stats are not those of its numbers: found {found}"
     class_map = identity.teacher.class_map
     leaves_out = class_map is not None and len(class_map.columns) < class_map.model_classes
-    if not 0 <= told <= commit.stats.num_rows or (told and not leaves_out):
+    if not 0 <= unmapped <= commit.stats.num_rows or (unmapped and not leaves_out):
         yield (
-            f"its commit tells {told:.6g} as the mass on classes that the dataset does not have, summed over "
+            f"its commit says that {unmapped:.6g} is the mass on classes that the dataset does not have, summed over "
             f"{commit.stats.num_rows} rows"
         )
 

@@ -2,7 +2,7 @@
 
 A part's name carries its content's hash, so a range of it never changes its meaning, and only bytes that had the
 digests of a commit are kept. Ranges fall by their hash into a fixed number of folders, each with its share of the
-space: whoever adds one looks through a single folder and removes what was used longest ago. No index, no lock, nothing
+space: adding one lists a single folder and evicts the least recently used there. No index, no lock, nothing
 to repair after a kill.
 """
 

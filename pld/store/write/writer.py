@@ -13,27 +13,25 @@ from jaxtyping import Int, Integer, Shaped
 
 from pld.errors import ConfigError, DataError, NotCachedError, StoreError
 from pld.signals import TopK
-from pld.store.documents.commit import Commit, read_commit
+from pld.store.documents.commit import Commit, encode_part, read_commit
 from pld.store.documents.layout import claim_block, read_blocks, read_layout
-from pld.store.documents.manifest import MANIFEST_NAME, Manifest, Shard, dump_checked, read_manifest
+from pld.store.documents.manifest import MANIFEST_NAME, FormatName, Manifest, Shard, check_and_dump, read_manifest
 from pld.store.documents.probes import Probe, write_probes
 from pld.store.documents.seal import seal_block
-from pld.store.format.formats import FormatName
+from pld.store.format.blocks import Block, PartId, plan_blocks, plan_parts
 from pld.store.format.identity import Identity
-from pld.store.format.plan import Block, PartId, plan_blocks, plan_parts
 from pld.store.format.quantise import GridTopK, quantise, restore
 from pld.store.format.samples import Keys, key_array
 from pld.store.format.stats import PartStats
 from pld.store.objects.storage import Storage, open_storage
 from pld.store.write.check import check_part
-from pld.store.write.encode import encode_part
 from pld.store.write.garbage import sweep
 
 DEFAULT_BLOCK_VIEWS = 10
 
 
 class StoreWriter:
-    """Writes a store, alone or beside other writers that have nothing but the store in common.
+    """Writes a store, alone or together with other writers that share nothing but the store.
 
     For people who have logits already: say what they are of, then write each image shard's views. Logits of crops that
     `pld.views` did not draw are logits of other pixels than students will see: use `Fixed` views, or draw them with it.
@@ -103,7 +101,7 @@ class StoreWriter:
     def create(cls, url: str | os.PathLike[str], wanted: Manifest) -> StoreWriter:
         """As `open`, from a manifest."""
         storage = open_storage(url)
-        data = dump_checked(wanted)
+        data = check_and_dump(wanted)
         if storage.exists(MANIFEST_NAME) or not storage.put_exclusive(MANIFEST_NAME, data):
             held = read_manifest(storage)
             held.check_same(wanted, storage.url)

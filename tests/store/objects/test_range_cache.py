@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pld.errors import ConfigError, CorruptStoreError, NotCachedError
+from pld.store.objects.fsspec_storage import FsspecStorage
 from pld.store.objects.range_cache import RangeCache
-from pld.store.objects.remote import FsspecStorage
 from pld.store.objects.storage import LocalStorage, open_storage
 from tests.store.world import tree
 
