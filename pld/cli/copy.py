@@ -12,7 +12,7 @@ from pld.errors import ConfigError
 from pld.progress import progress
 from pld.report.card import CARD_NAME, card_license, dataset_card, is_generated, read_card, write_card
 from pld.store import open_store
-from pld.store.maintain.transfer import Plan, transfer
+from pld.store.maintain.transfer import TransferPlan, transfer
 from pld.store.objects.storage import Storage, open_storage
 
 
@@ -64,7 +64,7 @@ def _copy_store(source_url: str, destination_url: str, views: str | None) -> tup
     num_bytes = 0
     with contextlib.ExitStack() as stack:
 
-        def on_plan(plan: Plan) -> Callable[[int], None]:
+        def on_plan(plan: TransferPlan) -> Callable[[int], None]:
             if plan.num_held:
                 print(f"{destination.url}: {plan.num_held} parts are there already")
             if plan.num_missing:

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from pld.errors import ConfigError, OutputError
-from pld.files import writing
+from pld.files import write_atomically, writing
 from pld.images.sources.description import DATASET_FILE
 from pld.images.sources.source import Source
 from pld.images.sources.splits import shard_group, split_of
@@ -96,7 +96,7 @@ def _plan(num_samples: int, split: str, shard_samples: int) -> list[_Shard]:
 
 
 def _write(source: Source, shard: _Shard, path: Path, on_images: Callable[[int], object]) -> None:
-    """Write one tar beside its name, then rename it; one that is there already is checked instead."""
+    """Write one tar; one that is there already is checked instead."""
     if path.exists():
         index = read_tar(path).rows
         same = np.array_equal(index["path"], source.keys[shard.rows])
@@ -107,14 +107,12 @@ def _write(source: Source, shard: _Shard, path: Path, on_images: Callable[[int],
             )
         on_images(len(shard.rows))
         return
-    staged = path.with_suffix(".tmp")
-    with writing(path), tarfile.open(staged, "w") as tar:
+    with writing(path), write_atomically(path, unique=False) as temporary, tarfile.open(temporary, "w") as tar:
         for row in shard.rows.tolist():
             content = source.read(row)
             add_member(tar, f"{source.key(row)}.{image_extension(content)}", content)
             add_member(tar, f"{source.key(row)}.cls", str(int(source.labels[row])).encode())
             on_images(1)
-    staged.replace(path)
 
 
 def _describe(source: Source, out: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pld.errors import OutputError
-from pld.files import writing
+from pld.files import write_atomically, writing
 from pld.images import Source
 from pld.images.dataset import read_image
 from pld.images.sources.tar_members import add_member, check_keys, image_extension
@@ -69,15 +69,13 @@ def export_with_images(
             on_images(len(mine))
             continue
         topk = table[rows[mine.start : mine.stop]]
-        staged = path.with_suffix(".tmp")
-        with writing(path), tarfile.open(staged, "w") as tar:
+        with writing(path), write_atomically(path, unique=False) as temporary, tarfile.open(temporary, "w") as tar:
             for index, row in enumerate(mine):
                 image = read_image(source, row)  # decoded for its size, and so that no broken one is exported
                 box = draw_view(source.key(row), view, (image.shape[1], image.shape[2]), policy)
                 for extension, content in _members(source.read(row), box, topk, index).items():
                     add_member(tar, f"{source.key(row)}.{extension}", content)
                 on_images(1)
-        staged.replace(path)
     return warning
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from pld.errors import DataError
-from pld.remote.place import Remote, without_password
+from pld.remote.driver import RetryingDriver, without_password
 from pld.remote.shard_cache import HeldShard, ShardCache, StoppedError
 
 # Enough to hide an object store's latency: eleven thousand questions take seconds, not minutes.
@@ -60,7 +60,7 @@ class RemotePlace:
     """Where shards are, behind one driver, and the disk that keeps copies of them."""
 
     def __init__(self, url: str, cache: ShardCache | None = None) -> None:
-        self.remote = Remote(url, DataError)
+        self.driver = RetryingDriver(url, DataError)
         self.cache = cache or ShardCache.from_environment()
         self._tags_are_md5 = True
 
@@ -72,7 +72,7 @@ class RemotePlace:
             DataError: the place cannot be read, or does not tell sizes.
         """
         with ThreadPoolExecutor(_ASKING_THREADS) as pool:
-            found = list(pool.map(lambda url: self._look(_path_of(self.remote, url), without_password(url)), urls))
+            found = list(pool.map(lambda url: self._look(_path_of(self.driver, url), without_password(url)), urls))
         missing = [without_password(url) for url, shard in zip(urls, found, strict=True) if shard is None]
         if missing:
             raise ShardsMissingError(
@@ -83,10 +83,10 @@ class RemotePlace:
 
     def names(self, folder: str) -> list[str]:
         """The names of the objects in a folder; empty where there is none. Raises DataError."""
-        remote = self.remote
+        driver = self.driver
         try:
-            path = _path_of(remote, folder)
-            found = remote.tried(lambda driver: driver.ls(path, detail=False), without_password(folder), "listed")
+            path = _path_of(driver, folder)
+            found = driver.retry(lambda fs: fs.ls(path, detail=False), without_password(folder), "listed")
         except FileNotFoundError:
             return []
         return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
@@ -95,7 +95,7 @@ class RemotePlace:
         """A small text object, None where there is none; raises DataError."""
         shown = without_password(url)
         try:
-            return self.remote.read_range(_path_of(self.remote, url), shown, 0, _MAX_TEXT_BYTES).decode()
+            return self.driver.read_range(_path_of(self.driver, url), shown, 0, _MAX_TEXT_BYTES).decode()
         except FileNotFoundError:
             return None
         except UnicodeDecodeError as error:
@@ -107,7 +107,7 @@ class RemotePlace:
         if held is not None and len(held) == num_bytes:
             return held
         try:
-            return self.remote.read_range(shard.path, shard.url, offset, num_bytes)
+            return self.driver.read_range(shard.path, shard.url, offset, num_bytes)
         except FileNotFoundError:
             raise DataError(f"{shard.url}: it is gone since it was looked at") from None
 
@@ -118,7 +118,7 @@ class RemotePlace:
 
     def _look(self, path: str, shown: str) -> RemoteShard | None:
         try:
-            info = self.remote.tried(lambda driver: driver.info(path), shown, "read")
+            info = self.driver.retry(lambda fs: fs.info(path), shown, "read")
         except FileNotFoundError:
             return None
         if info.get("type") == "directory" or not isinstance(info.get("size"), int):
@@ -129,8 +129,8 @@ class RemotePlace:
             path=path,
             num_bytes=info["size"],
             version=version,
-            md5=_md5(info, self.remote.scheme),
-            ranges=info.get("partial", True) or not self.remote.is_web,
+            md5=_md5(info, self.driver.scheme),
+            ranges=info.get("partial", True) or not self.driver.is_web,
         )
 
     def _fetch(self, shard: RemoteShard, stop: threading.Event, file: BinaryIO) -> None:
@@ -153,7 +153,7 @@ class RemotePlace:
             if stop.is_set():
                 raise StoppedError
             wanted = min(step, shard.num_bytes - offset)
-            data = self.remote.read_range(shard.path, shard.url, offset, wanted)
+            data = self.driver.read_range(shard.path, shard.url, offset, wanted)
             if len(data) != wanted:
                 raise DataError(f"{shard.url}: ended after {offset + len(data)} of {shard.num_bytes} bytes")
             digest.update(data)
@@ -161,8 +161,8 @@ class RemotePlace:
         return digest.hexdigest()
 
 
-def _path_of(remote: Remote, url: str) -> str:
-    return url if remote.is_web else url.partition("://")[2].rstrip("/")
+def _path_of(driver: RetryingDriver, url: str) -> str:
+    return url if driver.is_web else url.partition("://")[2].rstrip("/")
 
 
 def _md5(info: dict[str, Any], scheme: str) -> str:

@@ -49,14 +49,14 @@ def http_status(error: BaseException) -> int | None:
 def advice(error: Exception) -> str:
     """What happened, and what to do where asking again cannot help."""
     if "Credentials" in type(error).__name__:
-        return f"{described(error)}; give the driver its credentials (for S3 AWS_ACCESS_KEY_ID and _SECRET_ACCESS_KEY)"
+        return f"{describe(error)}; give the driver its credentials (for S3 AWS_ACCESS_KEY_ID and _SECRET_ACCESS_KEY)"
     if isinstance(error, PermissionError) or http_status(error) in (401, 403):
-        return f"{described(error)}; the credentials in use do not allow it"
+        return f"{describe(error)}; the credentials in use do not allow it"
     if isinstance(error, NotImplementedError) or http_status(error) in _READ_ONLY_STATUS:
         return "this URL can only be read"
-    return described(error)
+    return describe(error)
 
 
-def described(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """What happened, in a line."""
     return f"{type(error).__name__}: {error}".rstrip(": ")

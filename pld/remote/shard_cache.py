@@ -90,12 +90,12 @@ class ShardCache:
             raise ConfigError(f"{LIMIT_VARIABLE}: {self.max_bytes:,} bytes; wanted at least a shard's {num_bytes:,}")
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
-            with self._locked():
-                if held := self._held(name, num_bytes):
+            with self._lock_folder():
+                if held := self._open_held(name, num_bytes):
                     return held
-                part = self._begun(name, num_bytes)
+                part = self._begin(name, num_bytes)
             if part:
-                return self._fetched(part, name, fetch)
+                return self._finish(part, name, fetch)
             if time.monotonic() > deadline:
                 raise ConfigError(
                     f"{LIMIT_VARIABLE}: {self.max_bytes:,} bytes in {self.folder}, all of them in use by other "
@@ -104,7 +104,7 @@ class ShardCache:
             if stop.wait(_POLL_SECONDS):
                 raise StoppedError
 
-    def _held(self, name: str, num_bytes: int) -> HeldShard | None:
+    def _open_held(self, name: str, num_bytes: int) -> HeldShard | None:
         path = self.folder / name
         try:
             file = path.open("rb")
@@ -117,10 +117,10 @@ class ShardCache:
         fcntl.flock(file, fcntl.LOCK_SH)
         return HeldShard(path, file)
 
-    def _begun(self, name: str, num_bytes: int) -> BinaryIO | None:
+    def _begin(self, name: str, num_bytes: int) -> BinaryIO | None:
         """A `.part` of this size, locked; None where another is fetching the shard, or there is no room yet."""
         path = self.folder / (name + _PART)
-        if not _removed(path) or not self._make_room(num_bytes):
+        if not _delete_unless_held(path) or not self._make_room(num_bytes):
             return None
         file = path.open("x+b")
         try:
@@ -132,18 +132,18 @@ class ShardCache:
             raise
         return file
 
-    def _fetched(self, file: BinaryIO, name: str, fetch: Callable[[BinaryIO], None]) -> HeldShard:
+    def _finish(self, file: BinaryIO, name: str, fetch: Callable[[BinaryIO], None]) -> HeldShard:
         path, part = self.folder / name, Path(file.name)
         try:
-            with self._explained():
+            with self._explain_failure():
                 fetch(file)
                 file.flush()
                 os.fsync(file.fileno())
-            with self._locked():
+            with self._lock_folder():
                 part.replace(path)
                 fcntl.flock(file, fcntl.LOCK_SH)
         except BaseException:
-            with contextlib.suppress(OutputError), self._locked():
+            with contextlib.suppress(OutputError), self._lock_folder():
                 part.unlink(missing_ok=True)
             file.close()
             raise
@@ -159,21 +159,21 @@ class ShardCache:
             shards = [entry for entry in entries if not entry.name.startswith(".")]
             files = [(status, entry.path) for entry in shards if (status := status_of(entry))]
         excess = sum(status.st_size for status, _ in files) + num_bytes - self.max_bytes
-        for status, path in sorted(files, key=lambda file: self._standing(file[0].st_mtime)):
+        for status, path in sorted(files, key=lambda file: self._eviction_order(file[0].st_mtime)):
             if excess <= 0:
                 break
-            if _removed(Path(path)):
+            if _delete_unless_held(Path(path)):
                 excess -= status.st_size
         return excess <= 0
 
-    def _standing(self, used_at: float) -> tuple[bool, float]:
+    def _eviction_order(self, used_at: float) -> tuple[bool, float]:
         ours = used_at >= self._opened_at
         return ours, -used_at if ours else used_at
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock_folder(self) -> Iterator[None]:
         """Alone with the folder."""
-        with self._explained():
+        with self._explain_failure():
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / ".lock").open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -183,7 +183,7 @@ class ShardCache:
                     fcntl.flock(lock, fcntl.LOCK_UN)
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_failure(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -193,7 +193,7 @@ class ShardCache:
             ) from error
 
 
-def _removed(path: Path) -> bool:
+def _delete_unless_held(path: Path) -> bool:
     """Remove a file unless somebody holds it; whether it is gone."""
     try:
         with path.open("r+b") as file:

@@ -12,10 +12,10 @@ from pld.report.page import render
 from pld.report.samples import Sample
 from pld.report.table import store_rows
 from pld.store import Store
-from pld.store.read.inventory import Survey
+from pld.store.read.inventory import Inventory
 
 
-def render_store_page(store: Store, found: Survey, samples: Sequence[Sample]) -> str:
+def render_store_page(store: Store, found: Inventory, samples: Sequence[Sample]) -> str:
     """HTML with everything inside. A store that is unfinished or has lost parts has a page too, with what can be said.
 
     Args:
@@ -52,7 +52,7 @@ def _num_views(store: Store) -> tuple[int, str]:
         return 0, str(error)
 
 
-def _coverage_text(found: Survey) -> str:
+def _coverage_text(found: Inventory) -> str:
     parts, blocks = len(found.shards) * len(found.blocks), len(found.blocks)
     text = f"{len(found.committed):,} of {parts:,} parts are committed, {len(found.sealed)} of {blocks} blocks sealed"
     for lost, words in ((False, "not cached yet"), (True, "lost: cache or copy them again")):
@@ -61,7 +61,7 @@ def _coverage_text(found: Survey) -> str:
     return text + "."
 
 
-def _byte_rows(found: Survey, num_rows: int) -> list[tuple[str, int, float, float]]:
+def _byte_rows(found: Inventory, num_rows: int) -> list[tuple[str, int, float, float]]:
     """Name, bytes, bytes per sample-view and share, the largest first."""
     total = sum(found.array_bytes.values())
     spent = sorted(found.array_bytes.items(), key=lambda item: -item[1])

@@ -1,9 +1,9 @@
 """Stores of teachers' top-k logits: see FORMAT.md for the bytes."""
 
 from pld.store.documents.commit import Commit
-from pld.store.documents.manifest import Manifest, Shard, find_manifest
+from pld.store.documents.manifest import FormatName, Manifest, Shard, find_manifest
 from pld.store.documents.probes import Probe
-from pld.store.format.formats import FormatName
+from pld.store.format.blocks import Block, PartId, plan_parts
 from pld.store.format.identity import (
     ClassMap,
     CodecIdentity,
@@ -14,7 +14,6 @@ from pld.store.format.identity import (
     ViewIdentity,
     dataset_digest,
 )
-from pld.store.format.plan import Block, PartId, plan_parts
 from pld.store.format.samples import key_array
 from pld.store.format.stats import PartStats
 from pld.store.read.group import Combine, GroupTable, StoreGroup, open_stores

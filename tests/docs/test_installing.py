@@ -7,7 +7,7 @@ import pytest
 
 from pld.errors import ConfigError, DataError
 from pld.extras import install_command, install_hint
-from pld.remote.place import Remote
+from pld.remote.driver import RetryingDriver
 from pld.report.card import dataset_card
 from pld.store import open_store
 from tests.processes import ROOT
@@ -51,9 +51,9 @@ def test_a_driver_that_is_missing_is_asked_for(url, hint, error, monkeypatch):
     def missing(*_, **__):
         raise ImportError("Install the driver")
 
-    monkeypatch.setattr("pld.remote.place.url_to_fs", missing)
+    monkeypatch.setattr("pld.remote.driver.url_to_fs", missing)
     with pytest.raises(error, match=f"^{url}: Install the driver: {hint}$"):
-        Remote(url, error)
+        RetryingDriver(url, error)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_an_interrupted_export_goes_on_and_another_is_refused(world, tmp_path, c
     assert export(world, tmp_path / "o") == 0
     whole = tree_bytes(tmp_path / "o")
     assert whole == tree_bytes(world / "out")
-    Path(shards(tmp_path / "o")[1]).rename(tmp_path / "o/train-0001.tmp")
+    Path(shards(tmp_path / "o")[1]).rename(tmp_path / "o/.train-0001.tar.tmp")
     assert export(world, tmp_path / "o") == 0
     assert tree_bytes(tmp_path / "o") == whole
     assert export(world, tmp_path / "o", view=0) == 2

@@ -113,7 +113,7 @@ def test_bytes_are_checked_against_the_etag(bucket, local, cache, monkeypatch):
     (shard,) = place.shards([f"{bucket}/train-0000.tar"])
     whole = (local / "train-0000.tar").read_bytes()
     assert shard.md5 == hashlib.md5(whole).hexdigest()
-    read, flips = place.remote.read_range, itertools.count()
+    read, flips = place.driver.read_range, itertools.count()
 
     def flipping(path, where, offset, num_bytes):
         data = bytearray(read(path, where, offset, num_bytes))
@@ -121,7 +121,7 @@ def test_bytes_are_checked_against_the_etag(bucket, local, cache, monkeypatch):
         return bytes(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(place.remote, "read_range", flipping)
+        patch.setattr(place.driver, "read_range", flipping)
         with pytest.raises(DataError, match="read twice, it differs from itself and from its MD5"):
             place.hold(shard, threading.Event())
     assert kept(cache) == 0

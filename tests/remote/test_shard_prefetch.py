@@ -60,7 +60,7 @@ def test_a_process_touches_its_own_streams_alone(tmp_path, cache, monkeypatch):
         with monkeypatch.context() as patch:
             counting = Counting(patch, cache)
             patch.setattr(
-                "pld.remote.place.Remote.read_range", ranges := Recorded(source.remote.place.remote.read_range)
+                "pld.remote.driver.RetryingDriver.read_range", ranges := Recorded(source.remote.place.driver.read_range)
             )
             passes = items_of(source, rank=rank, world=2, streams=4, epochs=2)
             for item in prefetch_shards(source, passes, lambda item: item.rows, in_flight=1):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +11,7 @@ from typing import NamedTuple
 import simplejpeg
 
 from pld.errors import DataError
+from pld.files import write_atomically
 from pld.images.sources.glyph_rendering import CHARACTERS, Glyph, load_glyphs, render_glyph
 from pld.images.sources.tar_members import add_member
 from pld.progress import progress
@@ -74,15 +73,13 @@ def write_glyphs(
     glyphs = load_glyphs()
     shards = [*_plan_shards("train", num_train, seed), *_plan_shards("val", num_val, seed)]
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            _write_all(staging, shards, glyphs, size, seed)
-            _publish(staging, folder)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with write_atomically(folder) as temporary:
+            temporary.mkdir()
+            _write_all(temporary, shards, glyphs, size, seed)
     except OSError as error:
-        raise DataError(f"{folder}: the glyphs could not be written: {error}") from error
+        # A folder with files is not replaced: another process may have finished its copy meanwhile.
+        if not _is_finished(folder):
+            raise DataError(f"{folder}: the glyphs could not be written: {error}") from error
 
 
 def _plan_shards(split: str, count: int, seed: int) -> Iterator[_Shard]:
@@ -119,16 +116,6 @@ def _write_shard(folder: Path, shard: _Shard, glyphs: Mapping[str, Sequence[Glyp
             jpeg = simplejpeg.encode_jpeg(image, quality=_JPEG_QUALITY, colorsubsampling="444")
             add_member(tar, f"{shard.split}-{index:06d}.jpg", jpeg)
             add_member(tar, f"{shard.split}-{index:06d}.cls", str(label).encode())
-
-
-def _publish(staging: Path, folder: Path) -> None:
-    """Make a finished copy visible under its name, unless another process did so meanwhile."""
-    staging.chmod(0o755)
-    try:
-        staging.rename(folder)
-    except OSError:
-        if not _is_finished(folder):
-            raise
 
 
 def _is_finished(folder: Path) -> bool:

@@ -29,8 +29,8 @@ from pld.images.sources.listing import is_junk
 from pld.images.sources.source import Source, forget_open_files
 from pld.images.sources.splits import choose_split, shard_group, split_of
 from pld.images.sources.tars import remote_tar_source, tar_source
+from pld.remote.driver import without_password
 from pld.remote.image_shards import RemotePlace
-from pld.remote.place import without_password
 
 _PACKED = re.compile(r"(.+)(?:\.tar\.(?:gz|bz2|xz|zst|lz4)|\.tgz)")
 

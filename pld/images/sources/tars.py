@@ -9,7 +9,6 @@ import itertools
 import os
 import random
 import re
-import tempfile
 import threading
 import zipfile
 from collections import Counter
@@ -22,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pld.errors import DataError
+from pld.files import write_atomically
 from pld.images.decode.image import IMAGE_EXTENSIONS
 from pld.images.sources.keys import own_keys
 from pld.images.sources.source import ImageShard, RemoteFiles, Source
@@ -160,15 +160,12 @@ def _load(path: Path) -> TarIndex | None:
 
 def _save(path: Path, index: TarIndex) -> None:
     # An index that cannot be kept is built again next time; nothing depends on it.
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as staging:
-            np.savez(
-                staged := Path(staging) / path.name,
-                rows=index.rows,
-                left_out=np.array(list(index.left_out), dtype=np.str_),
-                left_out_counts=np.array(list(index.left_out.values()), dtype=np.int64),
-                checked=index.checked,
-                digest=np.frombuffer(index.digest, np.uint8),
-            )
-            staged.replace(path)
+    with contextlib.suppress(OSError), write_atomically(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            rows=index.rows,
+            left_out=np.array(list(index.left_out), dtype=np.str_),
+            left_out_counts=np.array(list(index.left_out.values()), dtype=np.int64),
+            checked=index.checked,
+            digest=np.frombuffer(index.digest, np.uint8),
+        )

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from pld.report.measures.agreement import RankAgreement
 from pld.store import PartId, PartStats
 from pld.store.format.stats import BINS_PER_OCTAVE
-from pld.store.read.inventory import Survey
+from pld.store.read.inventory import Inventory
 
 _BLUE = "#4c78a8"
 
@@ -36,9 +36,9 @@ def tail_mass_histogram(stats: PartStats) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")
         axes = figure.subplots()
-        edges = [2.0 ** (index / BINS_PER_OCTAVE) for index in stats.tail_bins]
+        edges = [2.0 ** (index / BINS_PER_OCTAVE) for index, _ in stats.tail_bins]
         lower = [edge * 2 ** (-1 / BINS_PER_OCTAVE) for edge in edges]
-        shares = [100 * count / stats.num_rows for count in stats.tail_bins.values()]
+        shares = [100 * count / stats.num_rows for _, count in stats.tail_bins]
         axes.bar(lower, shares, width=np.subtract(edges, lower), align="edge", color=_BLUE)
         axes.set_xscale("log")
         for value, name, style in (
@@ -68,7 +68,7 @@ def agreement_curves(agreement: RankAgreement) -> str:
         return svg(figure)
 
 
-def coverage_map(found: Survey) -> str:
+def coverage_map(found: Inventory) -> str:
     """Shards from left to right, blocks of views from top to bottom, each part in the colour of its state."""
     names = ("not cached yet", "lost", "committed", "committed and sealed")
     colours = ("#dddddd", "#d62728", "#9ecae1", _BLUE)

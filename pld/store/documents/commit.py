@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import functools
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Integer, Shaped
+from msgspec import Meta
 
 from pld.errors import CorruptStoreError
 from pld.store.documents.manifest import Manifest
-from pld.store.format.canonical import dump_document, load_document, shown
-from pld.store.format.fields import SAFE_NAME, SHA256, Fields
-from pld.store.format.plan import MAX_VIEWS, Block, PartId
-from pld.store.format.samples import MAX_KEY_BYTES
-from pld.store.format.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, view_bytes
+from pld.store.format.blocks import Block, PartId, ViewIndex
+from pld.store.format.canonical import dump_document, sha256_hex, shown
+from pld.store.format.quantise import GridTopK
+from pld.store.format.samples import MAX_KEY_BYTES, samples_digest
+from pld.store.format.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, PartBytes, view_bytes
 from pld.store.format.stats import PartStats
+from pld.store.format.typed_json import SafeName, Sha256, parse_document
 from pld.store.objects.storage import Storage
 
 COMMIT_MAX_BYTES = 2**26
-_MAX_PART_BYTES = 2**40
-_MAX_ROWS = 2**27
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +30,7 @@ class Commit:
     """What a commit says.
 
     Attributes:
-        part_id: the image shard and the block of views.
+        shard, first_view, last_view: the image shard and the block of views.
         fingerprint: of the store it belongs to.
         part: the part's file name inside the block's folder; it carries the content's hash.
         part_bytes, part_sha256: of the whole part.
@@ -38,18 +43,25 @@ class Commit:
         stats: sums over the part.
     """
 
-    part_id: PartId
-    fingerprint: str
-    part: str
-    part_bytes: int
-    part_sha256: str
-    num_samples: int
+    shard: SafeName
+    first_view: ViewIndex
+    last_view: ViewIndex
+    fingerprint: Sha256
+    part: SafeName
+    part_bytes: PartBytes
+    part_sha256: Sha256
+    num_samples: Annotated[int, Meta(ge=0, le=2**27)]
     skipped: tuple[str, ...]
-    samples_sha256: str
-    key_bytes: int
+    samples_sha256: Sha256
+    key_bytes: Annotated[int, Meta(ge=1, le=MAX_KEY_BYTES)]
     samples: tuple[Chunk, ...]
     views: tuple[tuple[Chunk, ...], ...]
     stats: PartStats
+
+    @functools.cached_property
+    def part_id(self) -> PartId:
+        """The part that it makes trusted."""
+        return PartId(block=Block(first=self.first_view, last=self.last_view), shard=self.shard)
 
     @property
     def part_name(self) -> str:
@@ -58,47 +70,12 @@ class Commit:
 
     def dump(self) -> bytes:
         """The commit's bytes."""
-        return dump_document(
-            {
-                "shard": self.part_id.shard,
-                "first_view": self.part_id.block.first,
-                "last_view": self.part_id.block.last,
-                "fingerprint": self.fingerprint,
-                "part": self.part,
-                "part_bytes": self.part_bytes,
-                "part_sha256": self.part_sha256,
-                "num_samples": self.num_samples,
-                "skipped": self.skipped,
-                "samples_sha256": self.samples_sha256,
-                "key_bytes": self.key_bytes,
-                "samples": [dataclasses.astuple(chunk) for chunk in self.samples],
-                "views": [[dataclasses.astuple(chunk) for chunk in view] for view in self.views],
-                "stats": self.stats.to_json(),
-            }
-        )
+        return dump_document(self)
 
     @classmethod
     def load(cls, data: bytes, where: str) -> Commit:
         """Parse a commit; raises CorruptStoreError naming the field at fault."""
-        fields = Fields(load_document(data, where), where)
-        first = fields.integer("first_view", 0, MAX_VIEWS)
-        block = Block(first=first, last=fields.integer("last_view", first, MAX_VIEWS))
-        commit = cls(
-            part_id=PartId(block=block, shard=fields.text("shard", SAFE_NAME)),
-            fingerprint=fields.text("fingerprint", SHA256),
-            part=fields.text("part", SAFE_NAME),
-            part_bytes=fields.integer("part_bytes", 0, _MAX_PART_BYTES),
-            part_sha256=fields.text("part_sha256", SHA256),
-            num_samples=fields.integer("num_samples", 0, _MAX_ROWS),
-            skipped=fields.texts("skipped"),
-            samples_sha256=fields.text("samples_sha256", SHA256),
-            key_bytes=fields.integer("key_bytes", 1, MAX_KEY_BYTES),
-            samples=_chunks(fields.items("samples"), where),
-            views=tuple(_chunks(view, where) for view in fields.items("views")),
-            stats=PartStats.from_json(fields.take("stats"), f"{where}: stats"),
-        )
-        fields.done()
-        return commit
+        return parse_document(cls, data, where)
 
     def check_fits(self, manifest: Manifest, part_id: PartId, where: str) -> None:
         """Raise CorruptStoreError unless this is the commit of that part in that store, and its counts agree."""
@@ -124,6 +101,38 @@ class Commit:
             )
 
 
+def encode_part(
+    manifest: Manifest,
+    part_id: PartId,
+    keys: Shaped[np.ndarray, "N"],
+    labels: Integer[np.ndarray, "N"],
+    views: Sequence[GridTopK],
+    skipped: Sequence[str],
+    stats: PartStats,
+) -> tuple[bytes, Commit]:
+    """The part's bytes and its commit; the arguments are what the commit says, checked before."""
+    identity = manifest.identity
+    part = manifest.part_format.encode(identity, part_id.block, keys, labels, views)
+    digest = sha256_hex(part.data)
+    commit = Commit(
+        shard=part_id.shard,
+        first_view=part_id.block.first,
+        last_view=part_id.block.last,
+        fingerprint=identity.fingerprint,
+        part=part_file_name(part_id.shard, digest, manifest),
+        part_bytes=len(part.data),
+        part_sha256=digest,
+        num_samples=len(keys),
+        skipped=tuple(skipped),
+        samples_sha256=samples_digest(keys, labels),
+        key_bytes=keys.dtype.itemsize,
+        samples=part.samples,
+        views=part.views,
+        stats=stats,
+    )
+    return part.data, commit
+
+
 def read_commit(storage: Storage, manifest: Manifest, part_id: PartId) -> Commit:
     """A part's commit; NotCachedError where there is none, CorruptStoreError where it is not that part's."""
     where = f"{storage.url}/{part_id.commit_name}"
@@ -135,25 +144,3 @@ def read_commit(storage: Storage, manifest: Manifest, part_id: PartId) -> Commit
 def part_file_name(shard: str, sha256: str, manifest: Manifest) -> str:
     """The part's file name, which says its content."""
     return f"{shard}-{sha256[:16]}{manifest.part_format.suffix}"
-
-
-def _chunks(values: Any, where: str) -> tuple[Chunk, ...]:
-    """Chunks from a list of [offset, num_bytes, sha256]."""
-    # Checked by hand: a store of ImageNet's size has a hundred thousand of them.
-    if not isinstance(values, list) or not all(map(_is_chunk, values)):
-        wanted = f"[offset, bytes, sha256], numbers up to {_MAX_PART_BYTES}"
-        raise CorruptStoreError(f"{where}: found {shown(values)} as chunks, wanted a list of {wanted}")
-    return tuple(Chunk(offset=offset, num_bytes=size, sha256=digest) for offset, size, digest in values)
-
-
-def _is_chunk(value: Any) -> bool:
-    if type(value) is not list or len(value) != 3:
-        return False
-    offset, size, digest = value
-    whole = type(offset) is int and type(size) is int and type(digest) is str
-    return (
-        whole
-        and 0 <= offset <= _MAX_PART_BYTES
-        and 0 <= size <= _MAX_PART_BYTES
-        and SHA256.fullmatch(digest) is not None
-    )

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
+from collections.abc import Iterable
 
 from pld.errors import CorruptStoreError
 from pld.store.documents.manifest import Manifest
-from pld.store.format.canonical import dump_document, load_document
-from pld.store.format.fields import Fields
-from pld.store.format.plan import MAX_VIEWS, Block, PartId
+from pld.store.format.blocks import Block, PartId
+from pld.store.format.canonical import dump_document
+from pld.store.format.typed_json import parse_document
 from pld.store.objects.storage import Storage
 
 _COMMIT = re.compile(r"commits/(?P<block>v\d{3,}-\d{3,})/(?P<shard>[^/]+)\.json")
 _MAX_BLOCKS = 2**16
 SMALL_MAX_BYTES = 2**26
+
+
+class CorruptBlockError(CorruptStoreError):
+    """A block's file is not what was written; `name` is that of the file in the store."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +45,7 @@ def read_layout(storage: Storage, manifest: Manifest) -> Layout:
     """List a store. Commits of unknown shards or blocks are not trusted and left out.
 
     Raises:
-        CorruptStoreError: a block's file is not what was written.
+        CorruptBlockError: a block's file is not what was written.
     """
     blocks = read_blocks(storage)
     by_name = {block.name: block for block in blocks}
@@ -50,19 +60,24 @@ def read_layout(storage: Storage, manifest: Manifest) -> Layout:
     return Layout(blocks=tuple(blocks), committed=frozenset(committed), sealed=frozenset(sealed))
 
 
-def read_blocks(storage: Storage) -> list[Block]:
-    """The blocks claimed so far, from view 0 on."""
+def read_blocks(storage: Storage, known: Iterable[Block] = ()) -> list[Block]:
+    """The blocks claimed so far, from view 0 on; those `known` already, which never change, are not read again."""
     names = set(storage.list("blocks"))
-    blocks: list[Block] = []
+    blocks = list(itertools.takewhile(lambda block: block_name(block.first) in names, known))
     while len(blocks) < _MAX_BLOCKS and (name := block_name(blocks[-1].last + 1 if blocks else 0)) in names:
-        where = f"{storage.url}/{name}"
-        fields = Fields(load_document(storage.read(name, SMALL_MAX_BYTES), where), where)
-        first = fields.integer("first", 0, MAX_VIEWS)
-        blocks.append(Block(first=first, last=fields.integer("last", first, MAX_VIEWS)))
-        fields.done()
-        if block_name(first) != name:
-            raise CorruptStoreError(f"{where}: found a block from view {first}: it was put in another place")
+        blocks.append(_read_block(storage, name))
     return blocks
+
+
+def _read_block(storage: Storage, name: str) -> Block:
+    where = f"{storage.url}/{name}"
+    try:
+        block = parse_document(Block, storage.read(name, SMALL_MAX_BYTES), where)
+    except CorruptStoreError as error:
+        raise CorruptBlockError(str(error), name) from None
+    if block_name(block.first) != name or block.last < block.first:
+        raise CorruptBlockError(f"{where}: found the views {block.name}: it was put in another place", name)
+    return block
 
 
 def claim_block(storage: Storage, block: Block) -> bool:
@@ -71,8 +86,7 @@ def claim_block(storage: Storage, block: Block) -> bool:
     A file named by the block's first view, created exclusively, is what keeps the blocks of two writers who want
     different numbers of views from overlapping.
     """
-    content = dump_document({"first": block.first, "last": block.last})
-    return storage.put_exclusive(block_name(block.first), content)
+    return storage.put_exclusive(block_name(block.first), dump_document(block))
 
 
 def seal_name(block: Block) -> str:

@@ -5,31 +5,33 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, Literal
 
 from pld.errors import ConfigError, CorruptStoreError, FingerprintMismatchError, NotCachedError
 from pld.store.format.canonical import dump_document, load_document, shown
-from pld.store.format.fields import SAFE_NAME, SHA256, Fields
-from pld.store.format.formats import FORMATS, FormatName
-from pld.store.format.identity import FORMAT_VERSION, MAX_SAMPLES, Identity
+from pld.store.format.identity import FORMAT_VERSION, Identity, NumSamples
 from pld.store.format.schema import PartFormat
+from pld.store.format.typed_json import SAFE_NAME, SafeName, check_nesting, parse
+from pld.store.format.webdataset_part import WebDatasetPart
+from pld.store.format.zarr_part import ZarrPart
 from pld.store.objects.storage import Storage, open_storage
+
+FormatName = Literal["zarr", "webdataset"]
+_FORMATS: Mapping[FormatName, PartFormat] = {"zarr": ZarrPart(), "webdataset": WebDatasetPart()}
 
 MANIFEST_NAME = "store.json"
 _MAX_BYTES = 2**26
 _KIND = "pld-store"
 _MAX_SHOWN = 20
-_FORMAT_NAMES = re.compile("|".join(FORMATS))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:
     """An image shard: its name without folder or extension, and how many samples it has."""
 
-    name: str
-    num_samples: int
+    name: SafeName
+    num_samples: NumSamples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class Manifest:
     @property
     def part_format(self) -> PartFormat:
         """How its parts are laid out."""
-        return FORMATS[self.format]
+        return _FORMATS[self.format]
 
     def dump(self) -> bytes:
         """The bytes of store.json."""
@@ -80,33 +82,28 @@ class Manifest:
                 "kind": _KIND,
                 "format_version": FORMAT_VERSION,
                 "fingerprint": self.identity.fingerprint,
-                "provenance": dict(self.provenance),
-                **self._settings(),
+                "provenance": self.provenance,
+                "identity": self.identity,
+                "shards": self.shards,
+                "format": self.format,
             }
         )
 
     @classmethod
     def load(cls, data: bytes, where: str) -> Manifest:
         """Parse and check store.json; raises CorruptStoreError naming the field at fault."""
-        fields = Fields(load_document(data, where), where)
-        if (version := fields.take("format_version")) != FORMAT_VERSION:
+        document = load_document(data, where)
+        check_nesting(document, where)
+        if (version := document.pop("format_version", None)) != FORMAT_VERSION:
             raise CorruptStoreError(
                 f"{where}: format {shown(version)}; this version of pld reads {FORMAT_VERSION}: update it"
             )
-        if (kind := fields.take("kind")) != _KIND:
+        if (kind := document.pop("kind", None)) != _KIND:
             raise CorruptStoreError(f"{where}: found the kind {shown(kind)}, wanted {_KIND!r}")
-        try:
-            manifest = cls(
-                identity=Identity.from_json(fields.take("identity"), f"{where}: identity"),
-                provenance=fields.mapping("provenance"),
-                shards=tuple(_shard(Fields(item, f"{where}: shards")) for item in fields.items("shards")),
-                format=cast(FormatName, fields.text("format", _FORMAT_NAMES)),
-            )
-        except ConfigError as error:
-            raise CorruptStoreError(f"{where}: {error}") from None
-        if (told := fields.text("fingerprint", SHA256)) != (true := manifest.identity.fingerprint):
-            raise CorruptStoreError(f"{where}: it says the fingerprint {told}, its identity has {true}")
-        fields.done()
+        held = document.pop("fingerprint", None)
+        manifest = parse(cls, document, where)
+        if held != (true := manifest.identity.fingerprint):
+            raise CorruptStoreError(f"{where}: it says the fingerprint {shown(held)}, its identity has {true}")
         return manifest
 
     def check_same(self, wanted: Manifest, where: str) -> None:
@@ -132,7 +129,7 @@ class Manifest:
         return {"identity": self.identity.to_json(), "format": self.format, "shards": shards}
 
 
-def dump_checked(manifest: Manifest) -> bytes:
+def check_and_dump(manifest: Manifest) -> bytes:
     """The bytes of store.json; raises ConfigError where they could not be read back."""
     try:
         data = manifest.dump()
@@ -156,12 +153,6 @@ def find_manifest(url: str | os.PathLike[str]) -> Manifest | None:
     """The manifest of the store at a place, None where there is none yet; raises as `read_manifest` does."""
     storage = open_storage(url)
     return read_manifest(storage) if storage.exists(MANIFEST_NAME) else None
-
-
-def _shard(fields: Fields) -> Shard:
-    shard = Shard(name=fields.text("name", SAFE_NAME), num_samples=fields.integer("num_samples", 1, MAX_SAMPLES))
-    fields.done()
-    return shard
 
 
 def differences(held: Any, ours: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -1,4 +1,4 @@
-"""Pixel probes: a few small views kept beside the logits. What is in them, and what they prove, is their reader's.
+"""Pixel probes: a few small views kept with the logits. What is in them, and what they prove, is their reader's.
 
 They are no part of the identity: the store is the same without them, and made before there were any it has none.
 """
@@ -10,22 +10,23 @@ import binascii
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import UInt8
+from msgspec import Meta
 
 from pld.errors import CorruptStoreError
 from pld.store.documents.layout import SMALL_MAX_BYTES
 from pld.store.documents.manifest import Manifest
-from pld.store.format.canonical import dump_document, load_document
-from pld.store.format.fields import SHA256, Fields
-from pld.store.format.plan import MAX_VIEWS
+from pld.store.format.blocks import ViewIndex
+from pld.store.format.canonical import OPTIONAL, dump_document
+from pld.store.format.typed_json import Sha256, parse_document
 from pld.store.objects.storage import Storage
 
 PROBES_NAME = "probes.json"
-_MAX_SIDE = 32
-_MAX_IMAGE_SIDE = 2**31 - 1
+_Side = Annotated[int, Meta(ge=1, le=32)]
+_ImageSide = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,21 +46,46 @@ class Probe:
     image_size: tuple[int, int] | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _StoredProbe:
+    """A probe as JSON: `size` is (height, width) of the pixels, which are in base64."""
+
+    key: str
+    view: ViewIndex
+    size: tuple[_Side, _Side]
+    pixels: str
+    image_size: tuple[_ImageSide, _ImageSide] | None = dataclasses.field(default=None, metadata=OPTIONAL)
+
+    @classmethod
+    def of(cls, probe: Probe) -> _StoredProbe:
+        pixels = base64.b64encode(np.ascontiguousarray(probe.pixels).tobytes()).decode()
+        height, width = probe.pixels.shape[1:]
+        return cls(key=probe.key, view=probe.view, size=(height, width), pixels=pixels, image_size=probe.image_size)
+
+    def decode(self, where: str) -> Probe:
+        shape = (3, *self.size)
+        try:
+            data = base64.b64decode(self.pixels, validate=True)
+        except (binascii.Error, ValueError):
+            raise CorruptStoreError(f"{where}: found pixels that are not base64") from None
+        if len(data) != math.prod(shape):
+            raise CorruptStoreError(f"{where}: found {len(data)} bytes of pixels, wanted {math.prod(shape)}")
+        pixels = np.frombuffer(data, np.uint8).reshape(shape)
+        return Probe(key=self.key, view=self.view, pixels=pixels, image_size=self.image_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _StoredProbes:
+    """The content of probes.json."""
+
+    fingerprint: Sha256
+    probes: tuple[_StoredProbe, ...]
+
+
 def write_probes(storage: Storage, manifest: Manifest, probes: Sequence[Probe]) -> bool:
     """Keep probes, unless the store has some; whether this call did. Raises StoreError."""
-    content = {
-        "fingerprint": manifest.identity.fingerprint,
-        "probes": [
-            {
-                "key": probe.key,
-                "view": probe.view,
-                "size": probe.pixels.shape[1:],
-                "pixels": base64.b64encode(np.ascontiguousarray(probe.pixels).tobytes()).decode(),
-                **({} if probe.image_size is None else {"image_size": probe.image_size}),
-            }
-            for probe in probes
-        ],
-    }
+    stored = tuple(map(_StoredProbe.of, probes))
+    content = _StoredProbes(fingerprint=manifest.identity.fingerprint, probes=stored)
     return storage.put_exclusive(PROBES_NAME, dump_document(content))
 
 
@@ -68,36 +94,9 @@ def read_probes(storage: Storage, manifest: Manifest) -> tuple[Probe, ...]:
     if not storage.exists(PROBES_NAME):
         return ()
     where = f"{storage.url}/{PROBES_NAME}"
-    fields = Fields(load_document(storage.read(PROBES_NAME, SMALL_MAX_BYTES), where), where)
-    if (found := fields.text("fingerprint", SHA256)) != (wanted := manifest.identity.fingerprint):
-        raise CorruptStoreError(f"{where}: found the fingerprint {found}, wanted {wanted}: it is another store's")
-    probes = tuple(_probe(value, where) for value in fields.items("probes"))
-    fields.done()
-    return probes
-
-
-def _probe(value: Any, where: str) -> Probe:
-    fields = Fields(value, f"{where}: probe")
-    height, width = fields.integers("size", 1, _MAX_SIDE, count=2)
-    shape = (3, height, width)
-    try:
-        data = base64.b64decode(fields.text("pixels"), validate=True)
-    except (binascii.Error, ValueError):
-        raise CorruptStoreError(f"{where}: found pixels that are not base64") from None
-    if len(data) != math.prod(shape):
-        raise CorruptStoreError(f"{where}: found {len(data)} bytes of pixels, wanted {math.prod(shape)}")
-    probe = Probe(
-        key=fields.text("key"),
-        view=fields.integer("view", 0, MAX_VIEWS),
-        pixels=np.frombuffer(data, np.uint8).reshape(shape),
-        image_size=_image_size(fields),
-    )
-    fields.done()
-    return probe
-
-
-def _image_size(fields: Fields) -> tuple[int, int] | None:
-    if not fields.has("image_size"):
-        return None
-    height, width = fields.integers("image_size", 1, _MAX_IMAGE_SIDE, count=2)
-    return height, width
+    found = parse_document(_StoredProbes, storage.read(PROBES_NAME, SMALL_MAX_BYTES), where)
+    if found.fingerprint != (wanted := manifest.identity.fingerprint):
+        raise CorruptStoreError(
+            f"{where}: found the fingerprint {found.fingerprint}, wanted {wanted}: it is another store's"
+        )
+    return tuple(probe.decode(where) for probe in found.probes)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from pld.errors import CorruptStoreError
 from pld.store.documents.commit import COMMIT_MAX_BYTES
-from pld.store.documents.layout import seal_name
+from pld.store.documents.layout import SMALL_MAX_BYTES, seal_name
 from pld.store.documents.manifest import Manifest
+from pld.store.format.blocks import Block, PartId, ViewIndex
 from pld.store.format.canonical import dump_document, sha256_hex
-from pld.store.format.plan import Block, PartId
+from pld.store.format.typed_json import Sha256, parse_document
 from pld.store.objects.storage import Storage
 
 # Enough to hide an object store's latency.
 _THREADS = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Seal:
+    """What a seal says: of which block and store it is, and the sha256 of each shard's commit."""
+
+    first_view: ViewIndex
+    last_view: ViewIndex
+    fingerprint: Sha256
+    commits: Mapping[str, Sha256]
 
 
 def seal_block(storage: Storage, manifest: Manifest, block: Block) -> bool:
@@ -23,10 +37,22 @@ def seal_block(storage: Storage, manifest: Manifest, block: Block) -> bool:
     names = [PartId(block=block, shard=shard).commit_name for shard in shards]
     with ThreadPoolExecutor(_THREADS) as pool:
         digests = list(pool.map(lambda name: sha256_hex(storage.read(name, COMMIT_MAX_BYTES)), names))
-    content = {
-        "first_view": block.first,
-        "last_view": block.last,
-        "fingerprint": manifest.identity.fingerprint,
-        "commits": dict(zip(shards, digests, strict=True)),
-    }
-    return storage.put_exclusive(seal_name(block), dump_document(content))
+    seal = _Seal(
+        first_view=block.first,
+        last_view=block.last,
+        fingerprint=manifest.identity.fingerprint,
+        commits=dict(zip(shards, digests, strict=True)),
+    )
+    return storage.put_exclusive(seal_name(block), dump_document(seal))
+
+
+def read_seal(storage: Storage, manifest: Manifest, block: Block) -> Mapping[str, str]:
+    """The sha256 of each shard's commit; raises CorruptStoreError where it is not this block's seal."""
+    where = f"{storage.url}/{seal_name(block)}"
+    found = parse_document(_Seal, storage.read(seal_name(block), SMALL_MAX_BYTES), where)
+    fields = (found.first_view, found.last_view, found.fingerprint)
+    if fields != (wanted := (block.first, block.last, manifest.identity.fingerprint)):
+        raise CorruptStoreError(f"{where}: found first view, last view and fingerprint {fields}, wanted {wanted}")
+    if found.commits.keys() != manifest.shards_by_name.keys():
+        raise CorruptStoreError(f"{where}: found the commits of other shards than the store's")
+    return found.commits

@@ -146,11 +146,11 @@ class ArraySpec:
 
 def _check_sizes(data: bytes | memoryview, wanted: int, where: str) -> None:
     """Refuse a chunk that says it decodes to more, or is shorter, than it should: before any memory is spent on it."""
-    told = int.from_bytes(data[4:8], "little")
+    declared = int.from_bytes(data[4:8], "little")
     length = int.from_bytes(data[12:16], "little")
-    if len(data) < _BLOSC_HEADER_BYTES or told != wanted or length != len(data):
+    if len(data) < _BLOSC_HEADER_BYTES or declared != wanted or length != len(data):
         raise CorruptStoreError(
-            f"{where}: found a chunk of {told} decoded bytes in {length}, wanted {wanted} in {len(data)}"
+            f"{where}: found a chunk of {declared} decoded bytes in {length}, wanted {wanted} in {len(data)}"
         )
 
 

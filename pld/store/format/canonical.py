@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import reprlib
@@ -10,11 +11,26 @@ from typing import Any
 
 from pld.errors import CorruptStoreError
 
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+# A dataclass's field is left out of its JSON where it has its default; others are always written.
+OPTIONAL = {"optional": True}
+
+
+def json_fields(value: Any) -> dict[str, Any]:
+    """What a dataclass, or a mapping, is as a JSON object."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    fields = dataclasses.fields(value)  # a TypeError where it is no dataclass, as of all that JSON has not
+    values = ((field, getattr(value, field.name)) for field in fields)
+    return {field.name: held for field, held in values if field.metadata != OPTIONAL or held != field.default}
+
+
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=json_fields
+)
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one way to write a JSON value: sorted keys, no spaces, UTF-8, no nan or infinity."""
+    """The one way to write a JSON value or a dataclass: sorted keys, no spaces, UTF-8, no nan or infinity."""
     return _ENCODER.encode(value).encode()
 
 
@@ -30,9 +46,9 @@ def shown(value: Any) -> str:
     return brief.repr(value)
 
 
-def dump_document(content: Mapping[str, Any]) -> bytes:
-    """`content` as canonical JSON with one more field, `digest`: the sha256 of the canonical JSON without it."""
-    return canonical_json({**content, "digest": sha256_hex(canonical_json(content))}) + b"\n"
+def dump_document(content: Any) -> bytes:
+    """A mapping or a dataclass as canonical JSON with one more field, `digest`: the sha256 of that without it."""
+    return canonical_json({**json_fields(content), "digest": sha256_hex(canonical_json(content))}) + b"\n"
 
 
 def load_document(data: bytes, where: str) -> dict[str, Any]:
@@ -54,9 +70,9 @@ def load_document(data: bytes, where: str) -> dict[str, Any]:
     if not genuine:
         raise CorruptStoreError(f"{where}: found JSON that is not in canonical form: its bytes were changed")
     content = {name: value for name, value in document.items() if name != "digest"}
-    told, true = document.get("digest"), sha256_hex(_without_digest(data, document))
-    if told != true:
-        raise CorruptStoreError(f"{where}: its content has the digest {true}, it says {shown(told)}: it was changed")
+    stated, true = document.get("digest"), sha256_hex(_without_digest(data, document))
+    if stated != true:
+        raise CorruptStoreError(f"{where}: its content has the digest {true}, it says {shown(stated)}: it was changed")
     return content
 
 

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
-import re
 from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Integer, Shaped
+from msgspec import Meta
 
 from pld.errors import ConfigError
 from pld.precision import Precision
-from pld.store.format.canonical import canonical_json, sha256_hex
-from pld.store.format.fields import SHA256, Fields
+from pld.store.format.canonical import OPTIONAL, canonical_json, sha256_hex
+from pld.store.format.samples import samples_digest
+from pld.store.format.typed_json import Number, Sha256, parse
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 DEFAULT_TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
 MAX_CLASSES = 2**20
-MAX_SAMPLES = 2**40
-_PRECISIONS = re.compile("|".join(get_args(Precision)))
 
 Decoder = Literal["cpu", "nvjpeg"]
-_OTHER_DECODERS = re.compile("nvjpeg")
+NumSamples = Annotated[int, Meta(ge=1, le=2**40)]
+_NumClasses = Annotated[int, Meta(ge=1, le=MAX_CLASSES)]
+_Side = Annotated[int, Meta(ge=1, le=2**16)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,13 +40,16 @@ class ClassMap:
         ConfigError: a column is none of the model's, or comes twice.
     """
 
-    model_classes: int
+    model_classes: _NumClasses
     columns: tuple[int, ...]
 
     def __post_init__(self) -> None:
         known = set(self.columns)
         if len(known) != len(self.columns) or not known <= set(range(self.model_classes)):
-            raise ConfigError(f"a class map to {self.model_classes} classes: a column is none of them or comes twice")
+            raise ConfigError(
+                f"a class map to {self.model_classes} classes: wanted integers in 0..{self.model_classes - 1} as its "
+                "columns, and one comes twice or is none of these"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,23 +73,19 @@ class TeacherIdentity:
 
     name: str
     tag: str
-    weights_sha256: str
-    num_classes: int
-    input_size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    weights_sha256: Sha256
+    num_classes: _NumClasses
+    input_size: tuple[_Side, _Side]
+    mean: tuple[Number, ...]
+    std: tuple[Number, ...]
     interpolation: str
     precision: Precision
-    class_map: ClassMap | None = None
+    class_map: ClassMap | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         _make_floats(self, "mean", "std")
         if self.class_map and len(self.class_map.columns) != self.num_classes:
             raise ConfigError(f"a class map of {len(self.class_map.columns)} columns for {self.num_classes} classes")
-
-    def to_json(self) -> dict[str, Any]:
-        """As it is in store.json, where the class map is left out if there is none."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if (name, value) != ("class_map", None)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,21 +100,21 @@ class ViewIdentity:
     """
 
     policy: Mapping[str, Any]
-    seed: int
-    drawing_version: int
-    decoder: Decoder = "cpu"
+    seed: Annotated[int, Meta(ge=0)]
+    drawing_version: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    decoder: Decoder = dataclasses.field(default="cpu", metadata=OPTIONAL)
 
-    def to_json(self) -> dict[str, Any]:
-        """As it is in store.json, where the decoder is named only if it is not the CPU's."""
-        return {name: value for name, value in vars(self).items() if (name, value) != ("decoder", "cpu")}
+    def __post_init__(self) -> None:
+        if self.seed >= 2**64:
+            raise ConfigError(f"view seed {self.seed}: wanted an integer in 0..2^64-1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetIdentity:
     """The samples: `dataset_digest` of all keys and labels, their count, and the label space where it is known."""
 
-    digest: str
-    num_samples: int
+    digest: Sha256
+    num_samples: NumSamples
     class_names: tuple[str, ...] | None
 
 
@@ -128,9 +127,9 @@ class CodecIdentity:
             to at most 8 with 1 among them. Inside these limits FORMAT.md's proof of the rounding bound holds.
     """
 
-    k: int
-    grid: float = 3 / 256
-    temperatures: tuple[float, ...] = DEFAULT_TEMPERATURES
+    k: _NumClasses
+    grid: Number = 3 / 256
+    temperatures: tuple[Number, ...] = DEFAULT_TEMPERATURES
 
     def __post_init__(self) -> None:
         _make_floats(self, "temperatures")
@@ -155,7 +154,7 @@ class Identity:
     views: ViewIdentity
     dataset: DatasetIdentity
     codec: CodecIdentity
-    format_version: int = FORMAT_VERSION
+    format_version: Literal[1] = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         num_classes, names = self.teacher.num_classes, self.dataset.class_names
@@ -167,31 +166,17 @@ class Identity:
     @functools.cached_property
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of the identity."""
-        return sha256_hex(canonical_json(self.to_json()))
+        return sha256_hex(canonical_json(self))
 
     def to_json(self) -> dict[str, Any]:
-        """The identity as plain JSON values."""
-        # Through JSON once, so that a tuple and a list, or a policy of another mapping type, are the same.
-        plain: dict[str, Any] = json.loads(
-            canonical_json(
-                {**dataclasses.asdict(self), "teacher": self.teacher.to_json(), "views": self.views.to_json()}
-            )
-        )
+        """The identity as plain JSON values, as in store.json."""
+        plain: dict[str, Any] = json.loads(canonical_json(self))
         return plain
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Identity:
         """The identity that `to_json` gave; CorruptStoreError names the field that cannot be one."""
-        top = Fields(value, where)
-        identity = cls(
-            teacher=_teacher(top.fields("teacher")),
-            views=_views(top.fields("views")),
-            dataset=_dataset(top.fields("dataset")),
-            codec=_codec(top.fields("codec")),
-            format_version=top.integer("format_version", FORMAT_VERSION, FORMAT_VERSION),
-        )
-        top.done()
-        return identity
+        return parse(cls, value, where)
 
 
 def dataset_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N"]) -> str:
@@ -202,71 +187,10 @@ def dataset_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N
         labels: class indices of the same length.
     """
     order = np.argsort(keys, kind="stable")
-    digest = hashlib.sha256()
-    for key, label in zip(keys[order].tolist(), labels[order].tolist(), strict=True):
-        digest.update(b"%s\t%d\n" % (key, label))
-    return digest.hexdigest()
+    return samples_digest(keys[order], labels[order])
 
 
 def _make_floats(instance: object, *names: str) -> None:
     """1 and 1.0 are the same number, but not the same JSON."""
     for name in names:
         object.__setattr__(instance, name, tuple(float(value) for value in getattr(instance, name)))
-
-
-def _teacher(fields: Fields) -> TeacherIdentity:
-    height, width = fields.integers("input_size", 1, 2**16, count=2)
-    precision = cast(Precision, fields.text("precision", _PRECISIONS))
-    teacher = TeacherIdentity(
-        name=fields.text("name"),
-        tag=fields.text("tag"),
-        weights_sha256=fields.text("weights_sha256", SHA256),
-        num_classes=fields.integer("num_classes", 1, MAX_CLASSES),
-        input_size=(height, width),
-        mean=fields.numbers("mean"),
-        std=fields.numbers("std"),
-        interpolation=fields.text("interpolation"),
-        precision=precision,
-        class_map=_class_map(fields.fields("class_map")) if fields.has("class_map") else None,
-    )
-    fields.done()
-    return teacher
-
-
-def _class_map(fields: Fields) -> ClassMap:
-    model_classes = fields.integer("model_classes", 1, MAX_CLASSES)
-    columns = tuple(fields.integers("columns", 0, model_classes - 1, count=len(fields.items("columns"))))
-    fields.done()
-    return ClassMap(model_classes=model_classes, columns=columns)
-
-
-def _views(fields: Fields) -> ViewIdentity:
-    views = ViewIdentity(
-        policy=fields.mapping("policy"),
-        seed=fields.integer("seed", 0, 2**64 - 1),
-        drawing_version=fields.integer("drawing_version", 0, 2**31 - 1),
-        decoder=cast(Decoder, fields.text("decoder", _OTHER_DECODERS)) if fields.has("decoder") else "cpu",
-    )
-    fields.done()
-    return views
-
-
-def _dataset(fields: Fields) -> DatasetIdentity:
-    named = fields.take("class_names") is not None
-    dataset = DatasetIdentity(
-        digest=fields.text("digest", SHA256),
-        num_samples=fields.integer("num_samples", 1, MAX_SAMPLES),
-        class_names=fields.texts("class_names") if named else None,
-    )
-    fields.done()
-    return dataset
-
-
-def _codec(fields: Fields) -> CodecIdentity:
-    codec = CodecIdentity(
-        k=fields.integer("k", 1, MAX_CLASSES),
-        grid=fields.number("grid"),
-        temperatures=fields.numbers("temperatures"),
-    )
-    fields.done()
-    return codec

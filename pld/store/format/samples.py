@@ -22,7 +22,7 @@ def key_array(keys: Keys) -> Shaped[np.ndarray, "N"]:
         DataError: a key is empty, longer than MAX_KEY_BYTES, has control characters, or is not text.
     """
     try:
-        encoded = [key if isinstance(key, bytes) else key.encode() for key in _listed(keys)]
+        encoded = [key if isinstance(key, bytes) else key.encode() for key in _as_list(keys)]
         for key in encoded:
             if not key.decode() or len(key) > MAX_KEY_BYTES or min(key) < ord(" "):
                 raise DataError(f"key {key[:99]!r}: empty, too long or with control characters, wanted a plain name")
@@ -49,7 +49,7 @@ def samples_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N
     return digest.hexdigest()
 
 
-def _listed(keys: Keys) -> list[str | bytes]:
+def _as_list(keys: Keys) -> list[str | bytes]:
     listed: list[str | bytes] = keys.tolist() if isinstance(keys, np.ndarray) else list(keys)
     return listed
 

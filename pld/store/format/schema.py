@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Integer, Shaped
+from msgspec import Meta
 
+from pld.store.format.blocks import Block
 from pld.store.format.identity import Identity
-from pld.store.format.plan import Block
 from pld.store.format.quantise import GridTopK
+from pld.store.format.typed_json import Sha256
 
 # The arrays of a part, in the order in which they are written and commits list them.
 SAMPLE_ARRAYS = ("keys", "labels")
@@ -20,13 +22,15 @@ VIEW_ARRAYS = ("classes", "logprobs", "label_logprob", "scaled_tail_logmass")
 MAX_VIEW_BYTES = 2**27
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Chunk:
+PartBytes = Annotated[int, Meta(ge=0, le=2**40)]
+
+
+class Chunk(NamedTuple):
     """Where one chunk lies in its part, in bytes, and the sha256 of those bytes."""
 
-    offset: int
-    num_bytes: int
-    sha256: str
+    offset: PartBytes
+    num_bytes: PartBytes
+    sha256: Sha256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 
+from pld.errors import ConfigError
 from pld.signals import TopK
-from pld.store.format.fields import Fields
+from pld.store.format.canonical import OPTIONAL
+from pld.store.format.typed_json import Number
 
 BINS_PER_OCTAVE = 4
 _LOWEST_BIN = -20 * BINS_PER_OCTAVE
+_Count = Annotated[int, Meta(ge=0, le=2**40)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,18 +29,23 @@ class PartStats:
         num_rows: sample-views counted.
         num_correct: of them, those whose most probable class is the label.
         tail_mass: sum over them of the teacher's mass outside the top-k and the label, T = 1.
-        tail_bins: how many of them have a tail mass in (2^((b-1)/4), 2^(b/4)], by b; the lowest takes what is smaller.
-        max_logprob: the largest log-probability, nats; -inf without rows.
+        tail_bins: pairs of a bin b and how many of them have a tail mass in (2^((b-1)/4), 2^(b/4)]; the lowest takes
+            what is smaller.
+        max_logprob: the largest log-probability, nats; None without rows.
         unmapped_mass: sum over them of the model's mass on classes that the dataset does not have, which is no part of
             the teacher's probabilities; 0 where there are none. Taken from the commit: no array holds it.
     """
 
-    num_rows: int
-    num_correct: int
-    tail_mass: float
-    tail_bins: Mapping[int, int]
-    max_logprob: float
-    unmapped_mass: float = 0.0
+    num_rows: _Count
+    num_correct: _Count
+    tail_mass: Number
+    tail_bins: tuple[tuple[Annotated[int, Meta(ge=_LOWEST_BIN, le=0)], _Count], ...]
+    max_logprob: Number | None
+    unmapped_mass: Number = dataclasses.field(default=0.0, metadata=OPTIONAL)
+
+    def __post_init__(self) -> None:
+        if self.num_correct > self.num_rows:
+            raise ConfigError(f"stats: found num_correct = {self.num_correct}, wanted at most {self.num_rows} rows")
 
     @classmethod
     def of(cls, views: Sequence[TopK], unmapped_mass: float = 0.0) -> PartStats:
@@ -48,8 +57,8 @@ class PartStats:
             num_rows=len(mass),
             num_correct=sum(int((view.classes[:, 0] == view.labels).sum()) for view in views),
             tail_mass=math.fsum(mass.tolist()),
-            tail_bins=dict(sorted(Counter(int(b) for b in bins.tolist()).items())),
-            max_logprob=float(top1.max()) if len(top1) else -math.inf,
+            tail_bins=tuple(sorted(Counter(int(b) for b in bins.tolist()).items())),
+            max_logprob=float(top1.max()) if len(top1) else None,
             unmapped_mass=unmapped_mass,
         )
 
@@ -59,13 +68,13 @@ class PartStats:
         found = list(parts)
         bins: Counter[int] = Counter()
         for part in found:
-            bins.update(part.tail_bins)
+            bins.update(dict(part.tail_bins))
         return cls(
             num_rows=sum(part.num_rows for part in found),
             num_correct=sum(part.num_correct for part in found),
             tail_mass=math.fsum(part.tail_mass for part in found),
-            tail_bins=dict(sorted(bins.items())),
-            max_logprob=max((part.max_logprob for part in found), default=-math.inf),
+            tail_bins=tuple(sorted(bins.items())),
+            max_logprob=max((part.max_logprob for part in found if part.max_logprob is not None), default=None),
             unmapped_mass=math.fsum(part.unmapped_mass for part in found),
         )
 
@@ -87,36 +96,8 @@ class PartStats:
     def tail_mass_quantile(self, fraction: float) -> float:
         """An upper bound, at most 2^(1/4) too high, of the tail mass that this fraction of rows does not exceed."""
         seen = 0
-        for index, count in sorted(self.tail_bins.items()):
+        for index, count in self.tail_bins:
             seen += count
             if seen >= fraction * self.num_rows:
                 return float(2.0 ** (index / BINS_PER_OCTAVE))
         return math.nan
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures as plain JSON values; no unmapped mass where there is none."""
-        unmapped = {"unmapped_mass": self.unmapped_mass} if self.unmapped_mass else {}
-        return unmapped | {
-            "num_rows": self.num_rows,
-            "num_correct": self.num_correct,
-            "tail_mass": self.tail_mass,
-            "tail_bins": list(self.tail_bins.items()),
-            "max_logprob": self.max_logprob if math.isfinite(self.max_logprob) else None,
-        }
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> PartStats:
-        """The figures that `to_json` gave; raises CorruptStoreError."""
-        fields = Fields(value, where)
-        num_rows = fields.integer("num_rows", 0, 2**40)
-        empty = fields.take("max_logprob") is None
-        stats = cls(
-            num_rows=num_rows,
-            num_correct=fields.integer("num_correct", 0, num_rows),
-            tail_mass=fields.number("tail_mass"),
-            tail_bins=fields.histogram("tail_bins", _LOWEST_BIN, 0),
-            max_logprob=-math.inf if empty else fields.number("max_logprob"),
-            unmapped_mass=fields.number("unmapped_mass") if fields.has("unmapped_mass") else 0.0,
-        )
-        fields.done()
-        return stats

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import math
-import tarfile
-import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -18,16 +15,15 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from pld.errors import CorruptStoreError
+from pld.store.format.archives import reproducible_tar, reproducible_zip
+from pld.store.format.blocks import Block
 from pld.store.format.canonical import canonical_json, sha256_hex
 from pld.store.format.identity import Identity
-from pld.store.format.plan import Block
 from pld.store.format.quantise import GridTopK, class_dtype
 from pld.store.format.samples import key_bytes
 from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, EncodedPart, view_values
 
 _LEVEL = 6
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_ZIP_HEADER_BYTES = 30
 _SAMPLES = "samples.npz"
 _BYTE = np.dtype("u1")
 
@@ -56,9 +52,9 @@ class NpyColumn:
     def header(self) -> bytes:
         """The .npy's first bytes, written here because NumPy may pad them differently one day."""
         dtype, shape = self.stored
-        told = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
-        length = -(-(len(told) + 11) // 64) * 64 - 10
-        return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + told.ljust(length - 1).encode() + b"\n"
+        text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
+        length = -(-(len(text) + 11) // 64) * 64 - 10
+        return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
 
     @functools.cached_property
     def chunk_bytes(self) -> int:
@@ -140,10 +136,11 @@ class WebDatasetPart:
         for name, view in zip(_view_members(block), views, strict=True):
             held[name] = dict(zip(VIEW_ARRAYS, view_values(view), strict=True))
         for member, arrays in held.items() if len(keys) else ():
-            members[member], ranges = _npz({columns[name].file: columns[name].npy(a) for name, a in arrays.items()})
-            inside.append((member, ranges))
-        data, offsets = _tar(members)
-        chunks = [tuple(_chunk(data, offsets[name] + start, size) for start, size in ranges) for name, ranges in inside]
+            files = {columns[name].file: columns[name].npy(array) for name, array in arrays.items()}
+            members[member], places = reproducible_zip(files, level=_LEVEL)
+            inside.append((member, places.values()))
+        data, offsets = reproducible_tar(members)
+        chunks = [tuple(_chunk(data, offsets[name] + start, size) for start, size in places) for name, places in inside]
         return EncodedPart(data=data, samples=chunks[0] if chunks else (), views=tuple(chunks[1:]))
 
 
@@ -177,33 +174,3 @@ def _metadata(identity: Identity, block: Block) -> bytes:
             "fingerprint": identity.fingerprint,
         }
     )
-
-
-def _npz(files: Mapping[str, bytes]) -> tuple[bytes, list[tuple[int, int]]]:
-    """A deflated zip that depends on nothing but its files and zlib, and where the content of each lies."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in files.items():
-            info = zipfile.ZipInfo(name, date_time=_EPOCH)
-            info.create_system = 3  # else the operating system's
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, data, zipfile.ZIP_DEFLATED, _LEVEL)
-        infos = archive.infolist()
-    ranges = [(info.header_offset + _ZIP_HEADER_BYTES + len(info.filename), info.compress_size) for info in infos]
-    return buffer.getvalue(), ranges
-
-
-def _tar(members: Mapping[str, bytes]) -> tuple[bytes, dict[str, int]]:
-    """A tar that depends on nothing but its members, and where the content of each begins.
-
-    It ends after two blocks of zeros: tarfile would fill it up to 10 KiB.
-    """
-    pieces, offsets, position = [], {}, 0
-    for name, data in members.items():
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        header, padding = info.tobuf(tarfile.USTAR_FORMAT), bytes(-len(data) % tarfile.BLOCKSIZE)
-        pieces += [header, data, padding]
-        offsets[name] = position + len(header)
-        position = offsets[name] + len(data) + len(padding)
-    return b"".join([*pieces, bytes(2 * tarfile.BLOCKSIZE)]), offsets

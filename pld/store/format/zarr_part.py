@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import functools
-import io
-import zipfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Integer, Shaped
 
+from pld.store.format.archives import reproducible_zip
 from pld.store.format.arrays import ArraySpec
+from pld.store.format.blocks import Block
 from pld.store.format.canonical import canonical_json, sha256_hex
 from pld.store.format.identity import CodecIdentity, Identity
-from pld.store.format.plan import Block
 from pld.store.format.quantise import EMPTY_TAIL, LABEL_AMONG_CLASSES, GridTopK, class_dtype
 from pld.store.format.samples import key_bytes
 from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, EncodedPart, view_values
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 _BLOSC_MAX_ELEMENT_BYTES = 255
 
 
@@ -45,13 +43,13 @@ class ZarrPart:
         metadata |= {f"{name}/zarr.json": spec.metadata() for name, spec in specs.items()}
         if not len(keys):
             # Zarr wants no chunk of an array without elements.
-            return EncodedPart(data=_zip(metadata)[0], samples=(), views=())
+            return EncodedPart(data=reproducible_zip(metadata)[0], samples=(), views=())
         members = _encode([specs[name] for name in SAMPLE_ARRAYS], (key_bytes(keys), labels), 0)
         for index, view in enumerate(views):
             members |= _encode([specs[name] for name in VIEW_ARRAYS], view_values(view), index)
-        data, offsets = _zip(metadata | members)
+        data, places = reproducible_zip(metadata | members)
         chunks = [
-            Chunk(offset=offsets[name], num_bytes=len(chunk), sha256=sha256_hex(chunk))
+            Chunk(offset=places[name][0], num_bytes=len(chunk), sha256=sha256_hex(chunk))
             for name, chunk in members.items()
         ]
         first, each = len(SAMPLE_ARRAYS), len(VIEW_ARRAYS)
@@ -100,17 +98,3 @@ def _group_metadata(identity: Identity, block: Block) -> bytes:
         "fingerprint": identity.fingerprint,
     }
     return canonical_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
-
-
-def _zip(members: Mapping[str, bytes]) -> tuple[bytes, dict[str, int]]:
-    """An uncompressed zip that depends on nothing but its members, and where the content of each begins."""
-    buffer = io.BytesIO()
-    offsets = {}
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members.items():
-            info = zipfile.ZipInfo(name, date_time=_EPOCH)
-            info.create_system = 3  # else the operating system's
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, data)
-            offsets[name] = buffer.tell() - len(data)
-    return buffer.getvalue(), offsets

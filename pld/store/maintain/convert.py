@@ -9,9 +9,8 @@ from typing import Any
 from pld.errors import ConfigError
 from pld.store.documents.commit import read_commit
 from pld.store.documents.layout import read_layout
-from pld.store.documents.manifest import Manifest, read_manifest
+from pld.store.documents.manifest import FormatName, Manifest, read_manifest
 from pld.store.documents.probes import read_probes
-from pld.store.format.formats import FormatName
 from pld.store.objects.storage import open_storage
 from pld.store.read.chunks import read_keys, read_labels, read_view
 from pld.store.write.writer import StoreWriter
@@ -30,7 +29,7 @@ def convert_store(url: str, out: str, format: FormatName, on_views: Callable[[in
         url: the store to read.
         out: the store to write.
         format: the parts' new format.
-        on_views: told after each part how many sample-views it holds.
+        on_views: called after each part with its number of sample-views.
 
     Raises:
         ConfigError: the store has that format.

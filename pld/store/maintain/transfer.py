@@ -15,8 +15,8 @@ from pld.store.documents.commit import read_commit
 from pld.store.documents.layout import Layout, read_layout
 from pld.store.documents.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pld.store.documents.probes import read_probes
+from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import sha256_hex
-from pld.store.format.plan import Block, PartId
 from pld.store.objects.storage import Storage
 from pld.store.write.writer import StoreWriter, check_same_samples
 
@@ -26,7 +26,7 @@ _MEND = "`pld verify STORE --repair delete` takes it out there, then cache it ag
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class TransferPlan:
     """What is to be copied.
 
     Attributes:
@@ -45,7 +45,7 @@ class Plan:
 _NOTHING = Layout(blocks=(), committed=frozenset(), sealed=frozenset())
 
 
-def plan_transfer(manifest: Manifest, source: Layout, held: Layout, views: range | None) -> Plan:
+def plan_transfer(manifest: Manifest, source: Layout, held: Layout, views: range | None) -> TransferPlan:
     """What the destination lacks of the blocks that hold `views` (all, if None), without any I/O.
 
     Raises:
@@ -71,7 +71,7 @@ def plan_transfer(manifest: Manifest, source: Layout, held: Layout, views: range
             f"need all from view 0 on; give --views 0-{wanted.stop - 1}"
         )
     chosen = [PartId(block=b, shard=name) for b in blocks if b.last >= wanted.start for name in shards]
-    return Plan(
+    return TransferPlan(
         blocks=tuple(blocks),
         parts=tuple(part for part in chosen if part in source.committed and part not in held.committed),
         num_held=sum(part in held.committed for part in chosen),
@@ -100,15 +100,18 @@ def open_destination(source: Storage, destination: Storage) -> Manifest:
 
 
 def transfer(
-    source: Storage, destination: Storage, views: range | None, on_plan: Callable[[Plan], Callable[[int], object]]
-) -> Plan:
+    source: Storage,
+    destination: Storage,
+    views: range | None,
+    on_plan: Callable[[TransferPlan], Callable[[int], object]],
+) -> TransferPlan:
     """Copy what the destination lacks; each part is checked against its commit before it is written.
 
     Args:
         source: a store.
         destination: where to; nothing, or a store of the same fingerprint.
         views: copy the blocks that hold these; None for all.
-        on_plan: told the plan, gives what is told the bytes of each part as it arrives.
+        on_plan: called with the plan; returns what is called with the bytes of each part that has arrived.
 
     Raises:
         FingerprintMismatchError: the destination holds another store.

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from pld.errors import CorruptStoreError, NotCachedError
 from pld.store.documents.commit import COMMIT_MAX_BYTES, Commit, read_commit
-from pld.store.documents.layout import SMALL_MAX_BYTES, Layout, block_name, read_layout, seal_name
+from pld.store.documents.layout import CorruptBlockError, Layout, block_name, read_layout, seal_name
 from pld.store.documents.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pld.store.documents.probes import PROBES_NAME, read_probes
-from pld.store.format.canonical import load_document, sha256_hex
-from pld.store.format.fields import SHA256, Fields
+from pld.store.documents.seal import read_seal
+from pld.store.format.blocks import Block, PartId
+from pld.store.format.canonical import sha256_hex
 from pld.store.format.identity import dataset_digest
-from pld.store.format.plan import MAX_VIEWS, Block, PartId
 from pld.store.maintain.verify_part import part_problems, read_samples
 from pld.store.objects.storage import Storage
 
@@ -49,7 +49,7 @@ def verify_store(storage: Storage, on_bytes: Callable[[int, int], object]) -> It
 
     Args:
         storage: where it lies.
-        on_bytes: told, after each part, its bytes and those of all parts.
+        on_bytes: called after each part with its bytes and those of all parts.
 
     Raises:
         NotCachedError: there is no store.
@@ -62,8 +62,9 @@ def verify_store(storage: Storage, on_bytes: Callable[[int, int], object]) -> It
         return
     try:
         layout = read_layout(storage, manifest)
-    except CorruptStoreError as error:
-        yield _broken_block(storage, error)
+    except CorruptBlockError as error:
+        block = next((block for block in _blocks_with_objects(storage) if block_name(block.first) == error.name), None)
+        yield Problem(name=error.name, found=f"{error}; no part can be checked without it", block=block)
         return
     yield from _lost_blocks(storage, layout)
     commits: dict[PartId, Commit] = {}
@@ -79,12 +80,6 @@ def verify_store(storage: Storage, on_bytes: Callable[[int, int], object]) -> It
         read_probes(storage, manifest)
     except CorruptStoreError as error:
         yield Problem(name=PROBES_NAME, found=str(error))
-
-
-def _broken_block(storage: Storage, error: CorruptStoreError) -> Problem:
-    name = next(name for name in storage.list("blocks") if name in str(error))
-    block = next((block for block in _blocks_with_objects(storage) if block_name(block.first) == name), None)
-    return Problem(name=name, found=f"{error}; no part can be checked without it", block=block)
 
 
 def _lost_blocks(storage: Storage, layout: Layout) -> Iterator[Problem]:
@@ -106,10 +101,10 @@ def _check_block(
 ) -> Iterator[Problem]:
     """A block's commits and its seal; those that are sound go into `commits`."""
     missing = layout.missing(block, manifest)
-    sealed: dict[str, str] = {}
+    sealed: Mapping[str, str] = {}
     if block in layout.sealed:
         try:
-            sealed = _read_seal(storage, manifest, block)
+            sealed = read_seal(storage, manifest, block)
         except CorruptStoreError as error:
             yield Problem(name=seal_name(block), found=str(error), block=block)
         for part_id in missing:
@@ -131,21 +126,6 @@ def _read_sealed_commit(storage: Storage, manifest: Manifest, part_id: PartId, s
     if sealed not in (None, found := sha256_hex(storage.read(part_id.commit_name, COMMIT_MAX_BYTES))):
         raise CorruptStoreError(f"{storage.url}/{part_id.commit_name}: found sha256 {found}, sealed was {sealed}")
     return commit
-
-
-def _read_seal(storage: Storage, manifest: Manifest, block: Block) -> dict[str, str]:
-    """The sha256 of each shard's commit; raises CorruptStoreError where it is not this block's seal."""
-    where = f"{storage.url}/{seal_name(block)}"
-    fields = Fields(load_document(storage.read(seal_name(block), SMALL_MAX_BYTES), where), where)
-    first = fields.integer("first_view", 0, MAX_VIEWS)
-    found = Block(first=first, last=fields.integer("last_view", first, MAX_VIEWS)), fields.text("fingerprint", SHA256)
-    commits = Fields(fields.mapping("commits"), f"{where}: commits")
-    fields.done()
-    digests = {shard.name: commits.text(shard.name, SHA256) for shard in manifest.shards}
-    commits.done()
-    if found != (wanted := (block, manifest.identity.fingerprint)):
-        raise CorruptStoreError(f"{where}: found block and fingerprint {found}, wanted {wanted}")
-    return digests
 
 
 def _check_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator
@@ -66,14 +67,14 @@ def _content_problems(storage: Storage, manifest: Manifest, commit: Commit) -> I
         views.append(restore(grid, labels, identity.codec))
         if fault := _view_fault(manifest, grid, views[-1]):
             yield f"view {view}: found {fault}"
-    told = commit.stats.unmapped_mass
-    if len(views) == len(commit.part_id.views) and not _same(found := PartStats.of(views, told), commit.stats):
+    unmapped = commit.stats.unmapped_mass
+    if len(views) == len(commit.part_id.views) and not _same(found := PartStats.of(views, unmapped), commit.stats):
         yield f"its commit's stats are not those of its numbers: found {found}"
     class_map = identity.teacher.class_map
     leaves_out = class_map is not None and len(class_map.columns) < class_map.model_classes
-    if not 0 <= told <= commit.stats.num_rows or (told and not leaves_out):
+    if not 0 <= unmapped <= commit.stats.num_rows or (unmapped and not leaves_out):
         yield (
-            f"its commit tells {told:.6g} as the mass on classes that the dataset does not have, summed over "
+            f"its commit says that {unmapped:.6g} is the mass on classes that the dataset does not have, summed over "
             f"{commit.stats.num_rows} rows"
         )
 
@@ -90,7 +91,7 @@ def _view_fault(manifest: Manifest, grid: GridTopK, topk: TopK) -> str | None:
 def _same(found: PartStats, wanted: PartStats) -> bool:
     """Equal, up to another machine's last bits in a sum."""
     close = math.isclose(found.tail_mass, wanted.tail_mass, rel_tol=1e-6)
-    return close and found.to_json() | {"tail_mass": 0} == wanted.to_json() | {"tail_mass": 0}
+    return close and dataclasses.replace(found, tail_mass=0.0) == dataclasses.replace(wanted, tail_mass=0.0)
 
 
 def _sha256(storage: Storage, commit: Commit) -> str:

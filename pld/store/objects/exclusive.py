@@ -1,7 +1,7 @@
 """Moving a staged file to a name that only one of several writers may take, where there are no hard links.
 
 Linux has a rename that replaces nothing, and exFAT, FAT and SMB offer it. Elsewhere writers agree by claims: files
-beside the object, created with O_EXCL, that name a staged file. All writers keep five rules:
+in the object's folder, created with O_EXCL, that name a staged file. All writers keep five rules:
 
 1. A claim is created empty. Then its writer names a staged file in it: that of the claim before, if it is there still,
    else its own. Where the object exists, it names nothing.
@@ -39,7 +39,7 @@ _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
 def create(staged: Path, path: Path, data: bytes) -> bool:
-    """Rename `staged`, a synced file of `data` beside `path`, to `path` unless that exists; whether it is `staged` now.
+    """Rename `staged`, a synced file of `data` in its folder, to `path` unless that exists; whether it is `staged` now.
 
     Raises:
         StoreError: the file system has nothing that could keep two writers apart.
@@ -90,9 +90,9 @@ def _rename_by_claim(staged: Path, path: Path, data: bytes) -> bool:
     while True:
         claimed |= _take(path, number, staged)
         claim = _claim(path, number)
-        named = _awaited(claim, path)
+        named = _await_name(claim, path)
         # Read again: where claims are being removed, this one is gone before the next one is.
-        if named and not _claim(path, number + 1).exists() and _named(claim, path) == named:
+        if named and not _claim(path, number + 1).exists() and _read_claim(claim, path) == named:
             try:
                 named.replace(path)
             except FileNotFoundError:
@@ -129,7 +129,7 @@ def _take(path: Path, number: int, staged: Path) -> bool:
             if not path.exists():
                 claim.unlink(missing_ok=True)
                 raise _not_exclusive(path)
-        text = os.fsencode(_to_name(path, number, staged).name)
+        text = os.fsencode(_choose_staged(path, number, staged).name)
         # After the look at earlier files: one that was missing there may be the object by now.
         if path.exists():
             claim.unlink(missing_ok=True)
@@ -141,10 +141,10 @@ def _take(path: Path, number: int, staged: Path) -> bool:
     return True
 
 
-def _to_name(path: Path, number: int, staged: Path) -> Path:
+def _choose_staged(path: Path, number: int, staged: Path) -> Path:
     """What rule 1 has a new claim name."""
     for earlier in range(number - 1, 0, -1):
-        if named := _named(_claim(path, earlier), path):
+        if named := _read_claim(_claim(path, earlier), path):
             return named if named.exists() else staged
     return staged
 
@@ -160,15 +160,15 @@ def _open_new(claim: Path, path: Path) -> int | None:
         raise
 
 
-def _awaited(claim: Path, path: Path) -> Path | None:
-    """As `_named`, but gives the claim's writer the time to write."""
+def _await_name(claim: Path, path: Path) -> Path | None:
+    """As `_read_claim`, but gives the claim's writer the time to write."""
     given_up = time.monotonic() + _EMPTY_SECONDS
-    while (named := _named(claim, path)) is None and claim.exists() and time.monotonic() < given_up:
+    while (named := _read_claim(claim, path)) is None and claim.exists() and time.monotonic() < given_up:
         time.sleep(_POLL_SECONDS)
     return named
 
 
-def _named(claim: Path, path: Path) -> Path | None:
+def _read_claim(claim: Path, path: Path) -> Path | None:
     """The staged file that a claim names; None where it names none (yet), or there is no such claim."""
     try:
         text = os.fsdecode(claim.read_bytes())

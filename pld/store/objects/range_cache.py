@@ -2,7 +2,7 @@
 
 A part's name carries its content's hash, so a range of it never changes its meaning, and only bytes that had the
 digests of a commit are kept. Ranges fall by their hash into a fixed number of folders, each with its share of the
-space: whoever adds one looks through a single folder and removes what was used longest ago. No index, no lock, nothing
+space: adding one lists a single folder and evicts the least recently used there. No index, no lock, nothing
 to repair after a kill.
 """
 
@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from pld.errors import CorruptStoreError
+from pld.files import write_atomically
 from pld.remote.cache_folder import bytes_from_environment, cache_folder, status_of
-from pld.store.objects.storage import Check, Storage
+from pld.store.objects.storage import Check
 
 DEFAULT_CACHE_BYTES = 20 * 10**9
 _FOLDERS = 64
@@ -25,7 +26,7 @@ _FOLDERS = 64
 class RangeCache:
     """Bytes under keys, in at most `max_bytes` of disk (more only while several processes add something at once).
 
-    What comes back is to be checked: disks err. One that is full or read-only makes the cache useless, not wrong.
+    A disk that is full or read-only makes the cache useless, not wrong.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -36,6 +37,17 @@ class RangeCache:
     def from_environment(cls) -> RangeCache:
         """In the cache folder, of $PLD_CACHE_BYTES; 0 keeps nothing. Raises ConfigError."""
         return cls(cache_folder() / "ranges", bytes_from_environment("PLD_CACHE_BYTES", DEFAULT_CACHE_BYTES))
+
+    def read(self, key: str, check: Check, fetch: Callable[[], bytes]) -> bytes:
+        """The bytes under a key if `check` accepts them, for disks err; else what `fetch` gives, kept for next time."""
+        if (held := self.get(key)) is not None:
+            with contextlib.suppress(CorruptStoreError):
+                check(held)
+                return held
+        data = fetch()
+        check(data)
+        self.put(key, data)
+        return data
 
     def get(self, key: str) -> bytes | None:
         """The bytes under a key, or None."""
@@ -53,13 +65,8 @@ class RangeCache:
             return
         path = self._path(key)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            staged = path.with_name(f"{uuid.uuid4().hex}.tmp")
-            try:
-                staged.write_bytes(body)
-                staged.replace(path)
-            finally:
-                staged.unlink(missing_ok=True)
+            with write_atomically(path) as temporary:
+                temporary.write_bytes(body)
             self._evict(path.parent)
 
     def _evict(self, folder: Path) -> None:
@@ -78,32 +85,3 @@ class RangeCache:
     def _path(self, key: str) -> Path:
         digest = hashlib.sha256(key.encode()).hexdigest()
         return self._folder / f"{int(digest[:8], 16) % _FOLDERS:02d}" / digest
-
-
-class CachedStorage:
-    """A remote storage whose parts are read through a cache; see Storage for the methods."""
-
-    def __init__(self, storage: Storage, cache: RangeCache) -> None:
-        self.url = storage.url
-        self.read = storage.read
-        self.put = storage.put
-        self.put_exclusive = storage.put_exclusive
-        self.exists = storage.exists
-        self.list = storage.list
-        self.leftovers = storage.leftovers
-        self.delete = storage.delete
-        self._storage = storage
-        self._cache = cache
-
-    def read_range(self, name: str, offset: int, num_bytes: int, check: Check | None = None) -> bytes:
-        """See Storage. What nobody checks is not kept."""
-        if check is None:
-            return self._storage.read_range(name, offset, num_bytes)
-        key = f"{name.rpartition('/')[2]} {offset} {num_bytes}"
-        if (held := self._cache.get(key)) is not None:
-            with contextlib.suppress(CorruptStoreError):
-                check(held)
-                return held
-        data = self._storage.read_range(name, offset, num_bytes, check)
-        self._cache.put(key, data)
-        return data

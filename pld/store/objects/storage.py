@@ -12,12 +12,12 @@ import contextlib
 import os
 import re
 import urllib.parse
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from pld.errors import CorruptStoreError, NotCachedError, StoreError
+from pld.files import fsync, temporary_path
 from pld.store.objects.exclusive import NO_LINKS, create
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -74,10 +74,10 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     if not separator or scheme == "file":
         return LocalStorage(Path(urllib.parse.unquote(rest)) if separator else Path(url).expanduser())
     # Only here: fsspec and its drivers are not loaded for local stores.
-    from pld.store.objects.range_cache import CachedStorage, RangeCache
-    from pld.store.objects.remote import FsspecStorage
+    from pld.store.objects.fsspec_storage import FsspecStorage
+    from pld.store.objects.range_cache import RangeCache
 
-    return CachedStorage(FsspecStorage(url), RangeCache.from_environment())
+    return FsspecStorage(url, RangeCache.from_environment())
 
 
 def checked_name(name: str, where: str) -> str:
@@ -88,12 +88,12 @@ def checked_name(name: str, where: str) -> str:
 
 
 def object_names(found: Iterable[str]) -> list[str]:
-    """Those of the names that objects can have, sorted; other things may lie beside them."""
+    """Those of the names that objects can have, sorted; the folder may hold other files."""
     return sorted(name for name in found if _NAME.fullmatch(name))
 
 
 class LocalStorage:
-    """A folder. Objects are staged in a temporary file beside their place, synced, and linked or renamed into it."""
+    """A folder. Objects are staged in a temporary file in the same folder, synced, then linked or renamed."""
 
     def __init__(self, root: Path) -> None:
         self.url = str(root)
@@ -101,7 +101,7 @@ class LocalStorage:
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """See Storage."""
-        with self._opened(name) as file:
+        with self._open(name) as file:
             num_bytes = os.fstat(file.fileno()).st_size
             if num_bytes > max_bytes:
                 raise CorruptStoreError(f"{self._path(name)}: found {num_bytes} bytes, wanted at most {max_bytes}")
@@ -109,7 +109,7 @@ class LocalStorage:
 
     def read_range(self, name: str, offset: int, num_bytes: int, check: Check | None = None) -> bytes:
         """See Storage."""
-        with self._opened(name) as file:
+        with self._open(name) as file:
             data = os.pread(file.fileno(), num_bytes, offset)
             # One pread stops at 2 GiB and may be cut short by a signal on some file systems.
             while len(data) < num_bytes and (
@@ -128,7 +128,7 @@ class LocalStorage:
     def put(self, name: str, data: bytes) -> None:
         """See Storage."""
         path = self._path(name)
-        with self._staged(path, data) as temporary:
+        with self._stage(path, data) as temporary:
             temporary.replace(path)
 
     def put_exclusive(self, name: str, data: bytes) -> bool:
@@ -136,7 +136,7 @@ class LocalStorage:
         path = self._path(name)
         if path.exists():
             return False
-        with self._staged(path, data) as temporary:
+        with self._stage(path, data) as temporary:
             try:
                 os.link(temporary, path)
             except FileExistsError:
@@ -171,7 +171,7 @@ class LocalStorage:
 
     def delete(self, name: str) -> None:
         """See Storage."""
-        with self._explained(self._root / name):
+        with self._explain_failure(self._root / name):
             (self._root / name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
@@ -183,7 +183,7 @@ class LocalStorage:
                 yield (Path(folder) / file).relative_to(self._root).as_posix()
 
     @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[BinaryIO]:
+    def _open(self, name: str) -> Iterator[BinaryIO]:
         path = self._path(name)
         try:
             with path.open("rb") as file:
@@ -194,24 +194,19 @@ class LocalStorage:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
     @contextlib.contextmanager
-    def _staged(self, path: Path, data: bytes) -> Iterator[Path]:
-        """Write `data` to a temporary file beside `path`, durable before it is handed out and gone afterwards."""
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        with self._explained(path):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # Not "xb": the name is random, and not every file system can create exclusively.
-                with temporary.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                yield temporary
-                _sync_folder(path.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+    def _stage(self, path: Path, data: bytes) -> Iterator[Path]:
+        """A temporary file of `data` in the folder of `path`: durable when it is handed out, removed afterwards."""
+        with self._explain_failure(path), temporary_path(path) as temporary:
+            # Not "xb": the name is random, and not every file system can create exclusively.
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+            fsync(path.parent)
 
     @contextlib.contextmanager
-    def _explained(self, path: Path) -> Iterator[None]:
+    def _explain_failure(self, path: Path) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -219,12 +214,3 @@ class LocalStorage:
                 f"{path}: cannot be written: {error.strerror or error}; nothing half-written is left, "
                 "run the same command again when this is mended"
             ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -156,10 +156,10 @@ class GroupTable:
         if len(self.tables) == 1:
             return self.tables[0][numbers[0]]
         if self.group.combine == "pick":
-            return self._picked(numbers)
+            return self._pick(numbers)
         return average([table[own] for table, own in zip(self.tables, numbers, strict=True)], self.group.num_classes)
 
-    def _picked(self, rows: Int64[np.ndarray, "M B"]) -> TopK:
+    def _pick(self, rows: Int64[np.ndarray, "M B"]) -> TopK:
         keys = self.group.members[0].keys[rows[0]].tolist()
         chosen = picks(keys, self.view, len(self.tables), self.group.seed)
         places = [np.flatnonzero(chosen == member) for member in range(len(self.tables))]
@@ -169,15 +169,15 @@ class GroupTable:
         ]
         back = torch.from_numpy(np.argsort(np.concatenate(places)))
 
-        def joined(name: str) -> Tensor:
+        def join(name: str) -> Tensor:
             return torch.cat([getattr(topk, name) for topk in topks])[back]
 
         return TopK(
-            classes=joined("classes"),
-            logprobs=joined("logprobs"),
-            labels=joined("labels"),
-            label_logprob=joined("label_logprob"),
-            tail_logmass=joined("tail_logmass"),
+            classes=join("classes"),
+            logprobs=join("logprobs"),
+            labels=join("labels"),
+            label_logprob=join("label_logprob"),
+            tail_logmass=join("tail_logmass"),
             temperatures=self.group.temperatures,
             logprob_error=max(topk.logprob_error for topk in topks),
         )
@@ -196,7 +196,7 @@ def _at_temperatures(topk: TopK, wanted: tuple[float, ...]) -> TopK:
 
 def _check_same_views(store: Store, other: Store) -> None:
     """Raise FingerprintMismatchError, naming them, where fields differ that all teachers of a student must share."""
-    ours, theirs = _shared(store), _shared(other)
+    ours, theirs = _shared_settings(store), _shared_settings(other)
     if None in (ours["class_names"], theirs["class_names"]):
         ours["class_names"] = theirs["class_names"] = None
     found = list(differences(ours, theirs))
@@ -208,7 +208,7 @@ def _check_same_views(store: Store, other: Store) -> None:
         )
 
 
-def _shared(store: Store) -> dict[str, Any]:
+def _shared_settings(store: Store) -> dict[str, Any]:
     identity = store.manifest.identity.to_json()
     dataset = identity["dataset"]
     return {

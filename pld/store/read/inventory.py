@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pld.store.documents.commit import Commit, read_commit
 from pld.store.documents.layout import read_layout
 from pld.store.documents.manifest import read_manifest
-from pld.store.format.plan import Block, PartId
+from pld.store.format.blocks import Block, PartId
 from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS
 from pld.store.objects.storage import open_storage
 
@@ -19,7 +19,7 @@ _THREADS = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Survey:
+class Inventory:
     """What there is of a store.
 
     Attributes:
@@ -43,7 +43,7 @@ class Survey:
         return len(parts - self.committed)
 
 
-def survey(url: str) -> Survey:
+def take_inventory(url: str) -> Inventory:
     """Look a store over; raises as `open_store` does, but not for parts that are missing."""
     storage = open_storage(url)
     manifest = read_manifest(storage)
@@ -51,7 +51,7 @@ def survey(url: str) -> Survey:
     with ThreadPoolExecutor(_THREADS) as pool:
         spent = pool.map(lambda part: _bytes(read_commit(storage, manifest, part)), sorted(layout.committed))
         total = sum(spent, Counter[str]())
-    return Survey(
+    return Inventory(
         shards=tuple(shard.name for shard in manifest.shards),
         blocks=layout.blocks,
         committed=layout.committed,

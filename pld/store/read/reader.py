@@ -18,8 +18,8 @@ from pld.store.documents.commit import Commit, read_commit
 from pld.store.documents.layout import Layout, read_layout
 from pld.store.documents.manifest import Manifest, read_manifest
 from pld.store.documents.probes import Probe, read_probes
+from pld.store.format.blocks import Block, PartId
 from pld.store.format.identity import Identity
-from pld.store.format.plan import Block, PartId
 from pld.store.format.quantise import GridTopK, logprob_error, narrow
 from pld.store.format.samples import KeyIndex, Keys
 from pld.store.format.schema import MAX_VIEW_BYTES, view_bytes
@@ -149,7 +149,7 @@ class Store:
             part = read_view(self._storage, self.manifest, commit, view)
             grid[rows] = part if kept == held.k else narrow(part, labels[rows], held, kept)
 
-        self._threaded(load, range(len(parts)), most=self._most_decoded)
+        self._map_in_threads(load, range(len(parts)), most=self._most_decoded)
         return LogitTable(
             view=view, codec=dataclasses.replace(held, k=kept), grid=grid, labels=labels, find_rows=self.rows
         )
@@ -191,7 +191,7 @@ class Store:
             commit = self._read_commit(part)
             return commit.stats, commit.part_bytes + len(commit.dump())
 
-        found = self._threaded(figures, sorted(self._layout.committed))
+        found = self._map_in_threads(figures, sorted(self._layout.committed))
         return PartStats.total(stats for stats, _ in found), sum(num_bytes for _, num_bytes in found)
 
     @property
@@ -228,9 +228,9 @@ class Store:
         """`function` of each commit of the first block, which fixes the rows; commits are not kept."""
         if not self.num_views:
             raise NotCachedError(f"{self.url}: its first views are not complete yet; run `make cache` again to go on")
-        return self._threaded(lambda part: function(self._read_commit(part)), self._parts(self._layout.blocks[0]))
+        return self._map_in_threads(lambda part: function(self._read_commit(part)), self._parts(self._layout.blocks[0]))
 
-    def _threaded(self, function: Callable[[T], R], items: Iterable[T], *, most: int = _THREADS) -> list[R]:
+    def _map_in_threads(self, function: Callable[[T], R], items: Iterable[T], *, most: int = _THREADS) -> list[R]:
         """`function` of each item, in at most so many threads."""
         useful = _LOCAL_THREADS if isinstance(self._storage, LocalStorage) else _THREADS
         with ThreadPoolExecutor(min(most, useful)) as pool:

@@ -11,8 +11,8 @@ from jaxtyping import Int, Integer, Shaped
 from pld.errors import DataError, SignalError
 from pld.signals import TOLERANCE, TopK
 from pld.store.documents.manifest import Manifest, Shard
+from pld.store.format.blocks import PartId
 from pld.store.format.identity import CodecIdentity
-from pld.store.format.plan import PartId
 from pld.store.format.samples import key_array
 from pld.store.format.schema import MAX_VIEW_BYTES, view_bytes
 

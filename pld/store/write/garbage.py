@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pld.store.documents.commit import read_commit
 from pld.store.documents.manifest import Manifest
-from pld.store.format.plan import Block, PartId
+from pld.store.format.blocks import Block, PartId
 from pld.store.objects.storage import Storage
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -10,29 +11,27 @@ from typing import Any, SupportsIndex
 import numpy as np
 from jaxtyping import Int, Integer, Shaped
 
-from pld.errors import ConfigError, DataError, StoreError
+from pld.errors import ConfigError, DataError, NotCachedError, StoreError
 from pld.signals import TopK
-from pld.store.documents.commit import Commit, read_commit
+from pld.store.documents.commit import Commit, encode_part, read_commit
 from pld.store.documents.layout import claim_block, read_blocks, read_layout
-from pld.store.documents.manifest import MANIFEST_NAME, Manifest, Shard, dump_checked, read_manifest
+from pld.store.documents.manifest import MANIFEST_NAME, FormatName, Manifest, Shard, check_and_dump, read_manifest
 from pld.store.documents.probes import Probe, write_probes
 from pld.store.documents.seal import seal_block
-from pld.store.format.formats import FormatName
+from pld.store.format.blocks import Block, PartId, plan_blocks, plan_parts
 from pld.store.format.identity import Identity
-from pld.store.format.plan import Block, PartId, plan_blocks, plan_parts
 from pld.store.format.quantise import GridTopK, quantise, restore
 from pld.store.format.samples import Keys, key_array
 from pld.store.format.stats import PartStats
 from pld.store.objects.storage import Storage, open_storage
 from pld.store.write.check import check_part
-from pld.store.write.encode import encode_part
 from pld.store.write.garbage import sweep
 
 DEFAULT_BLOCK_VIEWS = 10
 
 
 class StoreWriter:
-    """Writes a store, alone or beside other writers that have nothing but the store in common.
+    """Writes a store, alone or together with other writers that share nothing but the store.
 
     For people who have logits already: say what they are of, then write each image shard's views. Logits of crops that
     `pld.views` did not draw are logits of other pixels than students will see: use `Fixed` views, or draw them with it.
@@ -69,6 +68,7 @@ class StoreWriter:
         self.manifest = manifest
         self.url = storage.url
         self._storage = storage
+        self._blocks: list[Block] = []
 
     @classmethod
     def open(
@@ -101,7 +101,7 @@ class StoreWriter:
     def create(cls, url: str | os.PathLike[str], wanted: Manifest) -> StoreWriter:
         """As `open`, from a manifest."""
         storage = open_storage(url)
-        data = dump_checked(wanted)
+        data = check_and_dump(wanted)
         if storage.exists(MANIFEST_NAME) or not storage.put_exclusive(MANIFEST_NAME, data):
             held = read_manifest(storage)
             held.check_same(wanted, storage.url)
@@ -120,7 +120,7 @@ class StoreWriter:
             raise ConfigError(f"found {num_views!r} views in blocks of {block_views!r}: {error}") from None
         if views < 1 or width < 1:
             raise ConfigError(f"found {views} views in blocks of {width}, wanted at least one of each")
-        while new := plan_blocks(held := read_blocks(self._storage), views, width)[len(held) :]:
+        while new := plan_blocks(held := self._read_blocks(), views, width)[len(held) :]:
             claim_block(self._storage, new[0])
         layout = read_layout(self._storage, self.manifest)
         shards = [shard.name for shard in self.manifest.shards]
@@ -154,7 +154,7 @@ class StoreWriter:
         """
         packed = key_array(keys)
         signals = [view.to("cpu") for view in views]
-        if part_id.block not in read_blocks(self._storage):
+        if part_id.block not in self._blocks and part_id.block not in self._read_blocks():
             raise DataError(f"{self.url}: found {part_id}, wanted one of missing_parts()")
         check_part(self.manifest, part_id, packed, labels, signals, skipped)
         identity = self.manifest.identity
@@ -180,7 +180,7 @@ class StoreWriter:
         """Claim the blocks of another store; raises StoreError where this one has views in other blocks."""
         for block in blocks:
             claim_block(self._storage, block)
-        if (held := read_blocks(self._storage)[: len(blocks)]) != list(blocks):
+        if (held := self._read_blocks()[: len(blocks)]) != list(blocks):
             found, wanted = (", ".join(block.name for block in some) for some in (held, blocks))
             raise StoreError(f"{self.url}: its views are in the blocks {found}, wanted {wanted}; name another store")
 
@@ -224,12 +224,19 @@ class StoreWriter:
         return sealed
 
     def _check_other_blocks(self, commit: Commit) -> None:
-        """Rows are common to all blocks: refuse a part whose samples are not those of the shard's other parts."""
-        for block in read_blocks(self._storage):
-            part_id = PartId(block=block, shard=commit.part_id.shard)
-            if block == commit.part_id.block or not self._storage.exists(part_id.commit_name):
+        """Rows are common to all blocks: refuse a part whose samples are not those of another part of the shard."""
+        for block in self._read_blocks():
+            if block == commit.part_id.block:
                 continue
-            check_same_samples(read_commit(self._storage, self.manifest, part_id), commit, self.url)
+            with contextlib.suppress(NotCachedError):
+                part_id = PartId(block=block, shard=commit.shard)
+                check_same_samples(read_commit(self._storage, self.manifest, part_id), commit, self.url)
+                return
+
+    def _read_blocks(self) -> list[Block]:
+        """The blocks there are now: other writers claim some too."""
+        self._blocks = read_blocks(self._storage, self._blocks)
+        return self._blocks
 
     def _adopt(self, ours: Commit) -> Commit:
         """The winner's commit, our part removed where its bits are others."""

@@ -55,10 +55,10 @@ def test_there_is_a_column_for_each_class():
     ("change", "message"),
     [
         ({"columns": [0, 0]}, "comes twice"),
-        ({"columns": "x"}, "wanted a list"),
+        ({"columns": "x"}, "field 'teacher.class_map.columns': found 'x', wanted `array`"),
         ({"columns": [0, 5000]}, "integers in 0..999"),
-        ({"model_classes": 0}, "wanted an integer in 1"),
-        ({"more": 1}, "unknown field 'more'"),
+        ({"model_classes": 0}, "found 0, wanted `int` >= 1"),
+        ({"more": 1}, "field 'teacher.class_map.more': unknown"),
     ],
 )
 def test_a_strangers_map_is_checked(change, message):

@@ -76,14 +76,14 @@ def test_a_commit_with_any_field_replaced_is_refused_or_valid(hostile, data):
 @pytest.mark.parametrize(
     ("field", "value", "complaint"),
     [
-        ("part", "../../../etc/passwd", "a string like"),
+        ("part", "../../../etc/passwd", "found '../../../etc/passwd', wanted `str` matching regex"),
         ("part", "train-0002-0000000000000000.zarr.zip", "another place"),
         ("num_samples", 2**26, "wanted 9"),
         ("key_bytes", 4096, "decoded bytes"),
-        ("key_bytes", 2**40, "an integer"),
+        ("key_bytes", 2**40, r"field 'key_bytes': found 1099511627776, wanted `int` <= 4096"),
         ("views", [], "chunks"),
-        ("views", [[[1, 2]]], "as chunks"),
-        ("samples", {}, "a list"),
+        ("views", [[[1, 2]]], r"field \'views\[0\]\[0\]\': found \[1, 2\], wanted `array` of length 3"),
+        ("samples", {}, "wanted `array`"),
         ("fingerprint", "0" * 64, "fingerprint"),
         ("shard", "train-0000", "part"),
     ],

@@ -9,7 +9,7 @@ import xarray
 import zarr
 
 from pld.store import open_store
-from pld.store.format.plan import Block, PartId
+from pld.store.format.blocks import Block, PartId
 from tests.store.world import World, tree
 
 # numcodecs' delta is registered with zarr, not in its specification: that is all the warning says.

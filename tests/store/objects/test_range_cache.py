@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pld.errors import ConfigError, CorruptStoreError, NotCachedError
-from pld.store.objects.range_cache import CachedStorage, RangeCache
+from pld.store.objects.fsspec_storage import FsspecStorage
+from pld.store.objects.range_cache import RangeCache
 from pld.store.objects.storage import LocalStorage, open_storage
 from tests.store.world import tree
 
@@ -24,7 +25,8 @@ def cached(tmp_path):
         if found != data[100:200]:
             raise CorruptStoreError("other bytes")
 
-    return CachedStorage(inner, RangeCache(tmp_path / "ranges", 10**6)), inner, check, tmp_path / "ranges"
+    storage = FsspecStorage((tmp_path / "store").as_uri(), RangeCache(tmp_path / "ranges", 10**6))
+    return storage, inner, check, tmp_path / "ranges"
 
 
 def test_only_what_was_checked_is_kept_and_it_is_checked_again(cached):

@@ -197,7 +197,7 @@ def test_a_size_that_is_none_is_corrupt(world, tmp_path, store, size):
     document = load_document((tmp_path / "s/probes.json").read_bytes(), "probes.json")
     document["probes"][0]["image_size"] = size
     (tmp_path / "s/probes.json").write_bytes(dump_document(document))
-    with pytest.raises(CorruptStoreError, match=r"probes\.json: probe: field 'image_size': found"):
+    with pytest.raises(CorruptStoreError, match=r"probes\.json: field 'probes\[0\]\.image_size"):
         _ = open_store(str(tmp_path / "s")).probes
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pld.errors import ConfigError
-from pld.store.format.plan import Block, PartId, plan_blocks, plan_parts
+from pld.store.format.blocks import Block, PartId, plan_blocks, plan_parts
 from tests.store.world import World
 
 

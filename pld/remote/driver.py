@@ -15,7 +15,7 @@ from fsspec.core import url_to_fs
 
 from pld.errors import PLDError
 from pld.extras import install_hint
-from pld.remote.retry import ATTEMPTS, advice, described, http_status, is_transient, pauses
+from pld.remote.retry import ATTEMPTS, advice, describe, http_status, is_transient, pauses
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def without_password(url: str) -> str:
     return re.sub(r"//[^/@:]*:[^/@]*@", "//", url).rstrip("/")
 
 
-class Remote:
+class RetryingDriver:
     """A driver for the place behind a URL.
 
     Safe in threads, and in forked processes: each connects anew and uses nothing of its parent's event loop.
@@ -54,7 +54,7 @@ class Remote:
         self._error = error
         self._connect()
 
-    def tried(self, action: Callable[[Any], T], where: str, done: str) -> T:
+    def retry(self, action: Callable[[Any], T], where: str, done: str) -> T:
         """`action(driver)`, again with growing pauses while that can help; drivers raise whatever they like.
 
         Args:
@@ -78,14 +78,14 @@ class Remote:
                     raise self._error(f"{where}: could not be {done}: {advice(error)}") from error
                 if wait is None:
                     raise self._error(
-                        f"{where}: could not be {done} in {ATTEMPTS} attempts: {described(error)}; "
+                        f"{where}: could not be {done} in {ATTEMPTS} attempts: {describe(error)}; "
                         "run the same command again later, it goes on where it was"
                     ) from error
                 time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
     def read_range(self, path: str, where: str, offset: int, num_bytes: int) -> bytes:
-        """Bytes of an object, fewer where it ends before; raises as `tried`."""
+        """Bytes of an object, fewer where it ends before; raises as `retry`."""
 
         def fetch(driver: Any) -> bytes:
             data = cat(driver, path, offset, offset + num_bytes)
@@ -95,7 +95,7 @@ class Remote:
                 raise ConnectionError(f"found {len(data)} of {num_bytes} bytes")
             return data
 
-        return self.tried(fetch, where, "read")
+        return self.retry(fetch, where, "read")
 
     def _connect(self) -> None:
         options = _DRIVER_OPTIONS.get(self.scheme, {})

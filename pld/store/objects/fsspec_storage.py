@@ -1,7 +1,7 @@
 """Stores behind URLs: s3://, gs://, hf://, http(s):// (to read) and whatever else fsspec has a driver for.
 
 Object stores put whole objects or nothing, so there is nothing to stage and nothing is left over. What they do not
-promise is an answer: see `Remote.tried`. docs/decisions/0008 has the reasons.
+promise is an answer: see `RetryingDriver.retry`. docs/decisions/0008 has the reasons.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from pld.errors import CorruptStoreError, NotCachedError, StoreError
-from pld.remote.place import Remote, cat
+from pld.remote.driver import RetryingDriver, cat
 from pld.remote.retry import http_status
+from pld.store.objects.range_cache import RangeCache
 from pld.store.objects.storage import Check, checked_name, object_names
 
 T = TypeVar("T")
@@ -23,11 +24,13 @@ _PRECONDITION_FAILED = 412
 
 
 class FsspecStorage:
-    """A folder behind a URL; see Storage for the methods. Safe in threads and forked processes, as Remote is."""
+    """A folder behind a URL; see Storage for the methods. As safe in threads and forked processes as RetryingDriver."""
 
-    def __init__(self, url: str) -> None:
-        self._remote = Remote(url, StoreError)
-        self.url = self._remote.url
+    def __init__(self, url: str, cache: RangeCache | None = None) -> None:
+        """Connect; ranges that can be checked are kept in `cache`."""
+        self._driver = RetryingDriver(url, StoreError)
+        self._cache = cache
+        self.url = self._driver.url
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """See Storage."""
@@ -37,16 +40,23 @@ class FsspecStorage:
         return data
 
     def read_range(self, name: str, offset: int, num_bytes: int, check: Check | None = None) -> bytes:
-        """See Storage."""
+        """See Storage. What nobody checks is not kept."""
+        if check is None or self._cache is None:
+            data = self._fetch_range(name, offset, num_bytes)
+            if check:
+                check(data)
+            return data
+        key = f"{name.rpartition('/')[2]} {offset} {num_bytes}"
+        return self._cache.read(key, check, lambda: self._fetch_range(name, offset, num_bytes))
+
+    def _fetch_range(self, name: str, offset: int, num_bytes: int) -> bytes:
         with self._missing_is_not_cached(name):
-            data = self._remote.read_range(self._path(name), f"{self.url}/{name}", offset, num_bytes)
+            data = self._driver.read_range(self._path(name), f"{self.url}/{name}", offset, num_bytes)
         if len(data) < num_bytes:
             raise CorruptStoreError(
                 f"{self.url}/{name}: found the end after {len(data)} of {num_bytes} bytes from byte {offset}: "
                 "the object was cut; copy it again or cache this part again"
             )
-        if check:
-            check(data)
         return data
 
     def put(self, name: str, data: bytes) -> None:
@@ -59,14 +69,14 @@ class FsspecStorage:
                 raise ConnectionError(f"{size} of {len(data)} bytes arrived")
 
         with self._missing_is_no_bucket(name):
-            self._tried(write, name, "written")
+            self._retry(write, name, "written")
 
     def put_exclusive(self, name: str, data: bytes) -> bool:
-        """See Storage. Of writers who bring the same bytes, more than one may be told that it created the object."""
+        """See Storage. Of writers of the same bytes, more than one may get True."""
         path = self._path(name)
 
         def create(driver: Any) -> None:
-            if self._remote.scheme in _EXCLUSIVE:
+            if self._driver.scheme in _EXCLUSIVE:
                 _pipe_exclusively(driver, path, data)
             elif not driver.exists(path):
                 driver.pipe_file(path, data)
@@ -75,30 +85,30 @@ class FsspecStorage:
             # "It exists" may be this call's own object, whose first answer was lost; "created" may be no longer true
             # where the driver only asked before. What is there now decides.
             with contextlib.suppress(FileExistsError):
-                self._tried(create, name, "written")
+                self._retry(create, name, "written")
             return self._fetch(name, 0, len(data) + 1) == data
 
     def exists(self, name: str) -> bool:
         """See Storage."""
         path = self._path(name)
         try:
-            self._tried(lambda driver: driver.info(path), name, "read")
+            self._retry(lambda driver: driver.info(path), name, "read")
         except FileNotFoundError:
             return False
         return True
 
     def list(self, prefix: str) -> list[str]:
         """See Storage."""
-        folder = self._path(prefix) if prefix else self._remote.root
-        # fsspec lists a web server's folders one by one, and unless told leaves out those that fail.
-        options = {"on_error": "raise"} if self._remote.is_web else {}
+        folder = self._path(prefix) if prefix else self._driver.root
+        # fsspec lists a web server's folders one by one, and leaves out those that fail by default.
+        options = {"on_error": "raise"} if self._driver.is_web else {}
         try:
-            found = self._tried(lambda driver: driver.find(folder, **options), prefix, "listed")
+            found = self._retry(lambda driver: driver.find(folder, **options), prefix, "listed")
         except FileNotFoundError:
             found = []
         if not found:
             self._check_lists()
-        return object_names(path.removeprefix(self._remote.root).lstrip("/") for path in found)
+        return object_names(path.removeprefix(self._driver.root).lstrip("/") for path in found)
 
     def leftovers(self) -> dict[str, str]:
         """See Storage: none."""
@@ -108,29 +118,29 @@ class FsspecStorage:
         """See Storage."""
         path = self._path(name)
         with contextlib.suppress(FileNotFoundError):
-            self._tried(lambda driver: driver.rm_file(path), name, "deleted")
+            self._retry(lambda driver: driver.rm_file(path), name, "deleted")
 
     def _path(self, name: str) -> str:
-        return f"{self._remote.root}/{checked_name(name, self.url)}"
+        return f"{self._driver.root}/{checked_name(name, self.url)}"
 
     def _fetch(self, name: str, start: int, end: int) -> bytes:
         path = self._path(name)
         with self._missing_is_not_cached(name):
-            return self._tried(lambda driver: cat(driver, path, start, end), name, "read")
+            return self._retry(lambda driver: cat(driver, path, start, end), name, "read")
 
     def _check_lists(self) -> None:
         """An HTTP server without listings would make every store look empty."""
-        if self._remote.is_web:
+        if self._driver.is_web:
             try:
-                self._tried(lambda driver: driver.ls(self._remote.root), "", "listed")
+                self._retry(lambda driver: driver.ls(self._driver.root), "", "listed")
             except FileNotFoundError:
                 raise StoreError(
                     f"{self.url}: the server lists no folders, which reading a store needs; turn its directory index "
                     "on, or read the store where it came from (s3://, hf://, a folder)"
                 ) from None
 
-    def _tried(self, action: Callable[[Any], T], name: str, done: str) -> T:
-        return self._remote.tried(action, f"{self.url}/{name}".rstrip("/"), done)
+    def _retry(self, action: Callable[[Any], T], name: str, done: str) -> T:
+        return self._driver.retry(action, f"{self.url}/{name}".rstrip("/"), done)
 
     @contextlib.contextmanager
     def _missing_is_not_cached(self, name: str) -> Iterator[None]:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Sequence
+from typing import Annotated
 
-MAX_VIEWS = 2**20
+from msgspec import Meta
+
+ViewIndex = Annotated[int, Meta(ge=0, le=2**20)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
 class Block:
     """Views first..last, both included."""
 
-    first: int
-    last: int
+    first: ViewIndex
+    last: ViewIndex
 
     @property
     def name(self) -> str:

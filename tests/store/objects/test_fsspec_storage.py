@@ -16,7 +16,7 @@ from s3fs import S3FileSystem
 from pld.errors import CorruptStoreError, NotCachedError, StoreError
 from pld.remote.retry import pauses
 from pld.store import open_store
-from pld.store.objects.remote import FsspecStorage
+from pld.store.objects.fsspec_storage import FsspecStorage
 from pld.store.objects.storage import open_storage
 from tests.object_store import FaultyProxy
 from tests.store.read.test_reader import same
