@@ -42,7 +42,7 @@ from pld.views.preprocessing import Preprocessing
 from train_student.config import TrainConfig
 from train_student.data.batches import Batch, ViewDataset, epoch_items
 from train_student.data.loading import load
-from train_student.data.teacher_signal import LiveTeacher, NoTeacher, StoredTeacher, TeacherSignal
+from train_student.data.teacher_signal import LiveTeacher, StoredTeacher, TeacherSignal
 from train_student.loop.learner import Learner
 from train_student.model.student import build_student, export, student_preprocessing
 
@@ -152,9 +152,12 @@ class Trainer:
     def of(cls, place: Path, signal: TeacherSignal, loss: str) -> Trainer:
         settings: dict[str, Any] = {"store": str(place / "store"), "model": "resnet18", "model_kwargs": NARROW}
         settings |= {"image_size": SMALL_SIDE, "batch_size": BATCH, "opt": "sgd", "lr": 1e-3, "loss": loss}
-        config = TrainConfig(data=str(place / "shards"), num_classes=CLASSES, **settings)
-        preprocessing = student_preprocessing(config)
-        learner = Learner(Accelerator(), config, build_student(config, CLASSES), signal, preprocessing, 1000)
+        config = TrainConfig.from_flat(data=str(place / "shards"), num_classes=CLASSES, **settings)
+        preprocessing = student_preprocessing(SMALL_SIDE, config.validation.crop_fraction)
+        student, optimizer = build_student(config.model, CLASSES), config.optimizer
+        learner = Learner(
+            Accelerator(), student, config.loss.build(), signal, preprocessing, optimizer, steps_per_epoch=1000, seed=0
+        )
         return cls(learner, batches(place, [preprocessing, *signal.preprocessings], 1))
 
     def step(self, batch: Batch | None = None) -> None:
@@ -168,7 +171,7 @@ def training(place: Path, teacher: str) -> dict[str, float]:
     live = LiveTeacher(build_teacher(teacher))
     signal = stored(place)
     trainers = {
-        "cross entropy": Trainer.of(place, NoTeacher(), "ce"),
+        "cross entropy": Trainer.of(place, TeacherSignal(), "ce"),
         "store": Trainer.of(place, signal, "pld"),
         "live teacher": Trainer.of(place, live, "pld"),
     }

@@ -51,8 +51,8 @@ def made_trainer(folder: Path) -> tuple[list[Batch], Learner]:
         )
     )
     settings: dict[str, Any] = {"data": data, "store": store, "image_size": 64, "batch_size": 64, "precision": "bf16"}
-    config = TrainConfig(model="resnet18", num_classes=NUM_CLASSES, opt="adamw", **settings)
-    source, preprocessing = open_source(data), student_preprocessing(config)
+    config = TrainConfig.from_flat(model="resnet18", num_classes=NUM_CLASSES, opt="adamw", **settings)
+    source, preprocessing = open_source(data), student_preprocessing(64, config.validation.crop_fraction)
     items = [
         item
         for epoch in range(6)
@@ -60,6 +60,7 @@ def made_trainer(folder: Path) -> tuple[list[Batch], Learner]:
     ]
     batches = list(load(ViewDataset(source, source.policy, [preprocessing]), items, workers=0))
     signal = StoredTeacher(open_store(store), source)
-    student = build_student(config, NUM_CLASSES)
-    learner = Learner(Accelerator(mixed_precision="bf16"), config, student, signal, preprocessing, 100)
+    student = build_student(config.model, NUM_CLASSES)
+    accelerator, loss = Accelerator(mixed_precision="bf16"), config.loss.build()
+    learner = Learner(accelerator, student, loss, signal, preprocessing, config.optimizer, steps_per_epoch=100, seed=0)
     return batches, learner

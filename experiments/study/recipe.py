@@ -15,7 +15,9 @@ import yaml
 from experiments.study.config import WORK
 from experiments.study.data import DATA, StudyData
 from experiments.study.plan import TEACHER, VIEWS, Row
+from pld.options import flatten
 from pld.store.format.canonical import canonical_json, sha256_hex
+from train_student.config import TrainConfig
 
 # How and where a run works, which its result does not depend on.
 _ELSEWHERE = frozenset({"data", "store", "val_store", "output", "workers", "tracker", "teacher"})
@@ -73,7 +75,10 @@ class Recipes:
 
 def read_recipes(folder: Path, changed: Mapping[str, Any], data: StudyData) -> Recipes:
     """The two recipes in the folder."""
-    teacher, student = (yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("study_teacher", "study"))
+    teacher, student = (
+        flatten(TrainConfig, yaml.safe_load((folder / f"{name}.yaml").read_text()))
+        for name in ("study_teacher", "study")
+    )
     return Recipes(teacher=teacher, student=student, changed=changed, data=data)
 
 

@@ -183,7 +183,7 @@ def interrupted(world, tmp_path, monkeypatch):
 
         patch.setattr("train_student.loop.learner.Learner.step", stop)
         with pytest.raises(StopError):
-            train(TrainConfig(**settings))
+            train(TrainConfig.from_flat(**settings))
     names = [path.name for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
     assert names == ["step-000000016.safetensors", "step-000000018.safetensors"]
     return {**settings, "resume": "auto"}
@@ -205,20 +205,20 @@ def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("train_student.loop.learner.Learner.step", stop)
     with pytest.raises(StopError):
-        train(TrainConfig(**settings))
+        train(TrainConfig.from_flat(**settings))
     cache(CacheConfig(allow_wrong_labels=True, **cache_settings, views=4))
     monkeypatch.setattr(
         "train_student.loop.learner.Learner.step", lambda *a: seen.append(a[1][0].item.view_index) or step(*a)
     )
-    train(TrainConfig(**settings, resume="auto"))
+    train(TrainConfig.from_flat(**settings, resume="auto"))
     assert seen == [0] * STEPS + [1] * 9 + [1] * 8 + [0] * STEPS  # from step 24 on again; view 0 comes third
 
 
 def test_finished_runs_say_so(world, tmp_path, capsys):
     settings = student_settings(world, tmp_path / "run", epochs=1, tracker="none")
-    train(TrainConfig(**settings))
+    train(TrainConfig.from_flat(**settings))
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    train(TrainConfig(**settings, resume="auto"))
+    train(TrainConfig.from_flat(**settings, resume="auto"))
     assert "finished already" in capsys.readouterr().out
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
@@ -245,7 +245,7 @@ def test_another_store_is_refused(world, interrupted, tmp_path, capsys):
 
 def test_a_checkpoint_of_another_model_is_refused(world, interrupted, tmp_path, capsys):
     config = tmp_path / "run" / "config.yaml"
-    config.write_text(config.read_text().replace("model: resnet18", "model: resnet26"))
+    config.write_text(config.read_text().replace("name: resnet18", "name: resnet26"))
     assert "is of another model or optimizer" in refused({**interrupted, "model": "resnet26"}, capsys)
 
 
