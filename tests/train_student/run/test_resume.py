@@ -18,7 +18,7 @@ from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.config import run
 from tests.making import NUM_CLASSES, STUDENT, student_settings
-from tests.processes import environment, python, torchrun
+from tests.processes import ROOT, environment, python, torchrun
 from tests.train_student.runs import as_arguments, metrics
 from train_student.config import TrainConfig
 from train_student.loop.learner import Learner
@@ -232,6 +232,16 @@ def test_other_settings_are_refused_and_named(interrupted, capsys):
     error = refused({**interrupted, "lr": 3e-3, "epochs": 9}, capsys)
     assert "was begun with epochs 3, now 9; lr 0.001, now 0.003" in error
     assert run(train_main, as_arguments({**interrupted, "workers": 0, "checkpoint_steps": 100})) == 0
+
+
+def test_a_run_folder_of_flat_options_goes_on(world, interrupted, tmp_path, capsys):
+    """Its config.yaml is one that the version before groups wrote."""
+    written = (ROOT / "tests" / "golden" / "run-config-flat.yaml").read_text()
+    assert "\nlr: 0.001\n" in written
+    (tmp_path / "run" / "config.yaml").write_text(written.replace("WORLD", str(world)))
+    assert "was begun with lr 0.001, now 0.003" in refused({**interrupted, "lr": 3e-3}, capsys)
+    assert run(train_main, as_arguments(interrupted)) == 0
+    assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1, 2, 3]
 
 
 def test_another_store_is_refused(world, interrupted, tmp_path, capsys):
