@@ -1,9 +1,9 @@
-"""Configuration: a frozen dataclass, overridden by a YAML file and by `--key value`; jsonargparse does the parsing."""
+"""A configuration from a command line and YAML files; jsonargparse does the parsing."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
 import difflib
 import itertools
 import json
@@ -13,30 +13,42 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn
 
+import docstring_parser
 import shtab
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, get_loader
 
 from pld.errors import ConfigError, PLDError
-
-Config = TypeVar("Config")
+from pld.options import Config, flatten, from_flat, groups, nest, options, unknown_option
 
 
 class _Parser(ArgumentParser):
-    """Raises ConfigError, with the nearest option, where argparse would print every option there is and exit."""
+    """Takes options by flat names, and files of options in groups; raises ConfigError where argparse would exit."""
+
+    def __init__(self, kind: type[Any], **settings: Any) -> None:
+        self._kind = kind
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise ConfigError(self._explain(message))
-
-    def _explain(self, message: str) -> str:
+        """Name the nearest options in place of printing every option there is."""
         unknown = re.search(r"[Oo]ption '([\w.]+)' is not accepted|unrecognized arguments: -*(\S+)", message)
-        if unknown is None:
-            return message
-        name = next(group for group in unknown.groups() if group)
-        options = [action.dest for action in self._actions]
-        near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
-        return f"unknown option {name!r}; nearest are {', '.join(near) or 'none'} (see --help)"
+        name = next(filter(None, unknown.groups()), "") if unknown else ""
+        raise ConfigError(unknown_option(self._kind, name) if unknown else message)
+
+    def parse_string(self, content: str, *arguments: Any, **settings: Any) -> Any:
+        """Groups are undone before the options are looked at."""
+        with contextlib.suppress(yaml.YAMLError):  # the parser itself says what is wrong
+            values = get_loader("yaml")(content)
+            if isinstance(values, dict):
+                content = json.dumps(flatten(self._kind, values), default=str)
+        return super().parse_string(content, *arguments, **settings)
+
+    def dump(self, *arguments: Any, **settings: Any) -> str:
+        """What --print_config prints: options in their groups."""
+        flat = get_loader("yaml")(super().dump(*arguments, **settings))
+        return yaml.safe_dump(nest(self._kind, flat), sort_keys=False)
 
 
 def parse_config(
@@ -44,12 +56,13 @@ def parse_config(
 ) -> Config:
     """Build a configuration from command-line arguments.
 
-    `--config FILE` reads YAML; later arguments override it; `--print_config` prints the outcome and exits. Dashes
-    and underscores in an option's name are the same, and a true-or-false option may stand alone: `--online-teacher`.
-    An option that takes a list may be given once for each value.
+    `--config FILE` reads YAML, with options in their groups or by flat name; later arguments override it;
+    `--print_config` prints the outcome and exits. `--lr` and `--optimizer.lr` are the same, and so are dashes and
+    underscores. A true-or-false option may stand alone: `--online-teacher`. An option that takes a list may be given
+    once for each value.
 
     Args:
-        kind: a frozen dataclass; its docstring's Attributes describe the options.
+        kind: a frozen dataclass; its fields, see `option`, or its docstring's Attributes describe the options.
         argv: without the program's name.
         prog: the program's name, for --help.
         description: for --help.
@@ -58,16 +71,19 @@ def parse_config(
     Raises:
         ConfigError: an unknown option (with the nearest ones), a missing file, a value of another type.
     """
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    parser = _Parser(kind, prog=prog, description=description)
     parser.add_argument("--config", action="config", help="YAML file of options" + _names(named_files))
     add_completion(parser)
-    parser.add_class_arguments(kind, as_group=False)
-    types = {field.name: str(field.type) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    switches = {name for name, type in types.items() if type in ("bool", str(bool))}
-    lists = {name for name, type in types.items() if "list[" in type}
-    namespace = parser.parse_args(_gathered(_normalized(argv, switches, named_files), lists))
+    documented = {each.arg_name: each.description for each in docstring_parser.parse(kind.__doc__ or "").params}
+    sections = {name: parser.add_argument_group(name, group.__doc__) for name, group in groups(kind).items()}
+    for name, each in options(kind).items():
+        help = each.field.metadata.get("help") or documented.get(name)
+        (sections[each.group] if each.group else parser).add_argument(
+            f"--{name}", type=each.type, default=each.default, help=help
+        )
+    namespace = parser.parse_args(_join_lists(kind, _normalize(kind, argv, named_files)))
     del namespace["config"]
-    return kind(**namespace.as_dict())
+    return from_flat(kind, namespace.as_dict())
 
 
 def add_completion(parser: argparse.ArgumentParser) -> None:
@@ -94,24 +110,30 @@ def _names(folder: Path | None) -> str:
     return ", or one of: " + ", ".join(f"{name} ({n})" if "/" in name else name for name, n in groups.items())
 
 
-def _normalized(argv: Sequence[str], switches: set[str], named_files: Path | None) -> list[str]:
-    """Options spelled as jsonargparse wants them."""
+def _normalize(kind: type[Any], argv: Sequence[str], named_files: Path | None) -> list[str]:
+    """Options spelled as the parser wants them: underscores, flat names, switches with their value."""
+    known, group_names = options(kind), groups(kind)
+    flat = {each.path: name for name, each in known.items()}
     result: list[str] = []
     for argument, following in itertools.pairwise([*argv, "--"]):
         if re.match(r"--?[A-Za-z]", argument) and argument != "-h":
             name, equals, value = argument.lstrip("-").partition("=")
             name = name.replace("-", "_")
+            if "." in name and name not in flat and name.partition(".")[0] in group_names:
+                raise ConfigError(unknown_option(kind, name))
+            name = flat.get(name, name)
             result += [f"--{name}", _named(name, value, named_files)] if equals else [f"--{name}"]
-            if name in switches and not equals and following.startswith("-"):
+            is_switch = name in known and known[name].type is bool
+            if is_switch and not equals and following.startswith("-"):
                 result.append("true")
         else:
             result.append(_named(result[-1].removeprefix("--") if result else "", argument, named_files))
     return result
 
 
-def _gathered(argv: list[str], lists: set[str]) -> list[str]:
+def _join_lists(kind: type[Any], argv: list[str]) -> list[str]:
     """Options of several values that are given more than once, as one list in the last one's place."""
-    for name in lists:
+    for name in (name for name, each in options(kind).items() if "list[" in str(each.type)):
         places = [index for index, word in enumerate(argv[:-1]) if word == f"--{name}"]
         if len(places) > 1:
             argv[places[-1] + 1] = json.dumps([argv[place + 1] for place in places])

@@ -1,10 +1,12 @@
 import dataclasses
+import re
 from typing import Any, Literal
 
 import pytest
 
 from pld.config import parse_config, run
 from pld.errors import ConfigError
+from pld.options import AT_LEAST_ONE, as_flat, check_values, from_flat, option, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,113 @@ def test_print_config_and_help(capsys):
             parse(*argv)
         assert exit_.value.code == 0
         assert wanted in capsys.readouterr().out
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How weights change."""
+
+    lr: float = option(0.5, "peak learning rate")
+    epochs: int | None = option(None, "passes", check=AT_LEAST_ONE)
+    nesterov: bool = option(False, "look ahead")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is read."""
+
+    images: str = option("", "a folder", flat="data")
+    workers: int = option(2, "loaders", affects_result=False)
+    store: list[str] | str | None = option(None, "a store, or several")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grouped:
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    name: str = option("x", "whose it is")
+
+
+def parse_grouped(*argv):
+    return parse_config(Grouped, argv, prog="grouped", description="An example.")
+
+
+def grouped(data=None, optimizer=None, **rest):
+    return Grouped(data=Data(**data or {}), optimizer=Optimizer(**optimizer or {}), **rest)
+
+
+def test_an_option_of_a_group_has_two_names():
+    wanted = grouped({"images": "a"}, {"lr": 0.1, "nesterov": True}, name="y")
+    assert parse_grouped("--data", "a", "--lr", "0.1", "--nesterov", "--name", "y") == wanted
+    assert parse_grouped("--data.images=a", "--optimizer.lr", "0.1", "--optimizer.nesterov", "--name=y") == wanted
+    assert parse_grouped("--data.store", "a", "--store", "b") == grouped({"store": ["a", "b"]})
+    assert from_flat(Grouped, {"data": "a", "lr": 0.1, "nesterov": True, "name": "y"}) == wanted
+    assert as_flat(wanted)["data"] == "a"
+    assert as_flat(wanted)["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: a\nlr: 1e-1\n",
+        "data: {images: a}\noptimizer: {lr: 1.0e-1}\n",
+        "data: a\noptimizer:\n  lr: 0.1\n",
+        "data: {images: a}\nlr: 0.1\n",
+    ],
+)
+def test_files_are_flat_or_in_groups_or_both(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    file = ["--config", str(tmp_path / "a.yaml")]
+    assert parse_grouped(*file) == grouped({"images": "a"}, {"lr": 0.1})
+    assert parse_grouped(*file, "--optimizer.lr", "2", "--data=b") == grouped({"images": "b"}, {"lr": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer: {lrr: 1}\n", r"unknown option 'optimizer\.lrr'; nearest are optimizer\.lr"),
+        ("data: {data: a}\n", r"unknown option 'data\.data'; nearest are .*data\."),
+        ("optimiser: {lr: 1}\n", r"unknown option 'optimiser\.lr'; nearest are optimizer\.lr"),
+        ("lr: 1\noptimizer: {lr: 2}\n", r"lr: given twice, as lr and as optimizer\.lr"),
+        ("optimizer: {lr: many}\n", "lr"),
+        ("optimizer: [\n", "config"),
+    ],
+)
+def test_wrong_groups_in_a_file(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        parse_grouped("--config", str(tmp_path / "a.yaml"))
+
+
+def test_wrong_groups_on_the_command_line():
+    for argv in (["--optimizer.lrr", "1"], ["--optimizer.lrr=1"]):
+        with pytest.raises(ConfigError, match=r"unknown option 'optimizer\.lrr'; nearest are optimizer\.lr"):
+            parse_grouped(*argv)
+    with pytest.raises(ConfigError, match="unknown option 'lrr'; nearest are lr"):
+        from_flat(Grouped, {"lrr": 1})
+
+
+def test_groups_are_printed_and_read_back(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        parse_grouped("--data", "a", "--lr", "0.1", "--print_config")
+    printed = capsys.readouterr().out
+    assert "optimizer:\n  lr: 0.1\n" in printed
+    (tmp_path / "a.yaml").write_text(printed)
+    assert parse_grouped("--config", str(tmp_path / "a.yaml")) == grouped({"images": "a"}, {"lr": 0.1})
+
+
+def test_groups_are_the_sections_of_help(capsys):
+    with pytest.raises(SystemExit):
+        parse_grouped("--help")
+    assert re.search(r"optimizer:\n +How weights change\.\n\n +--lr LR +peak learning rate", capsys.readouterr().out)
+
+
+def test_a_value_is_checked_by_its_field():
+    check_values(grouped(optimizer={"epochs": 1}))
+    check_values(grouped())
+    with pytest.raises(ConfigError, match="--epochs 0: wanted at least 1"):
+        check_values(grouped(optimizer={"epochs": 0}))
+    assert [name for name, each in options(Grouped).items() if not each.affects_result] == ["workers"]
 
 
 def test_run_prints_what_the_user_can_mend_and_raises_the_rest(capsys, monkeypatch):

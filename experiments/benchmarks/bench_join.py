@@ -44,7 +44,7 @@ from pld.store import open_store
 from pld.teachers import build_teacher
 from pld.views.preprocessing import Preprocessing
 from train_student.data.batches import Batch
-from train_student.data.teacher_signal import LiveTeacher, NoTeacher, StoredTeacher, TeacherSignal
+from train_student.data.teacher_signal import LiveTeacher, StoredTeacher, TeacherSignal
 from train_student.loop.learner import Learner
 from train_student.model.student import student_preprocessing
 
@@ -125,7 +125,7 @@ class Trainer:
     @classmethod
     def of(cls, place: Path, signal: TeacherSignal, loss: str) -> Trainer:
         config = student_config(place, model_kwargs=NARROW, opt="sgd", lr=1e-3, loss=loss)
-        preprocessings = [student_preprocessing(config), *signal.preprocessings]
+        preprocessings = [student_preprocessing(SIDE, config.validation.crop_fraction), *signal.preprocessings]
         return cls(build_learner(config, signal, Accelerator()), batches(place, preprocessings, workers=1))
 
     def step(self, batch: Batch | None = None) -> None:
@@ -139,7 +139,7 @@ def training(place: Path, teacher: str) -> dict[str, float]:
     live = LiveTeacher(build_teacher(teacher))
     signal = stored(place)
     trainers = {
-        "cross entropy": Trainer.of(place, NoTeacher(), "ce"),
+        "cross entropy": Trainer.of(place, TeacherSignal(), "ce"),
         "store": Trainer.of(place, signal, "pld"),
         "live teacher": Trainer.of(place, live, "pld"),
     }

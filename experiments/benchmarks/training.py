@@ -65,7 +65,7 @@ def batches(
 
 def student_config(place: Path, **settings: Any) -> TrainConfig:
     """A ResNet-18 that learns from the images in `place`/shards and from `place`/store."""
-    return TrainConfig(
+    return TrainConfig.from_flat(
         data=str(place / "shards"),
         store=str(place / "store"),
         model="resnet18",
@@ -78,5 +78,10 @@ def student_config(place: Path, **settings: Any) -> TrainConfig:
 
 def build_learner(config: TrainConfig, signal: TeacherSignal, accelerator: Accelerator) -> Learner:
     """What takes the student's steps."""
-    student = build_student(config, NUM_CLASSES)
-    return Learner(accelerator, config, student, signal, student_preprocessing(config), 1000)
+    student = build_student(config.model, NUM_CLASSES)
+    preprocessing, loss = (
+        student_preprocessing(config.model.image_size, config.validation.crop_fraction),
+        config.loss.build(),
+    )
+    options = config.optimizer
+    return Learner(accelerator, student, loss, signal, preprocessing, options, steps_per_epoch=1000, seed=0)

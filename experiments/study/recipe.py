@@ -15,7 +15,9 @@ import yaml
 from experiments.study.config import WORK
 from experiments.study.data import DATA, StudyData
 from experiments.study.design import TEACHER, VIEWS, Trial
+from pld.options import flatten
 from pld.store.format.canonical import canonical_json, sha256_hex
+from train_student.config import TrainConfig
 
 # How and where a run works, which its result does not depend on.
 _ELSEWHERE = frozenset({"data", "store", "val_store", "output", "workers", "tracker", "teacher"})
@@ -76,7 +78,7 @@ class Recipes:
 def read_recipes(changed: Mapping[str, Any], data: StudyData) -> Recipes:
     """The two recipes beside this file."""
     files = (Path(__file__).with_name(name) for name in ("study_teacher.yaml", "study.yaml"))
-    teacher, student = (yaml.safe_load(file.read_text()) for file in files)
+    teacher, student = (flatten(TrainConfig, yaml.safe_load(file.read_text())) for file in files)
     return Recipes(teacher=teacher, student=student, changed=changed, data=data)
 
 

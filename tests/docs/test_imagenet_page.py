@@ -10,6 +10,7 @@ import timm
 from pld.config import parse_config
 from pld.errors import ConfigError
 from pld.images import open_source
+from pld.options import as_flat
 from pld.store import open_store
 from tests.making import NUM_CLASSES, SIDE, make_teacher, shard_members
 from tests.pages import bash_blocks, repository, run_bash
@@ -87,11 +88,16 @@ def parsed(argv: list[str]) -> TrainConfig:
 
 def test_every_run_on_the_page_is_one_that_its_recipe_allows():
     dry, student, baseline = map(parsed, student_commands())
-    assert dry.dry_run
-    assert (student.loss, student.temperature) == ("pld", 1.0)
-    assert (baseline.loss, baseline.stores, baseline.loss_function.required_signal.needs_teacher) == ("ce", [], False)
+    assert dry.run.dry_run
+    assert (student.loss.name, student.loss.temperature) == ("pld", 1.0)
+    assert (baseline.loss.name, baseline.teacher.stores, baseline.loss.build().required_signal.needs_teacher) == (
+        "ce",
+        [],
+        False,
+    )
     kept = ("model", "epochs", "batch_size", "opt", "lr", "weight_decay", "precision", "crop_fraction")
-    assert [getattr(baseline, name) for name in kept] == [getattr(student, name) for name in kept]
+    ours, theirs = as_flat(baseline), as_flat(student)
+    assert [ours[name] for name in kept] == [theirs[name] for name in kept]
 
 
 @pytest.mark.parametrize("loss", ["ce", "pld"])
@@ -100,7 +106,7 @@ def test_what_a_message_says_to_add_makes_another_loss_of_any_recipe(recipe, los
     argv = ["--config", f"paper/{recipe}", "--store", "stores/any", "--loss", loss]
     for _ in range(3):  # settings, then standardised logits
         try:
-            assert parsed(argv).loss_function.name == loss
+            assert parsed(argv).loss.name == loss
             return
         except ConfigError as error:
             argv += re.search(r"take back from a recipe by ([^;]+)", str(error))[1].split()

@@ -25,7 +25,7 @@ def test_accelerate_reads_its_file(name, machines, processes):
     assert (config.num_machines, config.num_processes) == (machines, processes)
     assert config.mixed_precision == "no"
     recipe = parse_config(TrainConfig, ["--config", RECIPE], prog="", description="", named_files=RECIPES)
-    assert recipe.batch_size % processes == recipe.streams % processes == 0
+    assert recipe.optimizer.batch_size % processes == recipe.data.streams % processes == 0
 
 
 @pytest.mark.parametrize("name", ["8gpus", "2x8gpus"])
@@ -73,8 +73,12 @@ def test_the_script_launches_each_machine_with_its_rank(tmp_path):
         assert (arguments.main_process_ip, arguments.main_process_port) == ("node7", 29500)
         assert arguments.training_script == "train_student.py"
         config = parse_config(TrainConfig, arguments.training_script_args, prog="", description="", named_files=RECIPES)
-        assert config.resume == "auto"
-        assert (config.model, config.output, config.data) == ("resnet50", "runs/a b", "train-{0000..1023}.tar")
+        assert config.run.resume == "auto"
+        assert (config.model.name, config.run.output, config.data.images) == (
+            "resnet50",
+            "runs/a b",
+            "train-{0000..1023}.tar",
+        )
 
 
 def test_the_script_wants_a_recipe(tmp_path):

@@ -14,6 +14,7 @@ from pld.config import parse_config
 from pld.images import epoch_order, global_batches
 from pld.loading.shard_prefetch import most_bytes, plan_uses
 from pld.loading.worker_processes import in_flight
+from pld.options import options
 from tests.making import make_dataset, make_teacher, student_settings
 from tests.pages import in_small, indented_blocks, repository, run_bash
 from tests.processes import ROOT
@@ -67,18 +68,18 @@ def test_the_commands_run(tmp_path, bucket, object_store):
 
 
 def test_every_option_that_is_mentioned_exists():
-    options = {*TrainConfig.__dataclass_fields__, "config", "help", "logdir", *CacheConfig.__dataclass_fields__}
+    known = {*options(TrainConfig), "config", "help", "logdir", *CacheConfig.__dataclass_fields__}
     mentioned = re.findall(r"--([a-z_]+)", PAGE.read_text())
-    assert set(mentioned) <= options
+    assert set(mentioned) <= known
 
 
 @pytest.mark.parametrize(("machines", "words"), [(1, "160 GB on one machine"), (8, "20 GB on each of eight")])
 def test_the_disk_that_imagenet_wants(machines, words):
     """1024 shards of 137 MB, the recipe's batch and streams."""
-    config = TrainConfig(data="x", loss="ce")
+    config = TrainConfig.from_flat(data="x", loss="ce")
     sizes = [1252] * 143 + [1251] * 881  # 1,281,167 images
-    order = global_batches(epoch_order(0, 0, sizes, config.streams, 8), config.batch_size)
+    order = global_batches(epoch_order(0, 0, sizes, config.data.streams, 8), config.optimizer.batch_size)
     uses, _ = plan_uses(np.repeat(np.arange(1024), sizes), (rows[::machines] for rows in order), 0)
-    wanted = most_bytes(uses, np.full(1024, 137_000_000), in_flight(config.workers)) / (1 - VAL_SHARE)
+    wanted = most_bytes(uses, np.full(1024, 137_000_000), in_flight(config.data.workers)) / (1 - VAL_SHARE)
     assert wanted == pytest.approx(float(words.split()[0]) * 1e9, rel=0.02)
     assert words in PAGE.read_text()

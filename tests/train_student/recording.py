@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import train_student.loop.learner
+import train_student.run.train
 from pld.config import run
 from train_student.run.train import main
 
@@ -27,16 +28,16 @@ def recorded(self, batches, steps_done):
 
 
 SOURCE = []
-_open = train_student.run.run.open_training_data
+_open = train_student.run.train.open_training_data
 
 
-def opened(*arguments):
-    data = _open(*arguments)
+def opened(*arguments, **named):
+    data = _open(*arguments, **named)
     SOURCE.append(data.train)
     return data
 
 
 if __name__ == "__main__":
     train_student.loop.learner.Learner.step = recorded
-    train_student.run.run.open_training_data = opened
+    train_student.run.train.open_training_data = opened
     raise SystemExit(run(main, sys.argv[2:]))

@@ -2,6 +2,13 @@
 
 import json
 
+from pld.config import parse_config
+from train_student.config import RECIPES, TrainConfig
+
+
+def parse(*argv):
+    return parse_config(TrainConfig, argv, prog="train-student", description="", named_files=RECIPES)
+
 
 def metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

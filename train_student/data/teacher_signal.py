@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+import sys
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
+from pld.classes.names import read_class_map
 from pld.errors import ConfigError
 from pld.images import Source
+from pld.join.match import taught
 from pld.losses import RequiredSignal
+from pld.precision import Precision
 from pld.signals import TopK
 from pld.store import Store, StoreGroup
-from pld.teachers import Teacher
+from pld.teachers import Teacher, build_teacher
 from pld.views.preprocessing import Preprocessing
+from train_student.config import TeacherOptions
 from train_student.data.batches import Batch
-from train_student.data.view_tables import ViewTables
+from train_student.data.training_data import TrainingData
+from train_student.data.view_tables import ViewTables, shared_folder
 
 
-class NoTeacher:
-    """For cross entropy and label smoothing."""
+class TeacherSignal:
+    """What a run asks for its teacher's signal. This one has none, for cross entropy and label smoothing.
 
-    preprocessings: tuple[Preprocessing, ...] = ()
-    approximate = False
-
-    def __call__(self, batch: Batch, device: torch.device) -> None:
-        """Nothing."""
-
-
-class StoredTeacher:
-    """Looks a batch up in its view's table; holds one view at a time, and the next one where it is told of it."""
+    Attributes:
+        preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
+        approximate: whether the loss asks for more than this teacher holds.
+    """
 
     preprocessings: tuple[Preprocessing, ...] = ()
+    approximate: bool = False
+
+    def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
+        """The signal of a batch, on the device."""
+        return None
+
+    def prepare(self, view_index: int) -> None:
+        """Begin to load the view that comes next, where views are loaded."""
+
+    def settle(self) -> None:
+        """Wait for it."""
+
+
+class StoredTeacher(TeacherSignal):
+    """Looks a batch up in its view's table; holds one view at a time, and the next one once it is prepared."""
 
     def __init__(
         self, store: Store | StoreGroup, source: Source, *, approximate: bool = False, tables: ViewTables | None = None
@@ -55,34 +71,53 @@ class StoredTeacher:
         return topk.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else topk.to(device)
 
 
-class LiveTeacher:
+class LiveTeacher(TeacherSignal):
     """Runs the teacher on the batch's own views, for comparison."""
-
-    approximate = False
 
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher
-        self.preprocessings: tuple[Preprocessing, ...] = (teacher.preprocessing,)
+        self.preprocessings = (teacher.preprocessing,)
 
     def __call__(self, batch: Batch, device: torch.device) -> Tensor:
         """The teacher's logits [B, C]."""
         return self._teacher.logits(batch.images[-1].to(device, non_blocking=True))
 
 
-@runtime_checkable
-class TeacherSignal(Protocol):
-    """What a run asks for its teacher's signal: one of the above, or made up.
+def open_teacher_signal(
+    options: TeacherOptions,
+    required: RequiredSignal,
+    data: TrainingData,
+    accelerator: Accelerator,
+    *,
+    precision: Precision,
+    allow_approximate: bool,
+) -> TeacherSignal:
+    """The signal that a loss requires.
 
-    Attributes:
-        preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
-        approximate: whether the loss asks for more than this teacher holds.
+    Args:
+        options: stores or a live teacher.
+        required: the loss's.
+        data: what is trained on, with its stores.
+        accelerator: whose processes share views in memory.
+        precision: of a live teacher.
+        allow_approximate: see `check_supports`.
+
+    Raises:
+        PLDError: the teacher cannot be built, or the store does not support the loss.
     """
-
-    preprocessings: tuple[Preprocessing, ...]
-    approximate: bool
-
-    def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
-        """The signal of a batch, on the device."""
+    if not required.needs_teacher:
+        return TeacherSignal()
+    if options.online_teacher:
+        assert options.name is not None  # TrainConfig checks
+        teacher = build_teacher(options.name, options.weights, precision=precision, device=str(accelerator.device))
+        teacher, note = taught(teacher, data.classes, read_class_map(options.class_map))
+        if note and accelerator.is_main_process:
+            print(f"warning: {note}", file=sys.stderr)
+        return LiveTeacher(teacher)
+    assert data.store is not None  # likewise
+    approximate = check_supports(data.store, required, approximate=allow_approximate)
+    tables = ViewTables(data.store, shared_folder(accelerator), writes=accelerator.is_local_main_process)
+    return StoredTeacher(data.store, data.train, approximate=approximate, tables=tables)
 
 
 def check_supports(store: StoreGroup, required: RequiredSignal, *, approximate: bool) -> bool:

@@ -21,7 +21,7 @@ from pld.loading.nvjpeg import check_device
 from pld.store import Decoder, Store, StoreGroup, dataset_digest, open_store, open_stores
 from pld.teachers import ALIASES, FOLDER_PREFIXES
 from pld.views import Fixed, Policy
-from train_student.config import TrainConfig
+from train_student.config import DataOptions, TeacherOptions, ValidationOptions
 from train_student.data.validation import open_validation
 
 
@@ -88,11 +88,21 @@ class TrainingData:
         return epoch % self.num_views if self.num_views else epoch
 
 
-def open_training_data(config: TrainConfig, device: torch.device | None = None) -> TrainingData:
+def open_training_data(
+    options: DataOptions,
+    validation_options: ValidationOptions,
+    teacher: TeacherOptions,
+    *,
+    seed: int,
+    device: torch.device | None = None,
+) -> TrainingData:
     """Open images and store, and check that they belong together.
 
     Args:
-        config: which.
+        options: the training images.
+        validation_options: the validation images.
+        teacher: its stores.
+        seed: of the views of a dataset without a store, and of the choice between several stores.
         device: where a run trains; None where no image is to be decoded there.
 
     Raises:
@@ -100,28 +110,28 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
         StoreError: a store of another dataset or view drawing, or without the wanted views.
         ConfigError: the number of classes is not known, or the device cannot decode.
     """
-    class_names = read_class_names(config.class_names)
-    train = open_source(config.data, config.split, class_names=class_names)
+    class_names = read_class_names(options.class_names)
+    train = open_source(options.images, options.split, class_names=class_names)
     num_all = len(train)
-    train, val, validation = open_validation(config, train, class_names)
-    num_held_out = num_all - len(train) if config.val_share else 0
-    store = open_stores(config.stores, config.combine, config.seed) if config.stores else None
+    train, val, validation = open_validation(validation_options, train, options.images, class_names)
+    num_held_out = num_all - len(train) if validation_options.val_share else 0
+    store = open_stores(teacher.stores, teacher.combine, seed) if teacher.stores else None
     members = store.members if store else ()
-    policy = stored_policy(members[0]) if members else dataclasses.replace(train.policy, seed=config.seed)
+    policy = stored_policy(members[0]) if members else dataclasses.replace(train.policy, seed=seed)
     for member in members:
-        train = paired(member, train, skip_missing=config.missing == "skip")
-    gpu = device if _decoder(config, members) == "nvjpeg" else None
+        train = paired(member, train, skip_missing=options.missing == "skip")
+    gpu = device if _decoder(options, members) == "nvjpeg" else None
     if gpu:
         check_device(gpu)
     pixels = [compare_probes(member.probes, train, policy, member.url, gpu) for member in members]
-    num_classes = _num_classes(config, train, store)
+    num_classes = _num_classes(options, train, store)
     if num_classes < 2:
         raise DataError(
             f"{train.classes.shown()}: a student needs two classes or more; name another dataset with --data"
         )
-    space = Classes(names=train.class_names, count=num_classes, whose=f"{train.location}, {config.split}")
+    space = Classes(names=train.class_names, count=num_classes, whose=f"{train.location}, {options.split}")
     train, val = in_label_space(train, space), _in_training_space(val, space) if val else None
-    val_store = open_store(config.val_store) if config.val_store else None
+    val_store = open_store(validation_options.val_store) if validation_options.val_store else None
     if val_store and val:
         val = _under_keys_of(val_store, val)
     return TrainingData(
@@ -129,20 +139,20 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
         val=val,
         store=store,
         policy=policy,
-        num_views=_num_views(config, store),
+        num_views=_num_views(options.views, store),
         num_classes=num_classes,
         num_skipped=num_all - num_held_out - len(train),
         val_store=val_store,
         validation=validation,
-        remarks=_remarks(train, val, _other_teacher(config, members), _beside_live_teacher(config)),
+        remarks=_remarks(train, val, _other_teacher(teacher, members), _note_store_of_live_teacher(teacher)),
         gpu=gpu,
         pixel_warning="; ".join(filter(None, pixels)) or None,
     )
 
 
-def _decoder(config: TrainConfig, stores: Sequence[Store]) -> Decoder:
+def _decoder(options: DataOptions, stores: Sequence[Store]) -> Decoder:
     """The one asked for, else that of the stores, which `open_stores` found to be one."""
-    return config.decoder or (stores[0].manifest.identity.views.decoder if stores else "cpu")
+    return options.decoder or (stores[0].manifest.identity.views.decoder if stores else "cpu")
 
 
 def _in_training_space(val: Source, space: Classes) -> Source:
@@ -183,18 +193,18 @@ def _under_keys_of(store: Store, val: Source) -> Source:
     return found.noting(compare_probes(store.probes, found, policy, store.url))
 
 
-def _beside_live_teacher(config: TrainConfig) -> str | None:
+def _note_store_of_live_teacher(teacher: TeacherOptions) -> str | None:
     """What a store is for where a live teacher is used."""
-    if not config.online_teacher or not config.stores:
+    if not teacher.online_teacher or not teacher.stores:
         return None
-    return f"{' and '.join(config.stores)}: says which views are drawn; logits are the live teacher's"
+    return f"{' and '.join(teacher.stores)}: says which views are drawn; logits are the live teacher's"
 
 
-def _other_teacher(config: TrainConfig, stores: Sequence[Store]) -> str | None:
-    """What is to be said where a recipe names a teacher, and the stores are of others."""
-    if not config.teacher or not stores or config.teacher.startswith(FOLDER_PREFIXES):
+def _other_teacher(options: TeacherOptions, stores: Sequence[Store]) -> str | None:
+    """What to say where a recipe names a teacher, and the stores are of others."""
+    if not options.name or not stores or options.name.startswith(FOLDER_PREFIXES):
         return None
-    name, _, tag = ALIASES.get(config.teacher, config.teacher).partition(".")
+    name, _, tag = ALIASES.get(options.name, options.name).partition(".")
     teachers = [store.manifest.identity.teacher for store in stores]
     if any(teacher.name == name and tag in ("", teacher.tag) for teacher in teachers):
         return None
@@ -205,22 +215,22 @@ def _other_teacher(config: TrainConfig, stores: Sequence[Store]) -> str | None:
     )
 
 
-def _num_views(config: TrainConfig, store: StoreGroup | None) -> int | None:
+def _num_views(wanted: int | None, store: StoreGroup | None) -> int | None:
     if store is None:
-        return config.views
-    if config.views and config.views > store.num_views:
+        return wanted
+    if wanted and wanted > store.num_views:
         raise NotCachedError(
-            f"{store.url}: holds views 0..{store.num_views - 1}; --views {config.views} wants 0..{config.views - 1}: "
-            f"make cache VIEWS={config.views} adds them"
+            f"{store.url}: holds views 0..{store.num_views - 1}; --views {wanted} wants 0..{wanted - 1}: "
+            f"make cache VIEWS={wanted} adds them"
         )
-    return config.views or store.num_views
+    return wanted or store.num_views
 
 
-def _num_classes(config: TrainConfig, source: Source, store: StoreGroup | None) -> int:
+def _num_classes(options: DataOptions, source: Source, store: StoreGroup | None) -> int:
     known = {
         "the store's teacher": store.num_classes if store else None,
         "the dataset's class names": len(source.class_names) if source.class_names else None,
-        "--num_classes": config.num_classes,
+        "--num_classes": options.num_classes,
     }
     found = {where: number for where, number in known.items() if number is not None}
     if not found:

@@ -12,7 +12,7 @@ from pld.classes.matching import listed
 from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
 from pld.images.sources.keys import NO_MATCH, match_keys, same_keys
-from train_student.config import NO_VALIDATION, TrainConfig
+from train_student.config import NO_VALIDATION, ValidationOptions
 
 # Images that are read to count those which are in both sets.
 _ENOUGH = 1000
@@ -20,30 +20,31 @@ _WAYS = "name other images with --val_data, hold some out with --val_share 0.02,
 
 
 def open_validation(
-    config: TrainConfig, train: Source, class_names: tuple[str, ...] | None
+    options: ValidationOptions, train: Source, data: str, class_names: tuple[str, ...] | None
 ) -> tuple[Source, Source | None, str]:
     """The images to train on, those to validate on, and what these are, in words.
 
     Args:
-        config: whose val_data, val_split and val_share say which.
+        options: which.
         train: the training images under their own keys.
+        data: where these are; validation images are looked for there too.
         class_names: as `open_source`.
 
     Raises:
         DataError: validation images that are training images too, or that cannot be used.
         ConfigError: a share that leaves no image on one side.
     """
-    if config.val_data == NO_VALIDATION:
+    if options.val_data == NO_VALIDATION:
         return train, None, "none"
-    if config.val_share is not None:
-        return _held_out(train, config.val_share)
-    location = config.val_data or config.data
+    if options.val_share is not None:
+        return _held_out(train, options.val_share)
+    location = options.val_data or data
     try:
-        val = open_source(location, config.val_split, default_class_names=class_names)
+        val = open_source(location, options.val_split, default_class_names=class_names)
     except DataError as error:
-        raise error if config.val_data else DataError(f"validation: {error}. Or: {_WAYS}") from error
+        raise error if options.val_data else DataError(f"validation: {error}. Or: {_WAYS}") from error
     _check_apart(train, val)
-    return train, val, f"{location}, {config.val_split}"
+    return train, val, f"{location}, {options.val_split}"
 
 
 def _held_out(train: Source, share: float) -> tuple[Source, Source, str]:

@@ -16,10 +16,10 @@ from pld.losses import NamedLoss
 from pld.randomness import philox
 from pld.signals import TopK
 from pld.views.preprocessing import Preprocessing
-from train_student.config import TrainConfig
+from train_student.config import OptimizerOptions
 from train_student.data.batches import Batch
 from train_student.data.teacher_signal import TeacherSignal
-from train_student.model.student import build_optimizer, build_schedule
+from train_student.model.optimizer import build_optimizer, build_schedule
 
 
 class Learner:
@@ -27,30 +27,30 @@ class Learner:
 
     Attributes:
         student: the model itself, without what accelerate wraps around it.
+        signal: its teacher's.
+        preprocessing: of its images.
     """
 
     def __init__(
         self,
         accelerator: Accelerator,
-        config: TrainConfig,
         student: nn.Module,
+        loss: NamedLoss,
         signal: TeacherSignal,
         preprocessing: Preprocessing,
+        options: OptimizerOptions,
+        *,
         steps_per_epoch: int,
+        seed: int,
     ) -> None:
-        self.student = student
-        self._accelerator = accelerator
-        self._config = config
-        self._signal = signal
-        self._preprocessing = preprocessing
-        self._loss: NamedLoss = config.loss_function
-        optimizer = build_optimizer(config, student)
-        self._schedule = build_schedule(config, optimizer, steps_per_epoch)
-        if config.compile:
-            student.compile()
+        self.student, self.signal, self.preprocessing = student, signal, preprocessing
+        self._accelerator, self._loss = accelerator, loss
+        self._clip_grad, self._seed = options.clip_grad, seed
+        optimizer = build_optimizer(options, student)
+        self._schedule = build_schedule(options, optimizer, steps_per_epoch)
         # Neither loader nor schedule is prepared: accelerate would split the one again and step the other twice.
         self._model, self._optimizer = accelerator.prepare(student, optimizer)
-        self._average = ModelEmaV3(student, decay=config.ema_decay) if config.ema_decay else None
+        self._average = ModelEmaV3(student, decay=options.ema_decay) if options.ema_decay else None
 
     @property
     def kept(self) -> nn.Module:
@@ -72,9 +72,9 @@ class Learner:
         Returns:
             Each micro-batch's loss, detached, on the device.
         """
-        accelerator, config = self._accelerator, self._config
+        accelerator = self._accelerator
         # Dropout's randomness belongs to the step and not to what came before: a resumed run draws the same.
-        torch.manual_seed(_step_seed(config.seed, steps_done, accelerator.process_index))
+        torch.manual_seed(_step_seed(self._seed, steps_done, accelerator.process_index))
         losses = []
         for number, batch in enumerate(batches, start=1):
             # Gradients are exchanged once, with the last micro-batch.
@@ -83,8 +83,8 @@ class Learner:
                 loss = self._batch_loss(batch)
                 accelerator.backward(loss / len(batches))
             losses.append(loss.detach())
-        if config.clip_grad:
-            accelerator.clip_grad_norm_(self._model.parameters(), config.clip_grad)
+        if self._clip_grad:
+            accelerator.clip_grad_norm_(self._model.parameters(), self._clip_grad)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._schedule.step_update(steps_done + 1)
@@ -113,8 +113,8 @@ class Learner:
 
     def _batch_loss(self, batch: Batch) -> torch.Tensor:
         device = self._accelerator.device
-        images = self._preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
-        teacher = self._signal(batch, device)
+        images = self.preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
+        teacher = self.signal(batch, device)
         # A TopK's own labels need no comparison with the batch's, which would wait for the device.
         labels = teacher.labels if isinstance(teacher, TopK) else batch.labels.to(device, non_blocking=True)
         return self._loss(self._model(images), teacher, labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ class Meter:
         losses: sum of the steps' losses of this process, on the device.
         steps: how many steps are in the sum.
         bad_images: of all processes, on the device; counted only where they are skipped.
+        bad_keys: theirs, of this process since the last start.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Meter:
         self.losses = torch.tensor(losses, dtype=torch.float64 if device.type == "cpu" else torch.float32).to(device)
         self.steps = steps
         self.bad_images = torch.tensor(bad_images, dtype=torch.int64).to(device)
+        self.bad_keys: list[str] = []
         self._timed_steps = timed_steps  # checkpoints of old do not say how long their steps took
         self._seconds_before = seconds
         self._start = time.monotonic()
@@ -71,12 +73,13 @@ class Meter:
         self.steps += 1
         self._timed_steps += 1
 
-    def add_bad_images(self, accelerator: Accelerator, num: int) -> None:
-        """Count a step's bad images, so many of this process.
+    def add_bad_images(self, accelerator: Accelerator, keys: Sequence[str]) -> None:
+        """Count a step's bad images, of this process those with these keys.
 
         All processes at once: a checkpoint may be due in one of them only, and it holds the sum. Waits for no device.
         """
-        ours = torch.full_like(self.bad_images, num)
+        self.bad_keys += keys
+        ours = torch.full_like(self.bad_images, len(keys))
         self.bad_images += accelerator.reduce(ours, reduction="sum")
 
     @property
@@ -99,12 +102,37 @@ class Meter:
         return self._seconds_before + time.monotonic() - self._start
 
 
+def epoch_lines(
+    figures: dict[str, Any], bad_keys: Sequence[str], epoch: int, workers: int, run_seconds: float | None
+) -> list[str]:
+    """What to tell the user at the end of an epoch.
+
+    Args:
+        figures: the epoch's, as in metrics.jsonl.
+        bad_keys: of images that could not be decoded, where they are known.
+        epoch: from 1.
+        workers: loader processes.
+        run_seconds: of the whole run, after its last epoch; else None.
+    """
+    lines = [advice(figures["wait_share"], workers)]
+    if num := figures.get("bad_images"):
+        named = f" ({', '.join(bad_keys[:3])}{', ...' * (num > 3)})" if bad_keys else ""
+        lines.append(f"epoch {epoch}: others took the places of images that cannot be decoded: {num}{named}")
+    if num := figures.get("val_bad_images"):
+        lines.append(f"epoch {epoch}: validation images left out, as they cannot be decoded: {num}")
+    if run_seconds is not None:
+        loss = f"loss {figures['loss']:.4f}, not validated"
+        found = f"top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %" if "top1" in figures else loss
+        lines.append(f"{found}, {run_seconds:.0f} s")
+    return list(filter(None, lines))
+
+
 def advice(wait_share: float, workers: int) -> str | None:
     """What to change where the device waits for images much of the time."""
     if wait_share <= _MUCH_WAITING:
         return None
-    told = (
+    text = (
         f"{100 * wait_share:.0f} % of the time went into waiting for images: raise --workers (now {workers} for each "
         "process) if cores are idle, put the shards on a faster disk, or store smaller images"
     )
-    return told if HAS_BOXES else told + _NO_BOXES
+    return text if HAS_BOXES else text + _NO_BOXES

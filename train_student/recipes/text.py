@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from pld.options import options
 from pld.report.table import as_text
 from pld.teachers import ALIASES
 from train_student.config import TrainConfig
-from train_student.recipes.table import BASE, STUDENTS, TEACHERS, Recipe, Setting
+from train_student.recipes.table import BASE, STUDENTS, TEACHERS, Recipe
 
 ARXIV = "arXiv:2506.12542"
 DATA = "data/imagenet"
@@ -37,7 +38,7 @@ class StoreNeed:
 
 
 def values(recipe: Recipe) -> dict[str, Any]:
-    """The options that the recipe's file sets, in its order."""
+    """The options that the recipe's file sets, by flat names."""
     store = store_need(recipe)
     places = {"data": DATA, "store": store.path, "teacher": recipe.teacher} if store else {"data": DATA}
     settings = {name: setting.value for name, setting in recipe.settings.items()}
@@ -49,8 +50,8 @@ def store_need(recipe: Recipe) -> StoreNeed | None:
     if recipe.teacher is None:
         return None
     settings = {name: setting.value for name, setting in recipe.settings.items()}
-    config = TrainConfig(data=DATA, online_teacher=True, teacher=recipe.teacher, **settings)
-    reason = config.loss_function.required_signal.all_classes
+    config = TrainConfig.from_flat(settings, data=DATA, online_teacher=True, teacher=recipe.teacher)
+    reason = config.loss.build().required_signal.all_classes
     num_classes = settings["num_classes"]
     path, k = f"stores/imagenet-{recipe.teacher}-train", f"K={_SMALL_K}"
     if reason:
@@ -62,9 +63,7 @@ def store_need(recipe: Recipe) -> StoreNeed | None:
 
 def as_yaml(recipe: Recipe) -> str:
     """The recipe's file: what it is and needs as a comment, then its options, each with where it comes from."""
-    settings = recipe.settings
-    lines = [_option(name, value, settings.get(name)) for name, value in values(recipe).items()]
-    return "\n".join([*(f"# {line}".rstrip() for line in _described(recipe)), *lines]) + "\n"
+    return "\n".join([*(f"# {line}".rstrip() for line in _described(recipe)), *_options(recipe)]) + "\n"
 
 
 def as_rows(recipes: Sequence[Recipe]) -> list[tuple[str, ...]]:
@@ -162,8 +161,15 @@ def _labelled(label: str, text: str) -> str:
     return f"  {label:<10} {text}"
 
 
-def _option(name: str, value: Any, setting: Setting | None) -> str:
-    return f"{name}: {_shown(value)}" + (f"  # {setting.origin}" if setting else "")
+def _options(recipe: Recipe) -> Iterator[str]:
+    """YAML lines of the recipe's options in their groups."""
+    held, group = values(recipe), None
+    for name, each in options(TrainConfig).items():
+        if name in held:
+            if each.group != group:
+                yield f"{each.group}:"
+            group, setting = each.group, recipe.settings.get(name)
+            yield f"  {each.field.name}: {_shown(held[name])}" + (f"  # {setting.origin}" if setting else "")
 
 
 def _shown(value: Any) -> str:

@@ -1,21 +1,18 @@
-"""What a run says of itself: to its folder, to trackers, and to the user before the first step."""
+"""What a run says of itself: to its folder, and to the user before the first step."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from train_student.config import TrainConfig
-from train_student.data.teacher_signal import TeacherSignal
 from train_student.data.training_data import TrainingData
+from train_student.loop.learner import Learner
 from train_student.model.student import student_note
+from train_student.run.run_folder import settings
 
 
-def facts(
-    config: TrainConfig, data: TrainingData, signal: TeacherSignal, world: int, parameters: int
-) -> dict[str, Any]:
+def describe_run(config: TrainConfig, data: TrainingData, learner: Learner, world: int) -> dict[str, Any]:
     """What run.json holds beside the provenance."""
     return {
         "num_train": len(data.train),
@@ -24,36 +21,29 @@ def facts(
         "num_classes": data.num_classes,
         "num_views": data.num_views,
         "skipped_images": data.num_skipped,
-        "dropped_each_epoch": len(data.train) % config.batch_size,
+        "dropped_each_epoch": len(data.train) % config.optimizer.batch_size,
         "num_processes": world,
-        "student_parameters": parameters,
+        "student_parameters": sum(p.numel() for p in learner.student.parameters()),
         "decoder": "nvjpeg" if data.gpu else "cpu",
-        "precision": config.autocast,
-        "approximate_teacher": signal.approximate,
+        "precision": config.run.autocast,
+        "approximate_teacher": learner.signal.approximate,
         "store_fingerprint": data.fingerprint,
+        "settings": settings(config),
     }
 
 
-def notes(config: TrainConfig, data: TrainingData, signal: TeacherSignal, world: int) -> str:
-    """The lines printed before the first step: training, validation, then remarks."""
-    told = [f"{len(data.train):,} images, {data.num_classes} classes, {world} process{'es' if world > 1 else ''}"]
-    if data.num_views and data.num_views < config.epochs:
-        told.append(f"{data.num_views} views, repeated every {data.num_views} epochs")
-    if signal.approximate:
-        told.append("the teacher is truncated and only approximates what the loss asks for")
+def first_lines(config: TrainConfig, data: TrainingData, approximate: bool, world: int) -> list[str]:
+    """What is printed before the first step: training, validation, then remarks."""
+    facts = [f"{len(data.train):,} images, {data.num_classes} classes, {world} process{'es' if world > 1 else ''}"]
+    if data.num_views and data.num_views < config.optimizer.epochs:
+        facts.append(f"{data.num_views} views, repeated every {data.num_views} epochs")
+    if approximate:
+        facts.append("the teacher is truncated and only approximates what the loss asks for")
     if data.num_skipped:
-        lacking = " or ".join(Path(url).name for url in config.stores)
-        told.append(f"images left out, as {lacking} has no logits for them: {data.num_skipped}")
-    if dropped := len(data.train) % config.batch_size:
-        told.append(f"{dropped} images of a last partial batch dropped each epoch")
-    lines = [f"{config.model}, {config.loss}: {'; '.join(told)}", f"validation: {data.validation_text}", *data.remarks]
-    lines += filter(None, [student_note(config)])
-    return "\n".join(f"{config.output}: {line}" for line in lines)
-
-
-def flat(config: TrainConfig) -> dict[str, Any]:
-    """The settings as trackers take them."""
-    return {
-        name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
-        for name, value in dataclasses.asdict(config).items()
-    }
+        lacking = " or ".join(Path(url).name for url in config.teacher.stores)
+        facts.append(f"images left out, as {lacking} has no logits for them: {data.num_skipped}")
+    if dropped := len(data.train) % config.optimizer.batch_size:
+        facts.append(f"{dropped} images of a last partial batch dropped each epoch")
+    training = f"{config.model.name}, {config.loss.name}: {'; '.join(facts)}"
+    note = student_note(config.model)
+    return [training, f"validation: {data.validation_text}", *data.remarks, *([note] if note else [])]

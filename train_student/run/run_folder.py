@@ -1,4 +1,4 @@
-"""A run's folder: what was asked for, where it ran, what came out."""
+"""A run's folder: config.yaml, run.json (provenance and sizes), metrics.jsonl, model/, checkpoints/."""
 
 from __future__ import annotations
 
@@ -12,68 +12,62 @@ import yaml
 
 from pld.errors import ConfigError
 from pld.files import writing
+from pld.options import as_flat, flatten, options
 from pld.provenance import provenance
 from train_student.config import TrainConfig
 
-METRICS_FILE = "metrics.jsonl"
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run is there already; raises ConfigError where there is something else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"{folder}: is there and is not a run's folder; name another with --output")
+    return True
 
 
-class RunFolder:
-    """RUN/config.yaml, RUN/run.json (provenance and sizes), RUN/metrics.jsonl, RUN/model/, RUN/checkpoints/."""
+def create_run_folder(folder: Path, config: TrainConfig, facts: dict[str, Any]) -> None:
+    """Make the folder and say in it what runs.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        folder: its place.
+        config: written as YAML that `--config` reads again.
+        facts: plain JSON to keep beside the provenance, such as the store's fingerprint.
 
-    @property
-    def begun(self) -> bool:
-        """Whether a run is there already.
+    Raises:
+        OutputError: the folder cannot be written; nothing of it is left.
+    """
+    texts = {
+        "config.yaml": yaml.safe_dump(dataclasses.asdict(config), sort_keys=False),
+        "run.json": json.dumps({**facts, "provenance": provenance()}, indent=2) + "\n",
+    }
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for name, text in texts.items():
+                (folder / name).write_text(text)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)  # half a run would be taken for one
+            raise
 
-        Raises:
-            ConfigError: there is something, and it is no run's folder.
-        """
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
-            return False
-        if not (self.path / "config.yaml").is_file():
-            raise ConfigError(f"{self.path}: is there and is not a run's folder; name another with --output")
-        return True
 
-    def create(self, config: TrainConfig, facts: dict[str, Any]) -> None:
-        """Make the folder and say in it what runs.
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """The options that the result depends on, by flat names: what tells configurations, and seeds, apart."""
+    return {name: value for name, value in as_flat(config).items() if options(TrainConfig)[name].affects_result}
 
-        Args:
-            config: written as YAML that `--config` reads again.
-            facts: plain JSON to keep beside the provenance, such as the store's fingerprint.
 
-        Raises:
-            OutputError: the folder cannot be written; nothing of it is left.
-        """
-        described = {
-            "config.yaml": yaml.safe_dump(dataclasses.asdict(config), sort_keys=False),
-            "run.json": json.dumps({**facts, "provenance": provenance()}, indent=2) + "\n",
-        }
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                for name, text in described.items():
-                    (self.path / name).write_text(text)
-            except OSError:
-                shutil.rmtree(self.path, ignore_errors=True)  # half a run would be taken for one
-                raise
-
-    def log(self, **values: Any) -> None:
-        """Append a line to metrics.jsonl."""
-        with writing(self.path), (self.path / METRICS_FILE).open("a") as file:
-            file.write(json.dumps(values) + "\n")
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl."""
-        path = self.path / METRICS_FILE
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-    def drop_metrics_after(self, epochs: int) -> None:
-        """Leave out what was logged after a checkpoint: it is about to be logged again."""
-        kept = [line for line in self.metrics() if line["epoch"] <= epochs]
-        staged = self.path / f".{METRICS_FILE}.tmp"
-        with writing(self.path):
-            staged.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            staged.replace(self.path / METRICS_FILE)
+def check_same_settings(folder: Path, config: TrainConfig) -> None:
+    """Raise ConfigError, naming them, where settings differ from those that the run in `folder` was begun with."""
+    path = folder / "config.yaml"
+    try:
+        before = flatten(TrainConfig, yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; name another folder with --output") from error
+    now = json.loads(json.dumps(settings(config)))
+    before = {name: before.get(name, options(TrainConfig)[name].default) for name in now}
+    different = [f"{name} {before[name]!r}, now {value!r}" for name, value in now.items() if before[name] != value]
+    if different:
+        raise ConfigError(
+            f"{folder}: was begun with {'; '.join(different)}. Go on with the same settings, or name another folder "
+            "with --output"
+        )

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from pld.errors import ConfigError, PLDError
 from pld.loading import ViewRequest
+from pld.losses import RequiredSignal
 from pld.signals import TopK
 from pld.views.preprocessing import Preprocessing
 from train_student.config import TrainConfig
 from train_student.data.batches import Batch
+from train_student.data.teacher_signal import TeacherSignal
 from train_student.loop.learner import Learner
 from train_student.model.student import build_student, student_preprocessing
 
@@ -26,7 +28,7 @@ _CPU_IMAGES = 4  # a whole batch would take minutes there
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trial:
+class SmokeRun:
     """What two steps showed, in each process.
 
     Attributes:
@@ -60,7 +62,7 @@ class Trial:
         return held + self.fixed_bytes + batch * self.image_bytes
 
 
-def try_steps(config: TrainConfig, accelerator: Accelerator, *, num_classes: int, k: int) -> Trial:
+def smoke_run(config: TrainConfig, accelerator: Accelerator, *, num_classes: int, k: int) -> SmokeRun:
     """Train as configured for two steps; on a CPU with a few images only.
 
     Args:
@@ -73,78 +75,68 @@ def try_steps(config: TrainConfig, accelerator: Accelerator, *, num_classes: int
         ConfigError: the batch does not fit the device.
         PLDError: the model, the optimizer or the loss cannot be built, or the loss is not finite.
     """
-    device = accelerator.device
-    sizes = _sizes(config.batch_size // accelerator.num_processes // config.accumulate, device)
-    preprocessing = student_preprocessing(config)
-    student = build_student(config, num_classes)
-    signal = MadeUpTeacher(config, num_classes, k)
-    learner = Learner(accelerator, config, student, signal, preprocessing, steps_per_epoch=1000)
+    device, options = accelerator.device, config.optimizer
+    share = options.batch_size // accelerator.num_processes // options.accumulate
+    largest = min(share, _CPU_IMAGES) if device.type == "cpu" else share
+    # Batch norm cannot normalise a single image whose last map is a single pixel.
+    sizes = (largest - largest // 2 if largest > 2 else largest), largest
+    preprocessing = student_preprocessing(config.model.image_size, config.validation.crop_fraction)
+    student, loss_function = build_student(config.model, num_classes), config.loss.build()
+    signal = MadeUpTeacher(loss_function.required_signal, num_classes, None if config.teacher.online_teacher else k)
+    learner = Learner(
+        accelerator, student, loss_function, signal, preprocessing, options, steps_per_epoch=1000, seed=config.run.seed
+    )
     losses, kept = [], []
-    with _fitting(config, sizes, device):
+    try:
         for step, size in enumerate(sizes):
             batch = _batch(preprocessing, size, num_classes)
             start = time.monotonic()
-            with _counting(student.parameters()) as count:
+            with _measure_saved_bytes(student.parameters()) as saved:
                 (loss,) = learner.step([batch], step)
             losses.append(loss.item())  # waits for the device
             seconds = time.monotonic() - start
-            kept.append(sum(count.values()))
+            kept.append(sum(saved.values()))
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"--batch_size {options.batch_size}: {largest} images at once do not fit {device}: lower it, use "
+            "more processes, or raise --accumulate"
+        ) from error
     if not all(map(math.isfinite, losses)):
-        raise PLDError(f"{config.model}, {config.loss}: the losses of two steps on made-up images are {losses}")
-    grown = sizes[1] > sizes[0]
-    image_bytes = (kept[1] - kept[0]) // (sizes[1] - sizes[0]) if grown else kept[1] // sizes[1]
+        raise PLDError(
+            f"{config.model.name}, {config.loss.name}: the losses of two steps on made-up images are {losses}"
+        )
+    grown = sizes[1] - sizes[0]
+    image_bytes = (kept[1] - kept[0]) // grown if grown else kept[1] // largest
     states = learner.state()["optimizer"]["state"].values()
-    return Trial(
+    return SmokeRun(
         images=sizes,
         losses=(losses[0], losses[1]),
         seconds=seconds,
         parameters=sum(p.numel() for p in student.parameters()),
         parameter_bytes=_bytes(student.parameters()),
         state_bytes=_bytes(value for state in states for value in state.values() if torch.is_tensor(value)),
-        average_bytes=_bytes(learner.kept.parameters()) if config.ema_decay else 0,
-        fixed_bytes=kept[1] - sizes[1] * image_bytes,
+        average_bytes=_bytes(learner.kept.parameters()) if options.ema_decay else 0,
+        fixed_bytes=kept[1] - largest * image_bytes,
         image_bytes=image_bytes,
         peak_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
     )
 
 
-class MadeUpTeacher:
-    """Noise in the form that the run gets its teacher's signal in."""
+class MadeUpTeacher(TeacherSignal):
+    """Noise: logits where `k` is None, else the top k of such; nothing where the loss needs nothing."""
 
-    preprocessings: tuple[Preprocessing, ...] = ()
-    approximate = False
-
-    def __init__(self, config: TrainConfig, num_classes: int, k: int) -> None:
-        self._required = config.loss_function.required_signal
-        self._live = config.online_teacher
-        self._num_classes, self._k = num_classes, k
+    def __init__(self, required: RequiredSignal, num_classes: int, k: int | None) -> None:
+        self._required, self._num_classes, self._k = required, num_classes, k
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
-        """Logits from a live teacher, else the top k, or nothing where the loss needs nothing."""
+        """The signal of a batch."""
         if not self._required.needs_teacher:
             return None
         labels = batch.labels.to(device)
         logits = 2 * torch.randn(len(labels), self._num_classes, device=device)
-        if self._live:
+        if self._k is None:
             return logits
         return TopK.from_logits(logits, labels, self._k, temperatures=(1.0, *{*self._required.temperatures} - {1.0}))
-
-
-def _sizes(share: int, device: torch.device) -> tuple[int, int]:
-    """Images in the two steps: batch norm cannot normalise a single one whose last map is a single pixel."""
-    largest = min(share, _CPU_IMAGES) if device.type == "cpu" else share
-    return (largest - largest // 2 if largest > 2 else largest), largest
-
-
-@contextlib.contextmanager
-def _fitting(config: TrainConfig, sizes: tuple[int, int], device: torch.device) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"--batch_size {config.batch_size}: {sizes[1]} images at once do not fit {device}: lower it, use "
-            "more processes, or raise --accumulate"
-        ) from error
 
 
 def _batch(preprocessing: Preprocessing, size: int, num_classes: int) -> Batch:
@@ -155,8 +147,8 @@ def _batch(preprocessing: Preprocessing, size: int, num_classes: int) -> Batch:
 
 
 @contextlib.contextmanager
-def _counting(parameters: Iterable[nn.Parameter]) -> Iterator[dict[int, int]]:
-    """Bytes of each storage that autograd keeps for the backward pass, parameters left out."""
+def _measure_saved_bytes(parameters: Iterable[nn.Parameter]) -> Iterator[dict[int, int]]:
+    """Bytes of each storage that autograd saves for the backward pass, parameters left out."""
     known = {p.untyped_storage().data_ptr() for p in parameters}
     found: dict[int, int] = {}
 

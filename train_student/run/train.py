@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 
 from pld.config import parse_config
 from pld.errors import ConfigError
-from train_student.config import RECIPES, TrainConfig
+from pld.options import as_flat
+from train_student.config import RECIPES, RunOptions, TrainConfig
+from train_student.data.teacher_signal import open_teacher_signal
+from train_student.data.training_data import open_training_data
 from train_student.loop.guards import Preemption
+from train_student.loop.learner import Learner
+from train_student.loop.metrics_file import MetricsFile
+from train_student.loop.trainer import Trainer, count_steps
+from train_student.model.student import build_student, student_preprocessing
+from train_student.run.describe import describe_run, first_lines
 from train_student.run.dry_run import dry_run
 from train_student.run.publish import publish
-from train_student.run.resume import check_same_settings
-from train_student.run.run import Run
-from train_student.run.run_folder import RunFolder
+from train_student.run.run_folder import check_same_settings, create_run_folder, holds_run
 
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 def main(argv: Sequence[str]) -> None:
     """The command."""
-    description = (TrainConfig.__doc__ or "").split("\n")[0]
+    description = TrainConfig.__doc__ or ""
     config = parse_config(TrainConfig, argv, prog="train-student", description=description, named_files=RECIPES)
-    (dry_run if config.dry_run else train)(config)
+    (dry_run if config.run.dry_run else train)(config)
 
 
 def train(config: TrainConfig) -> None:
@@ -36,28 +45,77 @@ def train(config: TrainConfig) -> None:
         PLDError: something that the user can mend, found before the first step wherever possible.
         SystemExit: with 143, after SIGTERM and a last checkpoint.
     """
-    if config.deterministic:
+    if config.run.deterministic:
         _use_deterministic_kernels()
-    accelerator = _accelerator(config)
-    folder = RunFolder(Path(config.output))
-    begun = folder.begun
-    if begun and config.resume == "never":
+    accelerator = _accelerator(config.run)
+    folder = Path(config.run.output)
+    is_begun = holds_run(folder)
+    if is_begun and config.run.resume == "never":
         raise ConfigError(
-            f"{config.output}: holds a run already; go on with it with --resume auto, name another folder with "
+            f"{folder}: holds a run already; go on with it with --resume auto, name another folder with "
             "--output, or remove it"
         )
-    if begun:
-        check_same_settings(config, folder.path)
-        if any(line["epoch"] == config.epochs for line in folder.metrics()):
-            print(f"{config.output}: finished already")
+    if is_begun:
+        check_same_settings(folder, config)
+        if any(line["epoch"] == config.optimizer.epochs for line in MetricsFile(folder).lines()):
+            print(f"{folder}: finished already")
             return
-    run = Run(accelerator, config, folder)
-    run.begin(go_on=begun)
+    trainer = _start(accelerator, config, folder, is_begun=is_begun)
     with Preemption() as preemption:
-        run.epochs(preemption)
-    if accelerator.is_main_process and config.push_to_hub:
-        publish(folder.path / "model", config.push_to_hub)
+        trainer.train(preemption)
+    if accelerator.is_main_process and config.run.push_to_hub:
+        publish(folder / "model", config.run.push_to_hub)
     accelerator.end_training()
+
+
+def _start(accelerator: Accelerator, config: TrainConfig, folder: Path, *, is_begun: bool) -> Trainer:
+    """A trainer at the run's beginning or last checkpoint, its folder in order, what it does told."""
+    data = open_training_data(
+        config.data, config.validation, config.teacher, seed=config.run.seed, device=accelerator.device
+    )
+    world, loss = accelerator.num_processes, config.loss.build()
+    steps_per_epoch = count_steps(config.optimizer, config.data.streams, len(data.train), world)
+    signal = open_teacher_signal(
+        config.teacher,
+        loss.required_signal,
+        data,
+        accelerator,
+        precision=config.run.autocast,
+        allow_approximate=config.loss.approximate_teacher,
+    )
+    set_seed(config.run.seed)
+    learner = Learner(
+        accelerator,
+        build_student(config.model, data.num_classes),
+        loss,
+        signal,
+        student_preprocessing(config.model.image_size, config.validation.crop_fraction),
+        config.optimizer,
+        steps_per_epoch=steps_per_epoch,
+        seed=config.run.seed,
+    )
+    trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder)
+    checkpoint = trainer.restore() if is_begun else None
+    if accelerator.is_main_process:
+        if not is_begun:
+            create_run_folder(folder, config, describe_run(config, data, learner, world))
+        MetricsFile(folder).drop_after(trainer.progress.epoch)
+        for line in first_lines(config, trainer.data, signal.approximate, world):
+            print(f"{config.run.output}: {line}")
+        if data.pixel_warning:
+            print(f"warning: {data.pixel_warning}", file=sys.stderr)
+        if checkpoint:
+            print(f"{config.run.output}: goes on from {checkpoint.name}, {trainer.progress.where}")
+        sys.stdout.flush()
+    if config.run.tracker != "none":
+        accelerator.init_trackers("pld-distill", config=_tracked(config))
+    return trainer
+
+
+def _tracked(config: TrainConfig) -> dict[str, bool | int | float | str]:
+    """The options as trackers take them."""
+    values = as_flat(config).items()
+    return {name: value if isinstance(value, bool | int | float | str) else json.dumps(value) for name, value in values}
 
 
 def _use_deterministic_kernels() -> None:
@@ -68,11 +126,11 @@ def _use_deterministic_kernels() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _accelerator(config: TrainConfig) -> Accelerator:
-    log_with = None if config.tracker == "none" else config.tracker
+def _accelerator(options: RunOptions) -> Accelerator:
+    log_with = None if options.tracker == "none" else options.tracker
     try:
         return Accelerator(
-            mixed_precision=_MIXED_PRECISION[config.autocast], log_with=log_with, project_dir=config.output
+            mixed_precision=_MIXED_PRECISION[options.autocast], log_with=log_with, project_dir=options.output
         )
     except ValueError as error:
-        raise ConfigError(f"--tracker {config.tracker} or --precision {config.precision}: {error}") from error
+        raise ConfigError(f"--tracker {options.tracker} or --precision {options.precision}: {error}") from error

@@ -12,7 +12,6 @@ from experiments.benchmarks.training import batches, build_learner, cache_one_vi
 from pld.images import open_source
 from pld.store import open_store
 from train_student.data.teacher_signal import StoredTeacher
-from train_student.model.student import student_preprocessing
 
 
 def step_without_waiting() -> None:
@@ -24,7 +23,7 @@ def step_without_waiting() -> None:
         config = student_config(place, precision="bf16", opt="adamw")
         signal = StoredTeacher(open_store(str(place / "store")), open_source(str(place / "shards")))
         learner = build_learner(config, signal, Accelerator(mixed_precision="bf16"))
-        six = list(itertools.islice(batches(place, [student_preprocessing(config)], workers=0), 6))
+        six = list(itertools.islice(batches(place, [learner.preprocessing], workers=0), 6))
         for number, batch in enumerate(six):
             # The first steps allocate.
             torch.cuda.set_sync_debug_mode("error" if number > 2 else "default")

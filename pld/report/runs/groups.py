@@ -9,10 +9,6 @@ from typing import Any
 
 from pld.report.runs.read import RunRecord
 
-# Not what a run computes, but where, how often it looked, and from which random numbers. What became of bad images may
-# change in the middle of a run.
-_NOT_SETTINGS = frozenset({"seed", "output", "workers", "tracker", "resume", "keep_checkpoints", "on_bad_image"})
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
@@ -20,7 +16,7 @@ class Group:
 
     Attributes:
         label: its loss, and what little else tells it from the other groups.
-        settings: all its settings but the seed and the folder.
+        settings: all its settings but the seed.
         runs: by seed.
     """
 
@@ -37,7 +33,7 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
     """The configurations in the order of their first run; a folder named twice counts once."""
     members: dict[str, dict[int, RunRecord]] = {}
     for run in {run.path.resolve(): run for run in runs}.values():
-        settings = {name: value for name, value in run.config.items() if name not in _NOT_SETTINGS}
+        settings = {name: value for name, value in run.config.items() if name != "seed"}
         members.setdefault(json.dumps(settings, sort_keys=True), {})[run.config["seed"]] = run
     found = [json.loads(key) for key in members]
     return [

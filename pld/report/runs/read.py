@@ -12,6 +12,12 @@ import yaml
 
 from pld.errors import DataError
 
+# What a run's result does not depend on, in folders whose run.json does not say what it does.
+_NOT_SETTINGS = frozenset(
+    {"output", "workers", "tracker", "resume", "on_bad_image", "compile", "push_to_hub", "dry_run"}
+    | {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints"}
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecord:
@@ -19,7 +25,7 @@ class RunRecord:
 
     Attributes:
         path: the folder.
-        config: its configuration.
+        config: the options that its result depends on, by flat name.
         facts: sizes and provenance.
         epochs: one mapping per epoch, as logged.
     """
@@ -53,6 +59,7 @@ def read_run(path: Path) -> RunRecord:
         epochs = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path}: not a run's folder: {error}; train_student.py --output writes one") from error
+    config = facts.get("settings") or {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
     run = RunRecord(path=path, config=config, facts=facts, epochs=epochs)
     # What is left of a run without validation images are its epochs.
     validates = facts.get("num_val") != 0

@@ -69,9 +69,10 @@ def test_batches_are_each_images_views(world, processes):
 def test_a_student_sees_what_its_teacher_saw(world, tmp_path, store, capsys, monkeypatch):
     made = []
     monkeypatch.setattr(
-        "train_student.run.run.view_decoder", lambda *a, **named: made.append(view_decoder(*a, **named)) or made[-1]
+        "train_student.loop.trainer.view_decoder",
+        lambda *a, **named: made.append(view_decoder(*a, **named)) or made[-1],
     )
-    train(TrainConfig(**student_settings(world, tmp_path / "run", store=store, epochs=1)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", store=store, epochs=1)))
     assert [type(decoder) for decoder in made] == [NvjpegViewDecoder]
     assert "warning" not in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["decoder"] == "nvjpeg"
@@ -79,7 +80,7 @@ def test_a_student_sees_what_its_teacher_saw(world, tmp_path, store, capsys, mon
 
 
 def test_other_pixels_than_the_teachers_are_said(world, tmp_path, store, capsys):
-    train(TrainConfig(**student_settings(world, tmp_path / "run", store=store, epochs=1, decoder="cpu")))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", store=store, epochs=1, decoder="cpu")))
     assert "decodes or resizes images a little differently than the teacher's" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["decoder"] == "cpu"
 

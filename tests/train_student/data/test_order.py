@@ -10,8 +10,8 @@ from pld.images import epoch_order, global_batches
 from tests.making import make_dataset, student_settings
 from tests.processes import python, torchrun
 from tests.train_student.run.test_resume import command, consumed
-from train_student.config import TrainConfig
-from train_student.run.run import steps_per_epoch
+from train_student.config import OptimizerOptions
+from train_student.loop.trainer import count_steps
 
 EPOCHS = 2
 # 230 samples in batches of 16: shards and streams of different lengths, and a rest.
@@ -64,6 +64,7 @@ def test_fourteen_million_samples_start_at_once():
     ],
 )
 def test_what_processes_cannot_share_is_refused(settings, num_samples, processes, message):
-    config = TrainConfig(data="x", loss="ce", **settings)
+    streams = settings.pop("streams", 64)
+    options = OptimizerOptions(**settings)
     with pytest.raises(ConfigError, match=message):
-        steps_per_epoch(config, num_samples, processes)
+        count_steps(options, streams, num_samples, processes)

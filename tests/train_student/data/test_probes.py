@@ -92,11 +92,11 @@ def test_another_crop_is_refused(store, source, policy):
 
 def test_a_student_warns_or_refuses_before_it_trains(world, tmp_path, other_images, other_decoder, capsys):
     settings = student_settings(world, tmp_path / "run", epochs=1, store=str(world / "top5"), approximate_teacher=True)
-    train(TrainConfig(**settings))
+    train(TrainConfig.from_flat(**settings))
     assert "warning: " in (told := capsys.readouterr().err)
     assert "a little differently than the teacher's" in told
     with pytest.raises(DifferentPixelsError):
-        train(TrainConfig(**settings | {"data": str(other_images), "output": str(tmp_path / "no")}))
+        train(TrainConfig.from_flat(**settings | {"data": str(other_images), "output": str(tmp_path / "no")}))
     assert not (tmp_path / "no").exists()
 
 
@@ -205,7 +205,7 @@ def test_a_student_a_cache_and_verify_refuse_resized_images(world, tmp_path, cap
     smaller = with_images(world, tmp_path / "data", lambda data: resized(data, 0.95, quality=95))
     settings = student_settings(world, tmp_path / "run", data=str(smaller), store=str(world / "top5"))
     with pytest.raises(DifferentPixelsError, match="re-encoded or resized since it was cached"):
-        train(TrainConfig(**settings, approximate_teacher=True))
+        train(TrainConfig.from_flat(**settings, approximate_teacher=True))
     assert not (tmp_path / "run").exists()
     shutil.copytree(world / "top5", tmp_path / "s")
     teacher = f"local-dir:{world / 'teacher'}"

@@ -79,7 +79,9 @@ def test_the_command_trains_from_both_and_says_so(world, second, tmp_path, combi
     assert told.facts["store_fingerprint"] == open_stores([one, two], combine).fingerprint
     assert ("average of 2 stores" if combine == "average" else "picked from 2 stores") in run_rows([told])[0]
     losses = [line["loss"] for line in metrics(tmp_path / "once")]
-    alone = TrainConfig(**settings | {"store": one, "output": str(tmp_path / "alone"), "epochs": 1, "views": 2})
+    alone = TrainConfig.from_flat(
+        **settings | {"store": one, "output": str(tmp_path / "alone"), "epochs": 1, "views": 2}
+    )
     train(alone)
     assert metrics(tmp_path / "alone")[0]["loss"] != losses[0]
 
@@ -91,7 +93,7 @@ def interrupted(config):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("train_student.run.run.Run._end_epoch", stop)
+        patch.setattr("train_student.loop.trainer.Trainer._end_epoch", stop)
         train(config)
 
 
@@ -99,7 +101,7 @@ def test_a_run_goes_on_with_its_own_teachers_alone(world, second, tmp_path, caps
     one, two = both(world, second, "full")
     settings = student_settings(world, tmp_path / "run", store=[one, two], checkpoint_steps=5, tracker="none")
     with pytest.raises(KeyboardInterrupt):
-        interrupted(TrainConfig(**settings))
+        interrupted(TrainConfig.from_flat(**settings))
     for other in ([two, one], one, [one, two, two]):
         assert run(train_main, as_arguments(settings | {"store": other, "resume": "auto"})) == 2
         assert "was begun with store [" in capsys.readouterr().err
@@ -112,8 +114,8 @@ def test_a_run_goes_on_with_its_own_teachers_alone(world, second, tmp_path, caps
     assert run(train_main, as_arguments(moved)) == 2
     assert "was trained from a store with fingerprint" in capsys.readouterr().err
     path.write_text(before)
-    train(TrainConfig(**settings | {"resume": "auto"}))
-    train(TrainConfig(**settings | {"output": str(tmp_path / "once")}))
+    train(TrainConfig.from_flat(**settings | {"resume": "auto"}))
+    train(TrainConfig.from_flat(**settings | {"output": str(tmp_path / "once")}))
     assert [line["loss"] for line in metrics(tmp_path / "run")] == [line["loss"] for line in metrics(tmp_path / "once")]
 
 
@@ -164,7 +166,8 @@ def test_images_that_one_store_had_to_skip_are_left_out(world, second, tmp_path)
         end += size
     writer.seal()
     stores = [str(world / "top5"), str(tmp_path / "third")]
-    data = open_training_data(TrainConfig(**student_settings(world, tmp_path / "run", store=stores)))
+    config = TrainConfig.from_flat(**student_settings(world, tmp_path / "run", store=stores))
+    data = open_training_data(config.data, config.validation, config.teacher, seed=0)
     assert (len(data.train), data.num_skipped) == (255, 5)
     got = StoredTeacher(data.store, data.train)(batch_of(np.arange(255), 0), torch.device("cpu"))
     assert got.labels.tolist() == data.train.labels.tolist()

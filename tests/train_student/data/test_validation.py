@@ -9,7 +9,7 @@ import pytest
 from pld.images import open_source
 from tests.end_to_end.commands import facts, metrics, training
 from tests.making import jpeg, shard_members, write_tar
-from train_student.config import TrainConfig
+from train_student.config import ValidationOptions
 from train_student.data.validation import open_validation
 
 CE = ("--loss", "ce", "--num_classes", 12)
@@ -77,13 +77,13 @@ def test_a_share_is_held_out_by_key(shards, tmp_path, capsys, share):
     assert found["skipped_images"] == 0
     assert f"{100 * share:g} % of the training images, held out by key" in capsys.readouterr().out
     assert "top1" in metrics(tmp_path / "r")[-1]
-    config = TrainConfig(data=str(pattern), loss="ce", val_share=share)
+    options = ValidationOptions(val_share=share)
     whole = open_source(str(pattern))
-    train, val, _ = open_validation(config, whole, None)
+    train, val, _ = open_validation(options, whole, str(pattern), None)
     assert not set(train.keys.tolist()) & set(val.keys.tolist())
     # The same ones in any subset.
     part = whole.subset(np.arange(40) % 3 > 0)
-    _, part_val, _ = open_validation(config, part, None)
+    _, part_val, _ = open_validation(options, part, str(pattern), None)
     assert set(part_val.keys.tolist()) == set(val.keys.tolist()) & set(part.keys.tolist())
 
 

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 import train_student.loop.evaluate
-import train_student.run.run
+import train_student.loop.trainer
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.cli.main import main as pld_main
@@ -100,7 +100,7 @@ def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, ca
     """The same whatever the number of workers; nothing of a bad image is trained."""
     for name, workers in (("here", 0), ("workers", 2)):
         settings = student_settings(world, tmp_path / name, data=str(data), accumulate=2, workers=workers, **SETTINGS)
-        train(TrainConfig(**settings, on_bad_image="skip"))
+        train(TrainConfig.from_flat(**settings, on_bad_image="skip"))
     asked = [rows for epoch in (0, 1) for rows in asked_for(damaged, epoch, micro_batches=2)]
     assert trained == 2 * [by_hand(rows, BAD_ROWS) for rows in asked]
     found = [num_bad(damaged, epoch) for epoch in (0, 1)]
@@ -119,7 +119,7 @@ def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, ca
 
 
 def test_ordinary_runs_say_nothing_of_it(world, tmp_path, capsys):
-    train(TrainConfig(**student_settings(world, tmp_path / "run", epochs=1)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", epochs=1)))
     assert set(metrics(tmp_path / "run")[0]) == {
         *("epoch", "lr", "seconds", "loss", "images_per_second", "wait_share", "top1", "top5", "nll", "ece")
     }
@@ -132,8 +132,8 @@ def test_a_micro_batch_of_bad_images_is_an_error(world, tmp_path, data):
     damage(data, *keys)
     more = {"data": str(data), "store": None, "loss": "ce", "epochs": 1, "tracker": "none", "on_bad_image": "skip"}
     with pytest.raises(DataError, match=f"sample {keys[0]} cannot be decoded, and none of the 4 images of its micro-"):
-        train(TrainConfig(**student_settings(world, tmp_path / "run", **more, accumulate=4)))
-    train(TrainConfig(**student_settings(world, tmp_path / "whole", **more)))
+        train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", **more, accumulate=4)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "whole", **more)))
     assert metrics(tmp_path / "whole")[0]["bad_images"] == 4
 
 
@@ -167,8 +167,8 @@ def test_an_interrupted_epoch_is_counted_whole(world, tmp_path, data, damaged, m
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(TrainConfig(**settings, checkpoint_steps=stop_at))
-    train(TrainConfig(**settings, resume="auto"))
+            train(TrainConfig.from_flat(**settings, checkpoint_steps=stop_at))
+    train(TrainConfig.from_flat(**settings, resume="auto"))
     assert [line["bad_images"] for line in metrics(tmp_path / "run")] == [num_bad(damaged, 0)]
 
 
@@ -190,9 +190,9 @@ def test_validation_is_that_of_the_good_images(world, tmp_path, val, monkeypatch
     """Against the same images without the bad ones; the teacher's logits are each image's own."""
     monkeypatch.setattr(train_student.loop.evaluate, "_BATCH_SIZE", 4)
     source, good, store = val
-    config = TrainConfig(**student_settings(world, tmp_path / "run"))
+    config = TrainConfig.from_flat(**student_settings(world, tmp_path / "run"))
     torch.manual_seed(0)
-    model = build_student(config, NUM_CLASSES)
+    model = build_student(config.model, NUM_CLASSES)
     figures = []
     for images, how in ((source, "skip"), (source.subset(good), "error")):
         teacher = StoredTeacher(store, images)
@@ -207,7 +207,7 @@ def test_validation_is_that_of_the_good_images(world, tmp_path, val, monkeypatch
 def test_nothing_to_validate_on(world, tmp_path, val):
     source, _, _ = val
     damage(tmp_path / "val-data", *map(source.key, range(len(source))))
-    model = build_student(TrainConfig(**student_settings(world, tmp_path / "run")), NUM_CLASSES)
+    model = build_student(TrainConfig.from_flat(**student_settings(world, tmp_path / "run")).model, NUM_CLASSES)
     with pytest.raises(DataError, match="none of the 37 validation images can be decoded"):
         evaluate(Accelerator(), model, open_source(str(tmp_path / "val-data"), "val"), PREPROCESSING, teacher=None,
                  workers=0, on_bad_image="skip")  # fmt: skip
@@ -239,19 +239,19 @@ def workers_by(request):
 def test_a_validation_that_fails_costs_no_epoch(world, tmp_path, data, steps, workers_by, eval_every):
     """Then the image is replaced: nothing is trained twice, and what comes out is what comes out undisturbed."""
     more = {"data": str(data), "eval_every": eval_every, "workers": 1, **SETTINGS}
-    train(TrainConfig(**student_settings(world, tmp_path / "undisturbed", **more)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "undisturbed", **more)))
     steps.clear()
     damage(data, val_key())
     settings = student_settings(world, tmp_path / "run", **more, resume="auto")
     done = eval_every * STEPS
     for _ in range(2):  # the second time it does nothing but fail again
         with pytest.raises(UndecodableImageError, match=f"sample {val_key()}"):
-            train(TrainConfig(**settings))
+            train(TrainConfig.from_flat(**settings))
         assert checkpoints(tmp_path / "run") == [done]
         assert [line["epoch"] for line in metrics(tmp_path / "run")] == list(range(1, eval_every))
     assert steps == list(range(1, done + 1))
     shutil.copy(world / "data" / "val-0000.tar", data)
-    train(TrainConfig(**settings))
+    train(TrainConfig.from_flat(**settings))
     assert steps == list(range(1, 2 * STEPS + 1))
     assert_same_weights(tmp_path / "run", tmp_path / "undisturbed")
     ours, theirs = metrics(tmp_path / "run"), metrics(tmp_path / "undisturbed")
@@ -268,13 +268,13 @@ def test_what_went_on_says_where(world, tmp_path, data, capsys):
     damage(data, val_key())
     settings = student_settings(world, tmp_path / "run", data=str(data), epochs=1, tracker="none", resume="auto")
     with pytest.raises(UndecodableImageError):
-        train(TrainConfig(**settings))
-    train(TrainConfig(**settings, on_bad_image="skip"))
+        train(TrainConfig.from_flat(**settings))
+    train(TrainConfig.from_flat(**settings, on_bad_image="skip"))
     printed = capsys.readouterr().out
     assert "goes on from step-000000016.safetensors, epoch 1, which is trained" in printed
     assert "epoch 1: validation images left out, as they cannot be decoded: 1" in printed
     assert [line["val_bad_images"] for line in metrics(tmp_path / "run")] == [1]
-    train(TrainConfig(**settings))
+    train(TrainConfig.from_flat(**settings))
     assert "finished already" in capsys.readouterr().out
 
 
@@ -282,13 +282,13 @@ def test_a_checkpoint_is_whole_before_any_process_validates(world, tmp_path, mon
     """One that fails is the end of them all, of the one that writes too. A step's checkpoint is written once."""
     events = []
     monkeypatch.setattr(Accelerator, "wait_for_everyone", lambda self: events.append("all are here"))
-    save, validate = Checkpoints.save, train_student.run.run.evaluate
+    save, validate = Checkpoints.save, train_student.loop.trainer.evaluate
     monkeypatch.setattr(Checkpoints, "save", lambda *a: save(*a) and events.append(f"saved {a[1]}"))
     monkeypatch.setattr(
-        train_student.run.run, "evaluate", lambda *a, **b: events.append("validates") or validate(*a, **b)
+        train_student.loop.trainer, "evaluate", lambda *a, **b: events.append("validates") or validate(*a, **b)
     )
     settings = {"epochs": 3, "eval_every": 2, "checkpoint_steps": 12, "tracker": "none"}
-    train(TrainConfig(**student_settings(world, tmp_path / "run", **settings)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", **settings)))
     wanted = ["saved 12", "saved 24", "saved 32", "all are here", "validates"]
     wanted += ["saved 36", "saved 48", "all are here", "validates"]
     assert [event for event in events if event in wanted] == wanted
@@ -325,12 +325,12 @@ def test_two_processes_of_which_one_fails_to_validate(world, tmp_path, data):
 def test_a_run_without_validation(world, tmp_path, capsys, monkeypatch):
     """It is trained as ever, has no such figures, and stands in the report without them."""
     settings = {"tracker": "none", "eval_every": 1}
-    train(TrainConfig(**student_settings(world, tmp_path / "without", **settings, val_data="none")))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "without", **settings, val_data="none")))
     printed = capsys.readouterr().out
     assert re.search(r"without: loss \d+\.\d+, not validated, \d+ s$", printed, re.MULTILINE)
     assert not any("top1" in line for line in metrics(tmp_path / "without"))
     assert [line["epoch"] for line in metrics(tmp_path / "without")] == [1, 2]
-    train(TrainConfig(**student_settings(world, tmp_path / "with", **settings)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "with", **settings)))
     assert_same_weights(tmp_path / "without", tmp_path / "with")
     for name in ("first", "second"):
         shutil.copytree(tmp_path / "without", tmp_path / name)
@@ -352,7 +352,7 @@ def test_a_run_without_validation(world, tmp_path, capsys, monkeypatch):
 
 
 def test_such_a_run_that_has_no_epoch_yet(world, tmp_path, capsys, monkeypatch):
-    train(TrainConfig(**student_settings(world, tmp_path / "run", tracker="none", epochs=1, val_data="none")))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", tracker="none", epochs=1, val_data="none")))
     (tmp_path / "run" / "metrics.jsonl").write_text("")
     monkeypatch.setattr("sys.argv", ["pld", "report", str(tmp_path / "run")])
     assert pld_main() == 2

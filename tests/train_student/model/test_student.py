@@ -10,7 +10,7 @@ from train_student.model.student import build_student, student_note
 
 
 def config(model, **settings):
-    return TrainConfig(data="glyphs", loss="ce", model=model, **settings)
+    return TrainConfig.from_flat(data="glyphs", loss="ce", model=model, **settings).model
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from pld.errors import ConfigError
 from pld.signals import TopK
 from pld.teachers import ALIASES
 from tests.train_student.recipes import paper_tables
-from train_student.config import RECIPES, TrainConfig
-from train_student.model.student import build_optimizer, build_schedule, build_student, student_preprocessing
+from train_student.config import RECIPES, ModelOptions, TrainConfig
+from train_student.model.optimizer import build_optimizer, build_schedule
+from train_student.model.student import build_student
 from train_student.recipes.__main__ import main as recipes_main
 from train_student.recipes.__main__ import write
 
@@ -34,7 +35,7 @@ def student_of(name):
 @functools.cache
 def model_of(model):
     with torch.device("meta"):
-        return build_student(TrainConfig(data="x", loss="ce", model=model), 1000)
+        return build_student(ModelOptions(name=model), 1000)
 
 
 def test_there_is_a_recipe_for_each_row_and_no_other():
@@ -60,23 +61,23 @@ def test_a_recipe_says_the_papers_figure_and_what_it_needs(name):
     assert f"accelerate launch train_student.py --config paper/{name}\n" in text
     config = config_of(name)
     if name in paper_tables.LABELS_ALONE:
-        assert (config.store, config.teacher) == (None, None)
+        assert (config.teacher.store, config.teacher.name) == (None, None)
         return
     teacher = next(alias for alias in ALIASES if f"_{alias}_" in name)
-    assert config.teacher == teacher
+    assert config.teacher.name == teacher
     assert f"timm's {ALIASES[teacher]}, " in text
     words = re.search(r"make cache (.*)", text)[1].split()
     made = dict(word.split("=") for word in words)
-    assert (made["TEACHER"], made["DATA"], made["VIEWS"]) == (teacher, config.data, "50")
-    cache = CacheConfig(teacher=teacher, data=config.data, store=made.get("STORE"))
-    assert cache.store_path == config.store
+    assert (made["TEACHER"], made["DATA"], made["VIEWS"]) == (teacher, config.data.images, "50")
+    cache = CacheConfig(teacher=teacher, data=config.data.images, store=made.get("STORE"))
+    assert cache.store_path == config.teacher.store
     assert int(made["K"]) == (1000 if needs_all_classes(name) else 50)
     assert re.search(r"  k +(all 1000 classes: \w+|any)", text)[1].startswith(
         "all" if needs_all_classes(name) else "any"
     )
     assert "  live       --store null --online-teacher:" in text
     live = config_of(name, "--store", "null", "--online-teacher")
-    assert (live.store, live.online_teacher) == (None, True)
+    assert (live.teacher.store, live.teacher.online_teacher) == (None, True)
 
 
 def needs_all_classes(name):
@@ -99,7 +100,7 @@ def test_the_loss_is_the_tables(name):
         "listmle": {},
         "plistmle": {},
     }[loss]
-    built = config_of(name).loss_function
+    built = config_of(name).loss.build()
     assert built.name == loss
     held = {
         key: value for key, value in built.settings.items() if key not in ("approximate", "backend", "global_batch")
@@ -131,14 +132,15 @@ def test_students(student):
 @pytest.mark.parametrize("name", FIGURES)
 def test_model_optimizer_and_schedule_are_the_papers(name):
     config = config_of(name)
-    assert config.model == paper_tables.STUDENTS[student_of(name)][0]
-    assert (config.batch_size, config.warmup_epochs, config.sched) == (2048, 5, "cosine")
+    options = config.optimizer
+    assert config.model.name == paper_tables.STUDENTS[student_of(name)][0]
+    assert (options.batch_size, options.warmup_epochs, options.sched) == (2048, 5, "cosine")
     epochs = 300 if name.endswith("_300epochs") else 100
-    assert config.epochs == epochs
-    assert student_preprocessing(config).input_size == (224, 224)
-    assert config.crop_fraction == 224 / 236
-    model = model_of(config.model)
-    optimizer = build_optimizer(config, model)
+    assert options.epochs == epochs
+    assert config.model.image_size == 224
+    assert config.validation.crop_fraction == 224 / 236
+    model = model_of(config.model.name)
+    optimizer = build_optimizer(options, model)
     opt = next((opt for opt in paper_tables.OPTIMIZERS if name.endswith(f"_{opt}")), "lamb")
     assert type(optimizer).__name__.lower() == opt
     # The paper's is LAMB's; the others are ours.
@@ -148,7 +150,7 @@ def test_model_optimizer_and_schedule_are_the_papers(name):
         plain = parameter.ndim <= 1 or parameter_name in ("pos_embed", "cls_token")
         assert decays[id(parameter)] == (0 if plain else 0.02), parameter_name
     assert len(decays) == len(list(model.parameters()))
-    schedule = build_schedule(config, optimizer, STEPS)
+    schedule = build_schedule(options, optimizer, STEPS)
     assert STEPS == 625
 
     def lr_after(epoch):
@@ -168,7 +170,9 @@ def test_model_optimizer_and_schedule_are_the_papers(name):
 def test_an_unknown_key_offers_the_nearest(tmp_path):
     text = (RECIPES / "paper" / "resnet50_resnet152_pld.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(text.replace("weight_decay:", "weigth_decay:"))
-    with pytest.raises(ConfigError, match="unknown option 'weigth_decay'; nearest are weight_decay"):
+    with pytest.raises(
+        ConfigError, match=r"unknown option 'optimizer\.weigth_decay'; nearest are optimizer\.weight_decay"
+    ):
         parse_config(TrainConfig, ["--config", str(tmp_path / "mine.yaml")], prog="", description="")
 
 

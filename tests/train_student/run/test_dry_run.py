@@ -14,8 +14,8 @@ from pld.errors import ConfigError, PLDError
 from pld.store import open_store
 from tests.making import student_settings
 from tests.processes import ROOT, python, torchrun
-from train_student.config import RECIPES, TrainConfig
-from train_student.run import smoke_run as trial
+from train_student.config import RECIPES, OptimizerOptions, TrainConfig
+from train_student.run import smoke_run
 from train_student.run.dry_run import bytes_per_view, dry_run, lr_curve, table_bytes
 from train_student.run.train import main as train_main
 
@@ -79,18 +79,18 @@ def test_micro_batches_and_an_average_are_counted(tmp_path, monkeypatch, capsys)
 
 def test_data_and_store_that_are_there_give_their_own_figures(world, tmp_path, capsys):
     settings = student_settings(world, tmp_path / "run", dry_run=True)
-    dry_run(TrainConfig(**settings))
+    dry_run(TrainConfig.from_flat(**settings))
     text = capsys.readouterr().out
     assert line(text, "steps") == "32"
     assert line(text, "images") == "260, 12 classes; 4 dropped each epoch"
     assert "for want of" not in text
     store = open_store(str(world / "full"))
     assert line(text, "holds") == f"top 12 of 12, 3 views, {store.num_bytes / 1e3:.3g} kB"
-    dry_run(TrainConfig(**{**settings, "data": "nowhere"}))
+    dry_run(TrainConfig.from_flat(**{**settings, "data": "nowhere"}))
     text = capsys.readouterr().out
     assert line(text, "images") == "260, 12 classes; 4 dropped each epoch"
     assert "the store's number of images, for want of:" in text
-    dry_run(TrainConfig(**{**settings, "store": "nowhere"}))
+    dry_run(TrainConfig.from_flat(**{**settings, "store": "nowhere"}))
     text = capsys.readouterr().out
     assert line(text, "images") == "260, 12 classes; 4 dropped each epoch"
     assert "the data's number of images, for want of:" in text
@@ -103,7 +103,7 @@ def test_behind_urls_the_store_is_asked_and_no_image_fetched(world, tmp_path, bu
     for name in ("data", "full"):
         place.put(f"{world / name}/", f"{bucket}/{name}", recursive=True)
     dry_run(
-        TrainConfig(
+        TrainConfig.from_flat(
             **student_settings(
                 world, tmp_path / "run", dry_run=True, data=f"{bucket}/data", store=f"{bucket}/full", batch_size=20
             )
@@ -133,19 +133,18 @@ def test_behind_urls_the_store_is_asked_and_no_image_fetched(world, tmp_path, bu
 def test_what_would_stop_the_run_stops_the_dry_one(world, tmp_path, settings, message):
     settings = {name: str(world / value) if name == "store" else value for name, value in settings.items()}
     with pytest.raises(PLDError, match=message):
-        dry_run(TrainConfig(**student_settings(world, tmp_path / "run", **settings)))
+        dry_run(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", **settings)))
 
 
 def test_an_incomplete_run_is_still_refused_without_it():
     with pytest.raises(ConfigError, match="nothing to train from"):
-        TrainConfig(model="resnet18")
-    assert TrainConfig(model="resnet18", dry_run=True).dry_run
+        TrainConfig.from_flat(model="resnet18")
+    assert TrainConfig.from_flat(model="resnet18", dry_run=True).run.dry_run
 
 
 @pytest.mark.parametrize(("epochs", "warm", "steps"), [(100, 5, 625), (300, 5, 625), (8, 1, 173), (1, 0, 1), (2, 0, 3)])
 def test_the_learning_rates_are_the_formulas(epochs, warm, steps):
-    config = TrainConfig(dry_run=True, epochs=epochs, warmup_epochs=warm, lr=0.5)
-    curve = lr_curve(config, steps)
+    curve = lr_curve(OptimizerOptions(epochs=epochs, warmup_epochs=warm, lr=0.5), steps)
     total, end = epochs * steps, warm * steps
     assert (curve[0][0], curve[-1][0]) == (0, total - 1)
     assert {end // 2, end} <= {step for step, _ in curve}
@@ -173,9 +172,9 @@ def test_the_bytes_of_a_view_in_memory_are_a_loaded_ones(world, name):
 def test_the_activations_are_those_of_the_formula(monkeypatch):
     """Inputs of the two layers and, for the batch, cross entropy's: its log-probabilities, labels and a count."""
     layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 16), nn.ReLU(), nn.Linear(16, 5))
-    monkeypatch.setattr(trial, "build_student", lambda config, num_classes: layers)
-    config = TrainConfig(dry_run=True, loss="ce", image_size=8, opt="adamw", batch_size=4)
-    found = trial.try_steps(config, Accelerator(), num_classes=5, k=5)
+    monkeypatch.setattr(smoke_run, "build_student", lambda options, num_classes: layers)
+    config = TrainConfig.from_flat(dry_run=True, loss="ce", image_size=8, opt="adamw", batch_size=4)
+    found = smoke_run.smoke_run(config, Accelerator(), num_classes=5, k=5)
     assert found.images == (2, 4)
     weights = 4 * (192 * 16 + 16 + 16 * 5 + 5)
     assert found.parameter_bytes == weights
@@ -193,10 +192,10 @@ def test_a_batch_that_does_not_fit_says_so(monkeypatch):
     def exhausted(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trial, "_batch", exhausted)
-    config = TrainConfig(dry_run=True, loss="ce", model="test_resnet", image_size=32, batch_size=2)
+    monkeypatch.setattr(smoke_run, "_batch", exhausted)
+    config = TrainConfig.from_flat(dry_run=True, loss="ce", model="test_resnet", image_size=32, batch_size=2)
     with pytest.raises(ConfigError, match="--batch_size 2: 2 images at once do not fit cpu: lower it"):
-        trial.try_steps(config, Accelerator(), num_classes=5, k=5)
+        smoke_run.smoke_run(config, Accelerator(), num_classes=5, k=5)
 
 
 @pytest.mark.long

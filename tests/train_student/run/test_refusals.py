@@ -101,7 +101,7 @@ def test_a_run_folder_that_cannot_be_written(world, tmp_path, capsys):
 
 def test_a_run_is_not_written_over(world, tmp_path, capsys):
     settings = student_settings(world, tmp_path / "run", epochs=1)
-    train(TrainConfig(**settings))
+    train(TrainConfig.from_flat(**settings))
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     assert "holds a run already" in refused(settings, capsys)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before

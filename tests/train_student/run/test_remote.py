@@ -43,10 +43,10 @@ def store(world, bucket):
 
 
 def test_training_from_s3_is_training_from_a_folder(world, store, tmp_path):
-    train(TrainConfig(**student_settings(world, tmp_path / "local")))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "local")))
     for workers in (0, 2):
         run = tmp_path / f"workers-{workers}"
-        train(TrainConfig(**student_settings(world, run, store=store, workers=workers)))
+        train(TrainConfig.from_flat(**student_settings(world, run, store=store, workers=workers)))
         assert losses(run) == losses(tmp_path / "local")
 
 
@@ -63,7 +63,7 @@ def test_a_store_cached_to_s3_travels_and_is_trained_from_at_its_ends(world, sto
         assert run(pld, command) == 0
         assert printed in " ".join(capsys.readouterr().out.split())
     for number, place in enumerate((store, pushed, pulled)):
-        train(TrainConfig(**student_settings(world, tmp_path / str(number), store=place, epochs=1)))
+        train(TrainConfig.from_flat(**student_settings(world, tmp_path / str(number), store=place, epochs=1)))
         assert losses(tmp_path / str(number)) == losses(tmp_path / "0")
 
 
@@ -94,12 +94,12 @@ def test_images_on_s3_train_as_local_ones(world, bucket, object_store, tmp_path,
     size = sum(path.stat().st_size for path in (world / "data").glob("train-*.tar"))
     limit = 2 * size if workers == 0 else int(1.2 * size)  # of which an eighth is for validation
     monkeypatch.setenv("PLD_IMAGE_CACHE_BYTES", str(limit))
-    train(TrainConfig(**student_settings(world, tmp_path / "local")))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "local")))
     with FaultyProxy(object_store.port, failing=0.1 * faulty, cutting=0.05 * faulty) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         S3FileSystem.clear_instance_cache()
         settings = student_settings(world, tmp_path / "run", data=f"{bucket}/data", workers=workers)
-        train(TrainConfig(**settings))
+        train(TrainConfig.from_flat(**settings))
         if not faulty:
             sizes = {path.name: path.stat().st_size for path in (world / "data").glob("*.tar")}
             assert tar_bytes(proxy) == sizes  # for the index, and they were still there for both epochs

@@ -18,7 +18,7 @@ from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.config import run
 from tests.making import NUM_CLASSES, STUDENT, student_settings
-from tests.processes import environment, python, torchrun
+from tests.processes import ROOT, environment, python, torchrun
 from tests.train_student.runs import as_arguments, metrics
 from train_student.config import TrainConfig
 from train_student.loop.learner import Learner
@@ -183,7 +183,7 @@ def interrupted(world, tmp_path, monkeypatch):
 
         patch.setattr("train_student.loop.learner.Learner.step", stop)
         with pytest.raises(StopError):
-            train(TrainConfig(**settings))
+            train(TrainConfig.from_flat(**settings))
     names = [path.name for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
     assert names == ["step-000000016.safetensors", "step-000000018.safetensors"]
     return {**settings, "resume": "auto"}
@@ -199,26 +199,26 @@ def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
     def stop(self, batches, steps_done):
         if steps_done == 25:
             raise StopError
-        seen.append(batches[0].item.view_index)
+        seen.append(batches[0].request.view_index)
         return step(self, batches, steps_done)
 
     seen = []
     monkeypatch.setattr("train_student.loop.learner.Learner.step", stop)
     with pytest.raises(StopError):
-        train(TrainConfig(**settings))
+        train(TrainConfig.from_flat(**settings))
     cache(CacheConfig(allow_wrong_labels=True, **cache_settings, views=4))
     monkeypatch.setattr(
-        "train_student.loop.learner.Learner.step", lambda *a: seen.append(a[1][0].item.view_index) or step(*a)
+        "train_student.loop.learner.Learner.step", lambda *a: seen.append(a[1][0].request.view_index) or step(*a)
     )
-    train(TrainConfig(**settings, resume="auto"))
+    train(TrainConfig.from_flat(**settings, resume="auto"))
     assert seen == [0] * STEPS + [1] * 9 + [1] * 8 + [0] * STEPS  # from step 24 on again; view 0 comes third
 
 
 def test_finished_runs_say_so(world, tmp_path, capsys):
     settings = student_settings(world, tmp_path / "run", epochs=1, tracker="none")
-    train(TrainConfig(**settings))
+    train(TrainConfig.from_flat(**settings))
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    train(TrainConfig(**settings, resume="auto"))
+    train(TrainConfig.from_flat(**settings, resume="auto"))
     assert "finished already" in capsys.readouterr().out
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
@@ -234,6 +234,16 @@ def test_other_settings_are_refused_and_named(interrupted, capsys):
     assert run(train_main, as_arguments({**interrupted, "workers": 0, "checkpoint_steps": 100})) == 0
 
 
+def test_a_run_folder_of_flat_options_goes_on(world, interrupted, tmp_path, capsys):
+    """Its config.yaml is one that the version before groups wrote."""
+    written = (ROOT / "tests" / "golden" / "run-config-flat.yaml").read_text()
+    assert "\nlr: 0.001\n" in written
+    (tmp_path / "run" / "config.yaml").write_text(written.replace("WORLD", str(world)))
+    assert "was begun with lr 0.001, now 0.003" in refused({**interrupted, "lr": 3e-3}, capsys)
+    assert run(train_main, as_arguments(interrupted)) == 0
+    assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1, 2, 3]
+
+
 def test_another_store_is_refused(world, interrupted, tmp_path, capsys):
     make = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "views": 3, "k": NUM_CLASSES}
     cache(CacheConfig(allow_wrong_labels=True, **make, store=str(tmp_path / "other"), threads=1, view_seed=7))
@@ -245,7 +255,7 @@ def test_another_store_is_refused(world, interrupted, tmp_path, capsys):
 
 def test_a_checkpoint_of_another_model_is_refused(world, interrupted, tmp_path, capsys):
     config = tmp_path / "run" / "config.yaml"
-    config.write_text(config.read_text().replace("model: resnet18", "model: resnet26"))
+    config.write_text(config.read_text().replace("name: resnet18", "name: resnet26"))
     assert "is of another model or optimizer" in refused({**interrupted, "model": "resnet26"}, capsys)
 
 

@@ -7,29 +7,31 @@ import shutil
 import pytest
 import timm
 import torch
-import yaml
 
 import pld.teachers
 import pld.views
-import train_student.run.run
+import train_student.data.teacher_signal
+import train_student.loop.trainer
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.cli.main import main as pld_main
 from pld.errors import PLDError
 from pld.images import open_source
 from pld.images.dataset import read_image
+from pld.report.runs.groups import group_runs
 from pld.report.runs.read import read_run
 from pld.report.runs.table import RUN_COLUMNS, run_rows
 from tests.making import NUM_CLASSES, jpeg, shard_members, student_settings, write_tar
 from tests.processes import ROOT, python, torchrun
-from tests.train_student.runs import as_arguments, metrics
+from tests.train_student.runs import as_arguments, metrics, parse
 from train_student.config import TrainConfig
+from train_student.model.student import student_preprocessing
 from train_student.run.train import train
 
 
 def test_a_run_leaves_everything_about_itself(world, tmp_path, capsys):
     settings = student_settings(world, tmp_path / "run")
-    train(TrainConfig(**settings))
+    train(TrainConfig.from_flat(**settings))
     printed = capsys.readouterr().out
     assert "260 images, 12 classes, 1 process; 4 images of a last partial batch dropped each epoch" in printed
     assert re.search(r"run: top-1 [\d.]+ %, top-5", printed)
@@ -37,7 +39,7 @@ def test_a_run_leaves_everything_about_itself(world, tmp_path, capsys):
     assert [line["epoch"] for line in lines] == [1, 2]
     assert {"loss", "lr", "top1", "top5", "nll", "images_per_second", "wait_share", "seconds"} <= set(lines[0])
     assert lines[1]["loss"] < lines[0]["loss"]
-    assert TrainConfig(**yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())) == TrainConfig(**settings)
+    assert parse("--config", str(tmp_path / "run" / "config.yaml")) == TrainConfig.from_flat(**settings)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["num_views"] == 3
     assert len(facts["store_fingerprint"]) == 64
@@ -49,13 +51,14 @@ def test_a_run_leaves_everything_about_itself(world, tmp_path, capsys):
 def validated(run, config):
     """Top-1 (percent) and NLL of a run's exported model, image by image."""
     model = timm.create_model(f"local-dir:{run / 'model'}", pretrained=True).eval()
-    source = open_source(config.data, "val")
-    preprocessing = train_student.run.run.student_preprocessing(config)
+    source = open_source(config.data.images, "val")
+    crop_fraction = config.validation.crop_fraction
+    preprocessing = student_preprocessing(config.model.image_size, crop_fraction)
     assert pld.teachers.model_preprocessing(model) == preprocessing
     hits, nll = 0, 0.0
     for row in range(len(source)):
         image = read_image(source, row)
-        view = pld.views.draw_view("", 0, tuple(image.shape[1:]), pld.views.Fixed(crop_fraction=config.crop_fraction))
+        view = pld.views.draw_view("", 0, tuple(image.shape[1:]), pld.views.Fixed(crop_fraction=crop_fraction))
         pixels = pld.views.apply_view(image, view, 32)[None]
         with torch.no_grad():
             logits = model(preprocessing.normalize(pixels))
@@ -65,7 +68,7 @@ def validated(run, config):
 
 
 def test_the_exported_model_is_the_one_that_was_validated(world, tmp_path):
-    config = TrainConfig(**student_settings(world, tmp_path / "run", epochs=1))
+    config = TrainConfig.from_flat(**student_settings(world, tmp_path / "run", epochs=1))
     train(config)
     top1, nll = validated(tmp_path / "run", config)
     last = metrics(tmp_path / "run")[-1]
@@ -75,7 +78,7 @@ def test_the_exported_model_is_the_one_that_was_validated(world, tmp_path):
 
 def test_a_run_is_repeatable(world, tmp_path):
     for name in "ab":
-        train(TrainConfig(**student_settings(world, tmp_path / name)))
+        train(TrainConfig.from_flat(**student_settings(world, tmp_path / name)))
     first, second = (metrics(tmp_path / name)[-1] for name in "ab")
     assert (first["loss"], first["nll"]) == (second["loss"], second["nll"])
 
@@ -91,27 +94,27 @@ def test_stage_two_needs_no_teacher(world, tmp_path, monkeypatch):
         raise AssertionError(f"a teacher was built: {arguments}")
 
     create = timm.create_model
-    monkeypatch.setattr(train_student.run.run, "build_teacher", refuse)
+    monkeypatch.setattr(train_student.data.teacher_signal, "build_teacher", refuse)
     monkeypatch.setattr(pld.teachers, "build_teacher", refuse)
     monkeypatch.setattr(timm, "create_model", lambda name, **kwargs: built.append(name) or create(name, **kwargs))
     for loss in ("pld", "kd"):
-        train(TrainConfig(**student_settings(copy, tmp_path / loss, loss=loss, epochs=1)))
+        train(TrainConfig.from_flat(**student_settings(copy, tmp_path / loss, loss=loss, epochs=1)))
         assert metrics(tmp_path / loss)[-1]["epoch"] == 1
     assert built == ["resnet18", "resnet18"]  # the students
 
 
 @pytest.mark.parametrize("loss", ["ce", "ls", "kd", "dist", "dkd", "listmle", "plistmle", "pld"])
 def test_every_loss_trains(world, tmp_path, loss):
-    train(TrainConfig(**student_settings(world, tmp_path / loss, loss=loss, epochs=1)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / loss, loss=loss, epochs=1)))
     assert metrics(tmp_path / loss)[-1]["loss"] > 0
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 2.0, "loss": "kd"}])
 def test_a_live_teacher_gives_nearly_the_stored_run(world, tmp_path, settings):
     teacher = f"local-dir:{world / 'teacher'}"
-    train(TrainConfig(**student_settings(world, tmp_path / "stored", epochs=1, **settings)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "stored", epochs=1, **settings)))
     live = student_settings(world, tmp_path / "live", epochs=1, online_teacher=True, teacher=teacher, **settings)
-    train(TrainConfig(**live))
+    train(TrainConfig.from_flat(**live))
     stored, live = (metrics(tmp_path / name)[-1]["loss"] for name in ("stored", "live"))
     assert stored == pytest.approx(live, rel=2e-3)
     assert stored != live
@@ -120,26 +123,32 @@ def test_a_live_teacher_gives_nearly_the_stored_run(world, tmp_path, settings):
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("opt", ["lamb", "adan", "adabelief", "adamw"])
 def test_precisions_and_optimizers(world, tmp_path, precision, opt):
-    train(TrainConfig(**student_settings(world, tmp_path / "r", epochs=1, precision=precision, opt=opt, workers=1)))
+    train(
+        TrainConfig.from_flat(
+            **student_settings(world, tmp_path / "r", epochs=1, precision=precision, opt=opt, workers=1)
+        )
+    )
     assert metrics(tmp_path / "r")[-1]["loss"] > 0
 
 
 def test_epochs_go_through_the_stores_views(world, tmp_path, monkeypatch):
     seen = []
-    original = train_student.run.run.epoch_items
+    original = train_student.loop.trainer.epoch_items
 
     def record(*arguments, **settings):
         seen.append((settings["epoch"], settings["view_index"]))
         return original(*arguments, **settings)
 
-    monkeypatch.setattr(train_student.run.run, "epoch_items", record)
-    train(TrainConfig(**student_settings(world, tmp_path / "a", epochs=5, eval_every=5)))
+    monkeypatch.setattr(train_student.loop.trainer, "epoch_items", record)
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "a", epochs=5, eval_every=5)))
     assert seen == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1)]
     seen.clear()
-    train(TrainConfig(**student_settings(world, tmp_path / "b", epochs=3, views=2, eval_every=3)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "b", epochs=3, views=2, eval_every=3)))
     assert seen == [(0, 0), (1, 1), (2, 0)]
     seen.clear()
-    train(TrainConfig(**student_settings(world, tmp_path / "c", epochs=3, store=None, loss="ce", eval_every=3)))
+    train(
+        TrainConfig.from_flat(**student_settings(world, tmp_path / "c", epochs=3, store=None, loss="ce", eval_every=3))
+    )
     assert seen == [(0, 0), (1, 1), (2, 2)]
 
 
@@ -147,7 +156,7 @@ def test_two_processes_validate_the_model_they_export(world, tmp_path):
     """Batch norm's statistics differ between processes; the figures must be those of the one that is kept."""
     settings = student_settings(world, tmp_path / "two", epochs=1)
     torchrun(2, ["-m", "train_student", *as_arguments(settings)], cwd=tmp_path)
-    top1, nll = validated(tmp_path / "two", TrainConfig(**settings))
+    top1, nll = validated(tmp_path / "two", TrainConfig.from_flat(**settings))
     last = metrics(tmp_path / "two")[-1]
     assert last["top1"] == pytest.approx(top1)
     assert last["nll"] == pytest.approx(nll, rel=1e-4)
@@ -172,7 +181,7 @@ def test_accelerate_launch_with_nothing_configured(tmp_path):
 
 def test_an_approximate_teacher_is_marked(world, tmp_path, capsys):
     settings = student_settings(world, tmp_path / "run", store=str(world / "top5"), loss="kd", epochs=1)
-    train(TrainConfig(**settings, approximate_teacher=True))
+    train(TrainConfig.from_flat(**settings, approximate_teacher=True))
     assert "the teacher is truncated and only approximates" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["approximate_teacher"] is True
     assert [row[RUN_COLUMNS.index("teacher")] for row in run_rows([read_run(tmp_path / "run")])] == [
@@ -187,7 +196,7 @@ def test_images_that_the_store_skipped_are_left_out(world, tmp_path, capsys):
     cache(CacheConfig(teacher=f"local-dir:{world / 'teacher'}", data=str(tmp_path / "data"), views=1, k=12,
                       store=str(tmp_path / "s"), threads=1, on_bad_image="skip", allow_wrong_labels=True))  # fmt: skip
     settings = student_settings(world, tmp_path / "run", data=str(tmp_path / "data"), store=str(tmp_path / "s"))
-    train(TrainConfig(**settings))
+    train(TrainConfig.from_flat(**settings))
     assert "images left out, as s has no logits for them: 1" in capsys.readouterr().out
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (facts["num_train"], facts["skipped_images"]) == (40, 1)
@@ -200,7 +209,7 @@ def test_images_that_the_store_skipped_are_left_out(world, tmp_path, capsys):
 def test_a_subset_of_the_store_trains(world, tmp_path):
     part = str(world / "data" / "train-{0000..0002}.tar")
     settings = student_settings(world, tmp_path / "run", data=part, val_data=str(world / "data"), epochs=1)
-    train(TrainConfig(**settings))
+    train(TrainConfig.from_flat(**settings))
     assert json.loads((tmp_path / "run" / "run.json").read_text())["num_train"] == 175
 
 
@@ -213,11 +222,22 @@ def test_an_undecodable_image_stops_with_its_name(world, tmp_path, workers):
     shutil.copy(world / "data" / "val-0000.tar", tmp_path / "data")
     settings = student_settings(tmp_path, tmp_path / "run", store=None, loss="ce", batch_size=4, workers=workers)
     with pytest.raises(PLDError) as caught:
-        train(TrainConfig(**settings))
+        train(TrainConfig.from_flat(**settings))
     assert re.fullmatch(r".*train-0000.tar: sample x13: cannot be decoded: .*", str(caught.value))
 
 
 def test_a_diverging_run_stops(world, tmp_path):
     settings = student_settings(world, tmp_path / "run", opt="sgd", lr=1e30)
     with pytest.raises(PLDError, match=r"the loss is|inf or nan"):
-        train(TrainConfig(**settings))
+        train(TrainConfig.from_flat(**settings))
+
+
+def test_runs_that_differ_in_how_they_work_are_one_configuration(world, tmp_path):
+    """Seeds have a spread whatever their checkpoints, loaders and trackers."""
+    for seed, more in ((0, {}), (1, {"checkpoint_minutes": 3.0, "workers": 1, "tracker": "none"})):
+        train(TrainConfig.from_flat(**student_settings(world, tmp_path / str(seed), epochs=1, seed=seed, **more)))
+    runs = [read_run(tmp_path / str(seed)) for seed in (0, 1)]
+    (group,) = group_runs(runs)
+    assert list(group.runs) == [0, 1]
+    assert group.settings["lr"] == 1e-3
+    assert not {"seed", "output", "workers", "checkpoint_minutes"} & set(group.settings)

@@ -25,7 +25,7 @@ from tests.processes import python, torchrun
 from tests.train_student.runs import as_arguments, metrics
 from train_student.config import TrainConfig
 from train_student.loop.learner import Learner
-from train_student.run.run import student_preprocessing
+from train_student.model.student import student_preprocessing
 from train_student.run.train import main as train_main
 from train_student.run.train import train
 
@@ -46,7 +46,11 @@ def assert_same_weights(a, b, tolerance):
 
 def test_micro_batches_add_up_to_the_batch(world, tmp_path):
     for name, accumulate in (("whole", 1), ("cut", 4)):
-        train(TrainConfig(**student_settings(world, tmp_path / name, accumulate=accumulate, clip_grad=0.5, **VIT)))
+        train(
+            TrainConfig.from_flat(
+                **student_settings(world, tmp_path / name, accumulate=accumulate, clip_grad=0.5, **VIT)
+            )
+        )
     assert_same_weights(tmp_path / "whole", tmp_path / "cut", 1e-6)
     assert metrics(tmp_path / "cut")[-1]["loss"] == pytest.approx(metrics(tmp_path / "whole")[-1]["loss"], rel=1e-5)
 
@@ -54,7 +58,7 @@ def test_micro_batches_add_up_to_the_batch(world, tmp_path):
 @pytest.mark.parametrize("loss", [{"loss": "pld"}, {"loss": "dist", "global_batch": True}])
 def test_two_processes_with_half_the_batch_each_are_one(world, tmp_path, loss):
     """Twenty steps and more; DIST's columns run over the whole batch."""
-    train(TrainConfig(**student_settings(world, tmp_path / "one", **VIT, **loss)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "one", **VIT, **loss)))
     torchrun(
         2, ["-m", "train_student", *as_arguments(student_settings(world, tmp_path / "two", **VIT, **loss))], tmp_path
     )
@@ -66,10 +70,18 @@ def test_two_processes_with_half_the_batch_each_are_one(world, tmp_path, loss):
 
 
 def test_clipping_limits_the_step(world, tmp_path):
-    train(TrainConfig(**student_settings(world, tmp_path / "a", **VIT, epochs=1, clip_grad=1e-9, weight_decay=0.0)))
+    train(
+        TrainConfig.from_flat(
+            **student_settings(world, tmp_path / "a", **VIT, epochs=1, clip_grad=1e-9, weight_decay=0.0)
+        )
+    )
     torch.manual_seed(0)
     moved = exported(tmp_path / "a").state_dict()["head.weight"]
-    train(TrainConfig(**student_settings(world, tmp_path / "b", **{**VIT, "lr": 1e-12}, epochs=1, weight_decay=0.0)))
+    train(
+        TrainConfig.from_flat(
+            **student_settings(world, tmp_path / "b", **{**VIT, "lr": 1e-12}, epochs=1, weight_decay=0.0)
+        )
+    )
     torch.testing.assert_close(moved, exported(tmp_path / "b").state_dict()["head.weight"], atol=1e-7, rtol=0)
 
 
@@ -85,7 +97,7 @@ def test_the_average_of_the_weights_is_kept(world, tmp_path, monkeypatch):
         return losses
 
     monkeypatch.setattr(Learner, "step", follow)
-    train(TrainConfig(**student_settings(world, tmp_path / "run", ema_decay=0.8)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", ema_decay=0.8)))
     torch.testing.assert_close(
         exported(tmp_path / "run").state_dict()["fc.weight"].double(), twin[0], atol=1e-6, rtol=0
     )
@@ -96,20 +108,24 @@ def test_a_val_store_gives_agreement_and_kl(world, tmp_path):
     teacher, place = f"local-dir:{world / 'teacher'}", {"data": str(world / "data"), "store": str(tmp_path / "val")}
     settings = {"split": "val", "policy": "fixed", "views": 1, "k": NUM_CLASSES, "threads": 1}
     cache(CacheConfig(teacher=teacher, allow_wrong_labels=True, **place, **settings))
-    config = TrainConfig(**student_settings(world, tmp_path / "run", epochs=1, val_store=str(tmp_path / "val")))
+    config = TrainConfig.from_flat(
+        **student_settings(world, tmp_path / "run", epochs=1, val_store=str(tmp_path / "val"))
+    )
     train(config)
     model, source, store = (
         exported(tmp_path / "run"),
-        open_source(config.data, "val"),
+        open_source(config.data.images, "val"),
         open_store(str(tmp_path / "val")),
     )
     table = store.load_view(0)
+    crop_fraction = config.validation.crop_fraction
+    preprocessing = student_preprocessing(config.model.image_size, crop_fraction)
     agree, kl, bins = 0, 0.0, [[0.0, 0.0] for _ in range(15)]
     for row in range(len(source)):
         image = read_image(source, row)
-        view = draw_view("", 0, tuple(image.shape[1:]), Fixed(crop_fraction=config.crop_fraction))
+        view = draw_view("", 0, tuple(image.shape[1:]), Fixed(crop_fraction=crop_fraction))
         with torch.no_grad():
-            logits = model(student_preprocessing(config).normalize(apply_view(image, view, 32)[None]))[0].double()
+            logits = model(preprocessing.normalize(apply_view(image, view, 32)[None]))[0].double()
         topk = table[store.rows([source.key(row)])]
         log_q = torch.empty(NUM_CLASSES, dtype=torch.float64).scatter(0, topk.classes[0], topk.logprobs[0].double())
         log_q, log_p = log_q.log_softmax(0), logits.log_softmax(0)
@@ -132,7 +148,7 @@ def test_two_processes_count_a_validation_set_that_does_not_divide(world, tmp_pa
                       views=1, k=5, store=str(tmp_path / "val"), threads=1, allow_wrong_labels=True))  # fmt: skip
     # Untrained: the same weights.
     settings = {**VIT, "lr": 0.0, "epochs": 1, "val_data": val, "val_store": str(tmp_path / "val")}
-    train(TrainConfig(**student_settings(world, tmp_path / "one", **settings)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "one", **settings)))
     torchrun(2, ["-m", "train_student", *as_arguments(student_settings(world, tmp_path / "two", **settings))], tmp_path)
     one, two = (metrics(tmp_path / name)[-1] for name in ("one", "two"))
     for name in ("top1", "top5", "agreement", "nll", "ece", "kl"):
@@ -140,7 +156,7 @@ def test_two_processes_count_a_validation_set_that_does_not_divide(world, tmp_pa
 
 
 def test_tensorboard_has_the_figures(world, tmp_path):
-    train(TrainConfig(**student_settings(world, tmp_path / "run")))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run")))
     events = EventAccumulator(str(tmp_path / "run" / "pld-distill")).Reload()
     wanted = metrics(tmp_path / "run")
     for name in ("loss", "top1", "images_per_second"):
@@ -152,6 +168,7 @@ def test_tensorboard_has_the_figures(world, tmp_path):
 def test_deterministic_kernels_where_asked_for(world, tmp_path):
     code = """
 import sys, torch
+from train_student.model.student import student_preprocessing
 from train_student.run.train import main
 main(sys.argv[1:])
 print("deterministic", torch.are_deterministic_algorithms_enabled())
@@ -167,7 +184,7 @@ print("deterministic", torch.are_deterministic_algorithms_enabled())
 def test_a_compiled_student_is_exported_plain(world, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
     compiled = []
-    train(TrainConfig(**student_settings(world, tmp_path / "run", epochs=1, compile=True)))
+    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", epochs=1, compile=True)))
     assert len(compiled) == 1
     assert exported(tmp_path / "run").num_classes == NUM_CLASSES
 
@@ -206,7 +223,7 @@ def test_a_loss_that_is_not_finite_leaves_its_keys(world, tmp_path, monkeypatch)
 
     monkeypatch.setattr(Learner, "_batch_loss", broken)
     with pytest.raises(PLDError, match=r"the loss is nan in step 5; the batch's keys are in .*not-finite-0.json"):
-        train(TrainConfig(**student_settings(world, tmp_path / "run", checkpoint_steps=1)))
+        train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", checkpoint_steps=1)))
     found = json.loads((tmp_path / "run" / "not-finite-0.json").read_text())
     source = open_source(str(world / "data"))
     assert found["keys"] == [source.key(row) for row in seen[4].rows.tolist()]
@@ -219,6 +236,7 @@ DEADLY = """
 import os, sys
 import pld.images
 from pld.config import run
+from train_student.model.student import student_preprocessing
 from train_student.run.train import main
 
 read = pld.images.Source.read
@@ -246,13 +264,15 @@ def test_images_that_the_store_lacks(world, tmp_path, capsys):
     settings = student_settings(world, tmp_path / "run", data=str(more), epochs=1)
     assert run(train_main, as_arguments(settings)) == 2
     assert "train-0260" in capsys.readouterr().err
-    train(TrainConfig(**settings, missing="skip"))
+    train(TrainConfig.from_flat(**settings, missing="skip"))
     assert "images left out, as full has no logits for them: 7" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["num_train"] == 260
 
 
 def test_waiting_for_images_is_said(world, tmp_path, capsys):
-    train(TrainConfig(**student_settings(world, tmp_path / "run", epochs=1)))  # no workers: nothing but waiting
+    train(
+        TrainConfig.from_flat(**student_settings(world, tmp_path / "run", epochs=1))
+    )  # no workers: nothing but waiting
     assert re.search(
         r"\d+ % of the time went into waiting for images: raise --workers \(now 0", capsys.readouterr().out
     )
@@ -293,7 +313,7 @@ def test_a_folder_that_is_no_run_is_left_alone(world, tmp_path, capsys):
 def test_auto_is_what_the_machine_computes_in(world, tmp_path, monkeypatch, capabilities, wanted):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    config = TrainConfig(**student_settings(world, tmp_path / "r", epochs=1, precision="auto"))
-    assert config.autocast == wanted
+    config = TrainConfig.from_flat(**student_settings(world, tmp_path / "r", epochs=1, precision="auto"))
+    assert config.run.autocast == wanted
     train(config)
     assert json.loads((tmp_path / "r" / "run.json").read_text())["precision"] == wanted

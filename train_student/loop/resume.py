@@ -1,0 +1,118 @@
+"""How far a run has come, and how it goes on from a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pld.errors import ConfigError
+from train_student.data.training_data import TrainingData
+from train_student.loop.learner import Learner
+from train_student.loop.meter import Meter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Position:
+    """What decides the batches to come, on any number of processes.
+
+    Attributes:
+        seed: of the order.
+        epoch: the one in progress, from 0.
+        samples_seen: in this epoch, over all processes; whole global batches. All of an epoch where it is trained and
+            not yet validated.
+        num_views: how many views the run cycles through, whatever has been added to the store since.
+        fingerprint: the store's.
+        data_digest: of the training images' keys and labels, and of the class names.
+    """
+
+    seed: int
+    epoch: int
+    samples_seen: int
+    num_views: int | None
+    fingerprint: str | None
+    data_digest: str | None = None
+
+    def check_same_data(self, fingerprint: str | None, data_digest: str, where: Path) -> None:
+        """Raise ConfigError where the run was begun with another store, or with other samples, labels or classes."""
+        if self.data_digest not in (None, data_digest):  # None in checkpoints of the version before
+            raise ConfigError(
+                f"{where}: was trained on other keys, labels or class names than there are now (digest "
+                f"{self.data_digest[:12]}, now {data_digest[:12]}): undo what changed in the folders, dataset.json or "
+                "--class_names, or give another --output to begin anew"
+            )
+        if self.fingerprint != fingerprint:
+            raise ConfigError(
+                f"{where}: was trained from a store with fingerprint {self.fingerprint}, this one has {fingerprint}; "
+                "give the same --store, or another --output to begin anew"
+            )
+
+
+@dataclasses.dataclass(kw_only=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        steps_per_epoch: optimizer steps.
+        batch_size: of a global batch.
+        meter: of the epoch in progress.
+        epoch: the one in progress, from 0.
+        step: steps done in it.
+        seconds: of training, over all starts of the run.
+    """
+
+    steps_per_epoch: int
+    batch_size: int
+    meter: Meter
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps so far, in the whole run."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+    @property
+    def where(self) -> str:
+        """In words: the step to come."""
+        is_trained = self.step == self.steps_per_epoch
+        return f"epoch {self.epoch + 1}, " + ("which is trained" if is_trained else f"step {self.step + 1}")
+
+    def state(self, data: TrainingData, learner: Learner, seed: int) -> dict[str, Any]:
+        """A checkpoint of it, of what decides the batches to come, and of what they change."""
+        position = Position(
+            seed=seed,
+            epoch=self.epoch,
+            samples_seen=self.step * self.batch_size,
+            num_views=data.num_views,
+            fingerprint=data.fingerprint,
+            data_digest=data.digest,
+        )
+        return {
+            "position": dataclasses.asdict(position),
+            "meter": self.meter.state(),
+            "seconds": self.seconds,
+            "learner": learner.state(),
+        }
+
+    def restore(
+        self, path: Path, state: dict[str, Any], data: TrainingData, learner: Learner, device: torch.device
+    ) -> TrainingData:
+        """Go on from a checkpoint's state; returns the data with the number of views that the run began with.
+
+        Raises:
+            ConfigError: the checkpoint is of other data, or of another model or optimizer.
+        """
+        position = Position(**state["position"])
+        position.check_same_data(data.fingerprint, data.digest, path)
+        self.epoch, self.step = position.epoch, position.samples_seen // self.batch_size
+        self.meter = Meter(device, **state["meter"])
+        self.seconds = state["seconds"]
+        try:
+            learner.load_state(state["learner"], self.steps_done)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ConfigError(f"{path}: is of another model or optimizer: {error}") from error
+        return dataclasses.replace(data, num_views=position.num_views)

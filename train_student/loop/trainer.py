@@ -1,0 +1,220 @@
+"""The epochs of a run: steps, checkpoints when they are due, and a validation at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from pld.errors import ConfigError
+from pld.images import Source
+from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
+from pld.progress import progress
+from train_student.config import OptimizerOptions, TrainConfig
+from train_student.data.batches import Batch, epoch_items, load_batches
+from train_student.data.teacher_signal import StoredTeacher
+from train_student.data.training_data import TrainingData
+from train_student.loop.checkpoint import Saver
+from train_student.loop.evaluate import VAL_SHARE, evaluate
+from train_student.loop.guards import PREEMPTED, LossGuard, Preemption
+from train_student.loop.learner import Learner
+from train_student.loop.meter import Meter, epoch_lines
+from train_student.loop.metrics_file import MetricsFile
+from train_student.loop.resume import Progress
+from train_student.model.student import export, share_buffers
+
+
+class Trainer:
+    """Trains a learner on data and leaves checkpoints, metrics and the model in a folder.
+
+    Attributes:
+        data: what is trained on.
+        progress: how far the run has come.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        config: TrainConfig,
+        data: TrainingData,
+        learner: Learner,
+        steps_per_epoch: int,
+        folder: Path,
+    ) -> None:
+        self.data, self._learner = data, learner
+        self._accelerator, self._config, self._folder = accelerator, config, folder
+        self.progress = Progress(
+            steps_per_epoch=steps_per_epoch,
+            batch_size=config.optimizer.batch_size,
+            meter=Meter(accelerator.device),
+        )
+        self._saver = Saver(folder, config.run, is_writer=accelerator.is_main_process)
+        self._metrics = MetricsFile(folder)
+        self._guard = LossGuard(folder, accelerator.process_index, data.train.key)
+        self._val_teacher = StoredTeacher(data.val_store, data.val) if data.val and data.val_store else None
+        self._skips_bad_images = config.data.on_bad_image == "skip"
+
+    def restore(self) -> Path | None:
+        """Go on from the last checkpoint; returns its path, None where there is none.
+
+        Raises:
+            ConfigError: there are some and none can be read, or the last one is of other data or another model.
+        """
+        latest = self._saver.load_latest()
+        if latest is None:
+            return None
+        path, state = latest
+        self.data = self.progress.restore(path, state, self.data, self._learner, self._accelerator.device)
+        self._saver.note(self.progress.steps_done)
+        return path
+
+    def train(self, preemption: Preemption) -> None:
+        """Train to the end; after SIGTERM save a checkpoint and raise SystemExit."""
+        now, epochs = self.progress, self._config.optimizer.epochs
+        self._saver.start_clock()
+        start = time.monotonic() - now.seconds
+        total = epochs * now.steps_per_epoch * now.batch_size
+        bar = progress(total, self._config.run.output, show=self._accelerator.is_main_process)
+        bar.update(now.steps_done * now.batch_size)
+        with self._batches() as batches, bar:
+            while now.epoch < epochs:
+                while now.step < now.steps_per_epoch:
+                    self._step(batches)
+                    bar.update(now.batch_size)
+                    bar.set_postfix(wait=f"{100 * now.meter.wait_share:.0f}%", refresh=False)
+                    now.seconds = time.monotonic() - start
+                    stop = preemption.requested(self._accelerator, now.steps_done)
+                    if stop or self._saver.is_due(now.steps_done):
+                        self._save()
+                    if stop:
+                        self._print(f"stopped by SIGTERM after step {now.steps_done}; --resume auto goes on")
+                        raise SystemExit(PREEMPTED)
+                self._end_epoch()
+
+    def _step(self, batches: Iterator[Batch]) -> None:
+        """One step of the optimizer, counted."""
+        now = self.progress
+        micro = [now.meter.wait_for(batches) for _ in range(self._config.optimizer.accumulate)]
+        losses = self._learner.step(micro, now.steps_done)
+        self._prefetch_next_view()  # after the loaders were started
+        now.step += 1
+        for batch, loss in zip(micro, losses, strict=True):
+            self._guard.add(now.steps_done, batch.request, loss)
+        now.meter.add(sum(losses[1:], losses[0]) / len(losses))
+        if self._skips_bad_images:
+            bad_rows = [row for batch in micro for row in batch.bad_rows]
+            now.meter.add_bad_images(self._accelerator, list(map(self.data.train.key, bad_rows)))
+
+    def _prefetch_next_view(self) -> None:
+        """Load the next epoch's logits while this one trains."""
+        following = self.progress.epoch + 1
+        view = self.data.view_of_epoch(following)
+        if following < self._config.optimizer.epochs and view != self.data.view_of_epoch(following - 1):
+            self._learner.signal.prepare(view)
+
+    def _end_epoch(self) -> None:
+        """Validate where that is due, log the epoch and export the student."""
+        now, config, accelerator, learner = self.progress, self._config, self._accelerator, self._learner
+        self._guard.look()
+        figures = now.meter.figures(accelerator, now.batch_size)
+        bad_keys: list[str] = []
+        if self._skips_bad_images:
+            figures["bad_images"] = int(now.meter.bad_images.item())
+            bad_keys = gather_object(now.meter.bad_keys)
+        share_buffers(learner.kept, accelerator.num_processes)
+        is_last = now.epoch + 1 == config.optimizer.epochs
+        val = self.data.val if is_last or (now.epoch + 1) % config.validation.eval_every == 0 else None
+        learner.signal.settle()  # before loaders are started
+        if val is not None:
+            self._save()  # whatever stops the validation, the epoch is trained
+            accelerator.wait_for_everyone()  # a process that stops ends the one that saves, too
+        now.epoch, now.step, now.meter = now.epoch + 1, 0, Meter(accelerator.device)
+        if val is not None:
+            figures |= self._validate(val)
+        accelerator.log(figures, step=now.epoch)
+        if not accelerator.is_main_process:
+            return
+        export(learner.kept, learner.preprocessing, self.data.class_names, self._folder / "model")
+        self._metrics.append(epoch=now.epoch, lr=learner.lr, seconds=round(now.seconds, 3), **figures)
+        for line in epoch_lines(figures, bad_keys, now.epoch, config.data.workers, now.seconds if is_last else None):
+            self._print(line)
+
+    def _validate(self, val: Source) -> dict[str, float | int]:
+        return evaluate(
+            self._accelerator,
+            self._learner.kept,
+            val,
+            self._learner.preprocessing,
+            teacher=self._val_teacher,
+            workers=self._config.data.workers,
+            on_bad_image=self._config.data.on_bad_image,
+        )
+
+    def _save(self) -> None:
+        self._saver.save(self.progress.steps_done, self._checked_state)
+
+    def _checked_state(self) -> dict[str, Any]:
+        """What a checkpoint holds; no loss so far is not finite."""
+        self._guard.look()
+        return self.progress.state(self.data, self._learner, self._config.run.seed)
+
+    def _print(self, line: str) -> None:
+        if self._accelerator.is_main_process:
+            print(f"{self._config.run.output}: {line}", flush=True)
+
+    @contextlib.contextmanager
+    def _batches(self) -> Iterator[Iterator[Batch]]:
+        """This process's micro-batches from here to the end of the run."""
+        decoder = view_decoder(
+            self.data.train,
+            self.data.policy,
+            [self._learner.preprocessing, *self._learner.signal.preprocessings],
+            gpu=self.data.gpu,
+            skip_bad_images=self._skips_bad_images,
+        )
+        workers, held = self._config.data.workers, self._config.optimizer.accumulate
+        with (
+            contextlib.closing(self._items()) as items,
+            load_batches(self.data.train, decoder, items, workers=workers, held=held) as batches,
+        ):
+            yield batches
+
+    def _items(self) -> Generator[ViewRequest, None, None]:
+        """One stream over all epochs to come, so that workers never stand idle between two of them."""
+        config, now = self._config, self.progress
+        passes = [
+            functools.partial(
+                epoch_items,
+                self.data.train,
+                seed=config.run.seed,
+                epoch=epoch,
+                view_index=self.data.view_of_epoch(epoch),
+                batch_size=now.batch_size,
+                streams=config.data.streams,
+                rank=self._accelerator.process_index,
+                world=self._accelerator.num_processes,
+                micro_batches=config.optimizer.accumulate,
+                first_batch=now.step if epoch == now.epoch else 0,
+            )
+            for epoch in range(now.epoch, config.optimizer.epochs)
+        ]
+        ahead = in_flight(config.data.workers)
+        return prefetch_shards(self.data.train, passes, lambda item: item.rows, in_flight=ahead, share=1 - VAL_SHARE)
+
+
+def count_steps(options: OptimizerOptions, streams: int, num_samples: int, world: int) -> int:
+    """Global batches in an epoch; raises ConfigError where there is none, or the processes cannot share them."""
+    size, accumulate = options.batch_size, options.accumulate
+    if size % (world * accumulate):
+        raise ConfigError(f"--batch_size {size}: {world} processes of {accumulate} micro-batches do not divide it")
+    if num_samples < size:
+        raise ConfigError(f"--batch_size {size}: there are {num_samples} images, less than one batch")
+    if streams % world:
+        raise ConfigError(f"--streams {streams}: wanted a multiple of the {world} processes")
+    return num_samples // size
