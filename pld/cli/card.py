@@ -7,7 +7,7 @@ import re
 
 from pld.report.card import CARD_NAME, dataset_card, write_card
 from pld.store import open_store
-from pld.store.objects.storage import open_storage
+from pld.store.objects.open import open_storage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,8 @@ from pld.progress import progress
 from pld.report.card import CARD_NAME, card_license, dataset_card, is_generated, read_card, write_card
 from pld.store import open_store
 from pld.store.maintain.transfer import TransferPlan, transfer
-from pld.store.objects.storage import Storage, open_storage
+from pld.store.objects.open import open_storage
+from pld.store.objects.storage import Storage
 
 
 def add_push_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,8 @@ from pld.store.documents.manifest import read_manifest
 from pld.store.documents.probes import PROBES_NAME
 from pld.store.maintain.repair import plan_repair, repair
 from pld.store.maintain.verify import Problem, verify_store
-from pld.store.objects.storage import Storage, open_storage
+from pld.store.objects.open import open_storage
+from pld.store.objects.storage import Storage
 from pld.teachers import build_teacher
 
 # Other machines and kernels move probabilities by far less, another crop or preprocessing by far more.

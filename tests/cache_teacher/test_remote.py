@@ -11,7 +11,7 @@ import pytest
 from cache_teacher.cache import cache
 from pld.cli.main import main as pld_main
 from pld.store import open_store
-from pld.store.objects.storage import open_storage
+from pld.store.objects.open import open_storage
 from tests.cache_teacher.test_cache import config
 from tests.making import make_dataset
 from tests.object_store import FaultyProxy

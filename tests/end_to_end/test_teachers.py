@@ -18,7 +18,7 @@ from pld.report.table import store_rows
 from pld.signals import TopK
 from pld.store import open_store
 from pld.store.maintain.verify import verify_store
-from pld.store.objects.storage import open_storage
+from pld.store.objects.open import open_storage
 from pld.teachers import build_teacher, view_logits
 from pld.views import RandomResizedCrop
 from tests.end_to_end.colours import NAMES, colour_folder, colour_tar, square, sure_teacher

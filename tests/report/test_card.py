@@ -8,7 +8,7 @@ from huggingface_hub import DatasetCard
 from pld.cli.main import main
 from pld.report.card import _size_category, dataset_card, write_card
 from pld.store import StoreWriter, open_store
-from pld.store.objects.storage import LocalStorage
+from pld.store.objects.local_storage import LocalStorage
 from tests.store.world import World
 
 

@@ -24,7 +24,7 @@ from pld.store import open_store
 from pld.store.format.canonical import canonical_json, dump_document, load_document, sha256_hex
 from pld.store.maintain.repair import plan_repair, repair
 from pld.store.maintain.verify import verify_store
-from pld.store.objects.storage import LocalStorage
+from pld.store.objects.local_storage import LocalStorage
 from pld.store.write.writer import StoreWriter
 from tests.store.world import World, paths_of, replaced, tree
 

@@ -18,7 +18,7 @@ from pld.signals import TopK
 from pld.store import Shard, Store, StoreWriter
 from pld.store.documents.layout import read_layout
 from pld.store.documents.manifest import read_manifest
-from pld.store.objects.storage import LocalStorage
+from pld.store.objects.local_storage import LocalStorage
 from tests.store.world import World
 
 SHARD_SAMPLES = 1250

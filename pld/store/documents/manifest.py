@@ -15,7 +15,8 @@ from pld.store.format.schema import PartFormat
 from pld.store.format.typed_json import SAFE_NAME, SafeName, check_nesting, parse
 from pld.store.format.webdataset_part import WebDatasetPart
 from pld.store.format.zarr_part import ZarrPart
-from pld.store.objects.storage import Storage, open_storage
+from pld.store.objects.open import open_storage
+from pld.store.objects.storage import Storage
 
 FormatName = Literal["zarr", "webdataset"]
 _FORMATS: Mapping[FormatName, PartFormat] = {"zarr": ZarrPart(), "webdataset": WebDatasetPart()}

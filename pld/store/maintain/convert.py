@@ -11,7 +11,7 @@ from pld.store.documents.commit import read_commit
 from pld.store.documents.layout import read_layout
 from pld.store.documents.manifest import FormatName, Manifest, read_manifest
 from pld.store.documents.probes import read_probes
-from pld.store.objects.storage import open_storage
+from pld.store.objects.open import open_storage
 from pld.store.read.chunks import read_keys, read_labels, read_view
 from pld.store.write.writer import StoreWriter
 

@@ -12,7 +12,7 @@ from pld.store.documents.layout import read_layout
 from pld.store.documents.manifest import read_manifest
 from pld.store.format.blocks import Block, PartId
 from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS
-from pld.store.objects.storage import open_storage
+from pld.store.objects.open import open_storage
 
 # Enough to hide an object store's latency.
 _THREADS = 8

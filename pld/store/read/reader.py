@@ -24,7 +24,9 @@ from pld.store.format.quantise import GridTopK, logprob_error, narrow
 from pld.store.format.samples import KeyIndex, Keys
 from pld.store.format.schema import MAX_VIEW_BYTES, view_bytes
 from pld.store.format.stats import PartStats
-from pld.store.objects.storage import LocalStorage, Storage, open_storage
+from pld.store.objects.local_storage import LocalStorage
+from pld.store.objects.open import open_storage
+from pld.store.objects.storage import Storage
 from pld.store.read.chunks import read_keys, read_labels, read_view
 from pld.store.read.table import LogitTable
 

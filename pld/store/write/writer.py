@@ -23,7 +23,8 @@ from pld.store.format.identity import Identity
 from pld.store.format.quantise import GridTopK, quantise, restore
 from pld.store.format.samples import Keys, key_array
 from pld.store.format.stats import PartStats
-from pld.store.objects.storage import Storage, open_storage
+from pld.store.objects.open import open_storage
+from pld.store.objects.storage import Storage
 from pld.store.write.check import check_part
 from pld.store.write.garbage import sweep
 

@@ -9,7 +9,7 @@ from pld.errors import ConfigError, CorruptStoreError
 from pld.store import ClassMap, Identity, StoreWriter, open_store
 from pld.store.maintain.convert import convert_store
 from pld.store.maintain.verify import verify_store
-from pld.store.objects.storage import open_storage
+from pld.store.objects.open import open_storage
 from tests.store.world import World
 
 WORLD = World()

@@ -12,7 +12,7 @@ from pld.errors import CorruptStoreError, NotCachedError, StoreError
 from pld.store import Commit, Manifest, Probe, open_store
 from pld.store.format.canonical import dump_document, load_document
 from pld.store.maintain.verify import verify_store
-from pld.store.objects.storage import LocalStorage
+from pld.store.objects.local_storage import LocalStorage
 from tests.store.world import World, paths_of, replaced, tree
 
 SAMPLED = 40

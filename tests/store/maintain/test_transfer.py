@@ -19,7 +19,8 @@ from pld.store.documents.layout import Layout, read_layout
 from pld.store.documents.manifest import read_manifest
 from pld.store.format.canonical import sha256_hex
 from pld.store.maintain.transfer import plan_transfer, transfer
-from pld.store.objects.storage import LocalStorage, open_storage
+from pld.store.objects.local_storage import LocalStorage
+from pld.store.objects.open import open_storage
 from tests.object_store import FaultyProxy
 from tests.processes import ROOT, environment
 from tests.store.world import World, tree

@@ -11,7 +11,7 @@ from pld.config import run
 from pld.store import open_store
 from pld.store.format.canonical import dump_document, load_document
 from pld.store.maintain.verify import verify_store
-from pld.store.objects.storage import LocalStorage
+from pld.store.objects.local_storage import LocalStorage
 from tests.store.world import World, tree
 
 FORMATS = ("zarr", "webdataset")

@@ -17,7 +17,7 @@ from pld.errors import CorruptStoreError, NotCachedError, StoreError
 from pld.remote.retry import pauses
 from pld.store import open_store
 from pld.store.objects.fsspec_storage import FsspecStorage
-from pld.store.objects.storage import open_storage
+from pld.store.objects.open import open_storage
 from tests.object_store import FaultyProxy
 from tests.store.read.test_reader import same
 from tests.store.world import World, tree

@@ -15,7 +15,7 @@ from pld.errors import ConfigError, StoreError
 from pld.store import open_store
 from pld.store.maintain.verify import verify_store
 from pld.store.objects import exclusive
-from pld.store.objects.storage import LocalStorage
+from pld.store.objects.local_storage import LocalStorage
 from pld.store.write.garbage import plan_sweep
 from tests.processes import ROOT, environment
 from tests.store.world import World, tree
@@ -59,7 +59,7 @@ package = types.ModuleType("pld.store")
 package.__path__ = ["pld/store"]
 sys.modules["pld.store"] = package
 from pld.store.objects import exclusive
-from pld.store.objects.storage import LocalStorage
+from pld.store.objects.local_storage import LocalStorage
 def fail(*_): raise OSError(errno.EPERM, "")
 def hang(*_): print("here", flush=True); time.sleep(600)
 os.link = fail

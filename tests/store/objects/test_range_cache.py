@@ -9,8 +9,9 @@ import pytest
 
 from pld.errors import ConfigError, CorruptStoreError, NotCachedError
 from pld.store.objects.fsspec_storage import FsspecStorage
+from pld.store.objects.local_storage import LocalStorage
+from pld.store.objects.open import open_storage
 from pld.store.objects.range_cache import RangeCache
-from pld.store.objects.storage import LocalStorage, open_storage
 from tests.store.world import tree
 
 

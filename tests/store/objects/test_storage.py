@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from pld.errors import CorruptStoreError, NotCachedError
-from pld.store.objects.storage import LocalStorage, open_storage
+from pld.store.objects.local_storage import LocalStorage
+from pld.store.objects.open import open_storage
 from pld.store.write.garbage import plan_sweep
 
 
@@ -62,7 +63,7 @@ def test_folders_may_be_given_as_urls(tmp_path):
 
 
 def test_a_winners_sweep_under_a_running_writer_makes_it_lose_and_not_fail(storage, monkeypatch):
-    from pld.store.objects import storage as module
+    from pld.store.objects import local_storage as module
 
     def swept_then_link(temporary, path):
         path.write_bytes(b"winner")

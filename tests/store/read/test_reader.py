@@ -14,7 +14,7 @@ from pld.store import Commit, Store, open_store
 from pld.store.documents.layout import read_layout
 from pld.store.documents.manifest import read_manifest
 from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS
-from pld.store.objects.storage import LocalStorage
+from pld.store.objects.local_storage import LocalStorage
 from tests.store.format.test_quantise import weights
 from tests.store.world import World
 

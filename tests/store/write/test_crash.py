@@ -8,7 +8,7 @@ from pld.store.documents.commit import read_commit
 from pld.store.documents.layout import read_layout
 from pld.store.documents.manifest import read_manifest
 from pld.store.maintain.verify import verify_store
-from pld.store.objects.storage import open_storage
+from pld.store.objects.open import open_storage
 from tests.object_store import FaultyProxy
 from tests.store.world import World, tree
 from tests.store.writers import crash_and_finish, the_world

@@ -26,7 +26,7 @@ from pld.store import Probe, open_store
 from pld.store.documents.probes import write_probes
 from pld.store.format.canonical import dump_document, load_document
 from pld.store.maintain.convert import convert_store
-from pld.store.objects.storage import LocalStorage
+from pld.store.objects.local_storage import LocalStorage
 from pld.views import Fixed, RandomResizedCrop, apply_view, draw_view
 from tests.making import encoded, jpeg, shard_members, student_settings, write_tar
 from train_student.config import TrainConfig
