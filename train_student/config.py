@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pld.errors import ConfigError
-from pld.losses import NamedLoss, build_loss
+from pld.losses import NamedLoss, build_loss, loss_settings
 from pld.options import ABOVE_ZERO, AT_LEAST_ONE, FRACTION, check_values, from_flat, option
 from pld.precision import Precision, fast_precision
 from pld.store import Combine, Decoder
 
 RECIPES = Path(__file__).parent / "recipes"
+Group = TypeVar("Group")
 # As --val_data.
 NO_VALIDATION = "none"
 
@@ -114,6 +115,16 @@ class ModelOptions:
     compile: bool = option(False, "run the student through torch.compile", affects_result=False)
 
 
+def _with_loss_settings(options: type[Group]) -> type[Group]:
+    """Add the settings of all losses to a group of options; None is the loss's own default."""
+    fields = [(each.name, each.type | None, option(None, each.help)) for each in loss_settings()]
+    namespace = {"__doc__": options.__doc__, "__module__": options.__module__}
+    return dataclasses.make_dataclass(
+        options.__name__, fields, bases=(options,), namespace=namespace, frozen=True, kw_only=True
+    )
+
+
+@_with_loss_settings
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossOptions:
     """The loss and its settings."""
@@ -125,23 +136,11 @@ class LossOptions:
     approximate_teacher: bool = option(
         False, "let a loss use a truncated teacher where that is not exact enough to be trusted"
     )
-    # Settings of the loss functions by their names there; None is the loss's own default.
-    temperature: float | None = option(None, "of the teacher in the loss; the loss's own default if not given")
-    alpha: float | None = option(None, "of kd, dist and dkd; the loss's own default if not given")
-    beta: float | None = option(None, "of dist and dkd; the loss's own default if not given")
-    gamma: float | None = option(None, "of dist; the loss's own default if not given")
-    label_smoothing: float | None = option(None, "of ls; the loss's own default if not given")
-    tail: Literal["drop", "uniform"] | None = option(
-        None, "drop or uniform, of pld; the loss's own default if not given"
-    )
-    global_batch: bool | None = option(
-        None, "of dist; correlate columns over all processes' batches; the loss's own default if not given"
-    )
 
     def build(self) -> NamedLoss:
         """The loss with the settings that were given."""
-        names = ("temperature", "alpha", "beta", "gamma", "label_smoothing", "tail", "global_batch")
-        settings = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        settings = {each.name: getattr(self, each.name) for each in loss_settings()}
+        settings = {name: value for name, value in settings.items() if value is not None}
         if self.approximate_teacher:
             settings["approximate"] = True
         return build_loss(self.name, standardize=self.standardize, **settings)
