@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from pld.errors import ConfigError
-from pld.files import writing
+from pld.files import write_atomically, writing
 from pld.provenance import provenance
 from train_student.config import TrainConfig
 
@@ -73,7 +73,5 @@ class RunFolder:
     def drop_metrics_after(self, epochs: int) -> None:
         """Leave out what was logged after a checkpoint: it is about to be logged again."""
         kept = [line for line in self.metrics() if line["epoch"] <= epochs]
-        staged = self.path / f".{METRICS_FILE}.tmp"
-        with writing(self.path):
-            staged.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            staged.replace(self.path / METRICS_FILE)
+        with writing(self.path), write_atomically(self.path / METRICS_FILE, unique=False) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
