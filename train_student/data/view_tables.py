@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from pld.errors import StoreError
-from pld.files import writing
+from pld.files import write_atomically, writing
 from pld.store import GroupTable, LogitTable, Store, StoreGroup
 from pld.store.format.quantise import GridTopK
 
@@ -110,14 +110,12 @@ def _members(table: LogitTable | GroupTable) -> tuple[LogitTable, ...]:
 
 def _write(tables: tuple[LogitTable, ...], place: Path) -> None:
     """All arrays of a view, of each store; the folder appears when they are complete."""
-    with writing(place):
-        staging = place.with_suffix(".part")
+    with writing(place), write_atomically(place) as temporary:
         for number, table in enumerate(tables):
-            (staging / str(number)).mkdir(parents=True, exist_ok=True)
+            (temporary / str(number)).mkdir(parents=True)
             for field in dataclasses.fields(table.grid):
-                path = staging / str(number) / f"{field.name}.npy"
+                path = temporary / str(number) / f"{field.name}.npy"
                 np.save(path, getattr(table.grid, field.name), allow_pickle=False)
-        staging.replace(place)
 
 
 def _wait_for(place: Path) -> None:

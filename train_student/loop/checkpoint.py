@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pld.errors import ConfigError
-from pld.files import writing
+from pld.files import write_atomically, writing
 from train_student.config import RunOptions
 from train_student.loop.state_tree import flatten, unflatten
 
@@ -40,18 +39,11 @@ class Checkpoints:
             OutputError: it cannot be written; the earlier ones are still there.
         """
         path = self.folder / f"step-{step:09d}.safetensors"
-        staged = self.folder / f".{path.name}.{os.getpid()}.tmp"
         tensors: dict[str, torch.Tensor] = {}
         skeleton = json.dumps(flatten(state, tensors))
         with writing(path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                save_file(tensors, staged, metadata={"format": _FORMAT, "state": skeleton})
-                _sync(staged)
-                staged.replace(path)
-                _sync(self.folder)
-            finally:
-                staged.unlink(missing_ok=True)
+            with write_atomically(path, durable=True) as temporary:
+                save_file(tensors, temporary, metadata={"format": _FORMAT, "state": skeleton})
             for old in self.paths()[: -self._keep]:
                 old.unlink(missing_ok=True)
         return path
@@ -122,12 +114,3 @@ def load(path: Path) -> Any:
             return unflatten(json.loads(metadata["state"]), tensors)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not a checkpoint that can be read: {error}") from error
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or a new name in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

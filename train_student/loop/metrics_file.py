@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pld.files import writing
+from pld.files import write_atomically, writing
 
 
 class MetricsFile:
@@ -27,7 +27,5 @@ class MetricsFile:
     def drop_after(self, epochs: int) -> None:
         """Remove the lines of later epochs than a checkpoint's: they are about to be logged again."""
         kept = [line for line in self.lines() if line["epoch"] <= epochs]
-        staged = self._path.with_name(f".{self._path.name}.tmp")
-        with writing(self._path.parent):
-            staged.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            staged.replace(self._path)
+        with writing(self._path.parent), write_atomically(self._path, unique=False) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
