@@ -17,7 +17,7 @@ from accelerate.utils import gather_object, set_seed
 from pld.classes.names import read_class_map
 from pld.errors import ConfigError
 from pld.images import Source
-from pld.join.match import taught
+from pld.join.match import map_classes
 from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
 from pld.progress import progress
 from pld.teachers import build_teacher
@@ -282,7 +282,7 @@ def _teacher_signal(config: TrainConfig, data: TrainingData, accelerator: Accele
             config.teacher, config.weights, precision=config.autocast, device=str(accelerator.device)
         )
         class_map = read_class_map(config.class_map)
-        teacher, note = taught(teacher, data.classes, class_map)
+        teacher, note = map_classes(teacher, data.classes, class_map)
         if note and accelerator.is_main_process:
             print(f"warning: {note}", file=sys.stderr)
         return LiveTeacher(teacher)

@@ -69,7 +69,7 @@ _END_OF_IMAGE = b"\xff\xd9"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def what_is_wrong(data: bytes, error: Exception | None) -> str:
+def diagnose(data: bytes, error: Exception | None) -> str:
     """What is wrong with encoded bytes, told from how they begin and end; else in the decoder's own words.
 
     Raises nothing, and takes little memory whatever the bytes declare.
@@ -84,14 +84,14 @@ def what_is_wrong(data: bytes, error: Exception | None) -> str:
         return _in_its_words(data, error)
 
 
-def lost_to_zeros(data: bytes) -> str | None:
+def diagnose_zero_fill(data: bytes) -> str | None:
     """What a JPEG lacks that ends in zeros in place of its rest, as a copy that broke off can leave it; else None.
 
     Decoders that forgive much take the zeros for pixels and say nothing.
     """
     if not data.startswith(b"\xff\xd8") or not data.endswith(bytes(_MANY_ZEROS)):
         return None
-    words = what_is_wrong(data, None)
+    words = diagnose(data, None)
     return words if words.endswith(_ZEROS_FOLLOW) else None
 
 
@@ -100,7 +100,7 @@ def _diagnosed(data: bytes) -> str | None:
         return "empty file"
     if not data.strip(b"\0"):
         return f"all zeros, {len(data):,} of them: the file was never written, or its disk lost it"
-    match form_of(data):
+    match image_format(data):
         case "JPEG":
             return _wrong_with_jpeg(data)
         case "PNG":
@@ -115,7 +115,7 @@ def _diagnosed(data: bytes) -> str | None:
     return None
 
 
-def form_of(data: bytes) -> str | None:
+def image_format(data: bytes) -> str | None:
     """The format that is read and that encoded bytes begin as; None where it is none of them."""
     return next((form for form, start in _FORMS.items() if re.match(start, data, re.DOTALL)), None)
 
@@ -205,7 +205,7 @@ def _written_over(data: bytes, colour: int) -> tuple[np.ndarray, int]:
 
 
 def _in_its_words(data: bytes, error: Exception | None) -> str:
-    form = form_of(data)
+    form = image_format(data)
     if form is None and (error is None or isinstance(error, UnidentifiedImageError)):
         return f"no image in a format that is read: begins with {data[:16]!r}"
     if error is None or isinstance(error, UnidentifiedImageError):

@@ -18,7 +18,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH, TiffImageF
 from torch import Tensor
 
 from pld.errors import UndecodableImageError
-from pld.images.decode.diagnosis import MAX_PIXELS, lost_to_zeros, what_is_wrong
+from pld.images.decode.diagnosis import MAX_PIXELS, diagnose, diagnose_zero_fill
 from pld.images.decode.jpeg_box import Box, decode_box
 from pld.images.decode.jpeg_rows import decode_upper_rows
 
@@ -94,7 +94,7 @@ def _decode_whole_jpeg(data: bytes) -> UInt8[ndarray, "H W 3"]:
 
 def _decode_with_pillow(data: bytes) -> UInt8[ndarray, "H W 3"]:
     """The first frame or page."""
-    if lost := lost_to_zeros(data):
+    if lost := diagnose_zero_fill(data):
         raise UndecodableImageError(f"cannot be decoded: {lost}")
     try:
         with warnings.catch_warnings():
@@ -106,7 +106,7 @@ def _decode_with_pillow(data: bytes) -> UInt8[ndarray, "H W 3"]:
     except (UndecodableImageError, MemoryError):
         raise
     except Exception as error:  # its readers are Python in good part: bytes can make them raise anything
-        raise UndecodableImageError(f"cannot be decoded: {what_is_wrong(data, error)}") from error
+        raise UndecodableImageError(f"cannot be decoded: {diagnose(data, error)}") from error
 
 
 def _check_declared(image: Image.Image) -> None:
