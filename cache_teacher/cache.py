@@ -14,19 +14,18 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from cache_teacher.config import CacheConfig, choose_policy
+from cache_teacher.config import CacheConfig, choose_policy, limit_views
 from cache_teacher.forward import PartRunner, PartSignals, split_part
-from cache_teacher.label_check import LabelCheck, held_back
-from cache_teacher.view_count import views_to_cache
+from cache_teacher.label_check import LabelCheck, hold_until_passed
 from pld.classes.names import read_class_map, read_class_names
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
-from pld.join.match import going_on, taught
+from pld.join.match import map_classes, use_store_keys
 from pld.join.pixel_probes import compare_probes, make_probes
 from pld.loading import ViewDecoder, in_flight, loading, prefetch_shards, view_decoder
 from pld.loading.nvjpeg import check_device
-from pld.prefetch import in_order
+from pld.prefetch import map_ahead
 from pld.progress import progress
 from pld.provenance import provenance
 from pld.report.table import as_text, store_rows
@@ -67,20 +66,22 @@ def cache(config: CacheConfig) -> None:
     device = config.device or _default_device()
     class_names = read_class_names(config.class_names)
     class_map = read_class_map(config.class_map)
-    source = going_on(find_manifest(config.store_path), open_source(config.data, config.split, class_names=class_names))
+    source = use_store_keys(
+        find_manifest(config.store_path), open_source(config.data, config.split, class_names=class_names)
+    )
     gpu = _decoding_gpu(config, device)
     teacher = build_teacher(config.teacher, config.weights, precision=config.precision, device=device)
-    teacher, class_note = taught(teacher, source.classes, class_map)
-    if teacher.num_kept < 2:
+    teacher, class_note = map_classes(teacher, source.classes, class_map)
+    if teacher.num_outputs < 2:
         raise DataError(
             f"{source.classes.shown()}: a ranking needs two classes or more; name another dataset with --data"
         )
-    if config.k > teacher.num_kept:
+    if config.k > teacher.num_outputs:
         raise ConfigError(
-            f"--k {config.k}: {teacher.architecture} has {teacher.num_kept} classes here; choose k up to that"
+            f"--k {config.k}: {teacher.architecture} has {teacher.num_outputs} classes here; choose k up to that"
         )
     policy = choose_policy(config, source, teacher)
-    num_views, view_note = views_to_cache(policy, config.views)
+    num_views, view_note = limit_views(policy, config.views)
     if rank == 0:
         _warn(*source.remarks, class_note, view_note)
     writer = StoreWriter.open(
@@ -119,7 +120,7 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
             name=teacher.architecture,
             tag=teacher.tag,
             weights_sha256=teacher.weights_sha256,
-            num_classes=teacher.num_kept,
+            num_classes=teacher.num_outputs,
             input_size=teacher.preprocessing.input_size,
             mean=teacher.preprocessing.mean,
             std=teacher.preprocessing.std,
@@ -163,7 +164,7 @@ def _warn(*notes: str | None) -> None:
 def _label_check(config: CacheConfig, source: Source, teacher: Teacher) -> LabelCheck:
     names = source.class_names
     return LabelCheck(
-        num_classes=teacher.num_kept,
+        num_classes=teacher.num_outputs,
         class_name=lambda label: names[label] if names else str(label),
         advice="State the names of the data's classes (--class_names FILE) and which of the teacher's classes each is "
         f"(--class_map FILE), and name another --store or remove {config.store_path}; --allow_wrong_labels goes on",
@@ -214,8 +215,8 @@ def _run_missing(
 
         # A part is written while the next one is computed.
         computed = runner.run(views, bar.update)
-        results = held_back(computed, runner.label_check) if runner.label_check else computed
-        for _ in in_order(pool, write, zip(mine, results, strict=True), ahead=1):
+        results = hold_until_passed(computed, runner.label_check) if runner.label_check else computed
+        for _ in map_ahead(pool, write, zip(mine, results, strict=True), ahead=1):
             pass
 
 

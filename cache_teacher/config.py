@@ -1,4 +1,4 @@
-"""What `cache-teacher` can be told."""
+"""`cache-teacher`'s options, and the views that they ask for."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class CacheConfig:
 
 
 def choose_policy(config: CacheConfig, source: Source, teacher: Teacher) -> Policy:
-    """The view policy: the command's, else the dataset's; a fixed crop is the one the teacher was evaluated with."""
+    """The view policy: the option's, else the dataset's; a fixed crop is the one the teacher was evaluated with."""
     if config.policy is None:
         return dataclasses.replace(source.policy, seed=config.view_seed)
     if config.policy == "fixed":
@@ -114,3 +114,10 @@ def choose_policy(config: CacheConfig, source: Source, teacher: Teacher) -> Poli
     if isinstance(value, dict) and "seed" in value:
         raise ConfigError(f"--policy {config.policy}: the seed is given by --view_seed")
     return dataclasses.replace(policy_from_json(value), seed=config.view_seed)
+
+
+def limit_views(policy: Policy, wanted: int) -> tuple[int, str | None]:
+    """How many of the wanted views differ, and a note for the user if they are fewer: a fixed crop has one view."""
+    if isinstance(policy, Fixed) and wanted > 1:
+        return 1, f"fixed draws one view of each image: 1 view is cached in place of {wanted}"
+    return wanted, None

@@ -103,7 +103,7 @@ class PartRunner:
         """The views' signals, and the sum of the mass that they leave out."""
         labels = torch.from_numpy(self.source.labels[rows]).repeat_interleave(num_views)
         of_model = self.teacher.model_logits(images.to(self.device, non_blocking=True))
-        logits = self.teacher.kept(of_model)
+        logits = self.teacher.select_classes(of_model)
         try:
             topk = TopK.from_logits(logits, labels.to(self.device), self.k, self.temperatures).to("cpu")
         except SignalError as error:
@@ -111,7 +111,7 @@ class PartRunner:
                 f"{self.teacher.architecture} in {self.teacher.precision}, on {len(rows)} samples from "
                 f"{self.source.key(rows[0])} on: {error}; try --precision bf16 or fp32, and look at the weights"
             ) from error
-        return topk, float(self.teacher.mass_left_out(of_model).double().sum())
+        return topk, float(self.teacher.unmapped_mass(of_model).double().sum())
 
 
 def _by_view(signals: list[TopK], num_views: int) -> list[TopK]:

@@ -194,7 +194,7 @@ def _exceeds(share: float, other: float, num: int, *, error_of: float | None = N
     return share - other > _SURE * math.sqrt(max(error_of * (1 - error_of), 1 / num) / num)
 
 
-def held_back(parts: Iterator[T], check: LabelCheck) -> Generator[T, None, None]:
+def hold_until_passed(parts: Iterator[T], check: LabelCheck) -> Generator[T, None, None]:
     """Yield the parts, but none before the check has passed: parts with wrong labels are not written."""
     waiting: list[T] = []
     for part in parts:

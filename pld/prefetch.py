@@ -11,7 +11,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Generator[R, None, None]:
+def map_ahead(
+    pool: Executor, function: Callable[[T], R], items: Iterable[T], *, ahead: int
+) -> Generator[R, None, None]:
     """`function` of each item, in the items' order, `ahead` of them begun before they are asked for.
 
     What has not begun is cancelled where the generator is closed or a function raises.

@@ -32,7 +32,11 @@ class Classes:
     def shown(self) -> str:
         """What there is, for a message."""
         count = f"{self.count} class{'es' if self.count != 1 else ''}"
-        return f"{self.whose}: {count}, {listed(self.names)}" if self.names else f"{self.whose}: {count} without names"
+        return (
+            f"{self.whose}: {count}, {shorten_list(self.names)}"
+            if self.names
+            else f"{self.whose}: {count} without names"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,7 @@ def match_classes(
     raise DataError(_not_found(ours, theirs, lacking, takes_map))
 
 
-def listed(names: Sequence[str]) -> str:
+def shorten_list(names: Sequence[str]) -> str:
     """The first few of some names, for a message."""
     more = f", ... ({len(names) - _MAX_SHOWN} more)" if len(names) > _MAX_SHOWN else ""
     return ", ".join(map(repr, names[:_MAX_SHOWN])) + more
@@ -97,7 +101,7 @@ def _in_order(ours: Classes, theirs: Classes, takes_map: bool) -> Match:
     named, other = (ours, theirs) if ours.names else (theirs, ours)
     note = (
         f"{other.whose} states no class names: its classes 0 to {other.count - 1} are taken for those of {named.whose} "
-        f"in their order, {listed(named.names or ())}"
+        f"in their order, {shorten_list(named.names or ())}"
     )
     return Match(numbers=tuple(range(ours.count)), note=note)
 
@@ -107,7 +111,7 @@ def _note_on_numbers(ours: Classes, theirs: Classes) -> str | None:
     if None not in (ours.names, theirs.names):
         return None
     named, other = (ours, theirs) if ours.names else (theirs, ours)
-    names = listed(named.names or ())
+    names = shorten_list(named.names or ())
     return f"{other.whose} states no class names: the classes of {named.whose}, {names}, are its numbers"
 
 
@@ -115,9 +119,11 @@ def _by_map(ours: Classes, theirs: Classes, class_map: Mapping[str, str]) -> Mat
     """What a map leaves out goes by its own name; of classes without names it leaves out none."""
     unknown = [name for name in class_map if name not in set(_names(ours))]
     if unknown:
-        raise DataError(f"--class_map names {listed(unknown)}, which are no classes here. {ours.shown()}")
+        raise DataError(f"--class_map names {shorten_list(unknown)}, which are no classes here. {ours.shown()}")
     if ours.names is None and (missing := [name for name in _names(ours) if name not in class_map]):
-        raise DataError(f"{ours.shown()}: --class_map leaves out {listed(missing)}; it wants a line for each of them")
+        raise DataError(
+            f"{ours.shown()}: --class_map leaves out {shorten_list(missing)}; it wants a line for each of them"
+        )
     # Numbers will do for names, but a name that is a number is that name.
     known = {str(number): number for number in range(theirs.count)}
     known |= {name: number for number, name in enumerate(_names(theirs))}
@@ -145,5 +151,5 @@ def _not_found(ours: Classes, theirs: Classes, lacking: Sequence[str], takes_map
     advice = f"say which is which: {_MAP}" if takes_map else "rename the folders, or the classes in dataset.json"
     return (
         f"{ours.whose}: {len(lacking)} of {ours.count} classes are not among those of {theirs.whose}: "
-        f"{listed(lacking)}. {theirs.shown()}. Where they are the same classes under other names, {advice}"
+        f"{shorten_list(lacking)}. {theirs.shown()}. Where they are the same classes under other names, {advice}"
     )

@@ -34,7 +34,7 @@ def read_class_names(location: str | None) -> tuple[str, ...] | None:
     names = _names_in(_json(f"--class_names {location}", text)) if location.endswith(".json") else _lines(text)
     if names is None:
         raise ConfigError(f"--class_names {location}: wanted a JSON list of names, or an object of names and numbers")
-    return checked_names(names, f"--class_names {location}")
+    return check_names(names, f"--class_names {location}")
 
 
 def imagenet_names(subset: str) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def imagenet_names(subset: str) -> tuple[str, ...]:
     return tuple(ImageNetInfo(subset).label_names())
 
 
-def inferred_names(num_classes: int) -> tuple[str, ...] | None:
+def infer_names(num_classes: int) -> tuple[str, ...] | None:
     """The WordNet ids of the ImageNet subset that has so many classes, as timm infers it; None where there is none."""
     from timm.data.imagenet_info import infer_imagenet_subset
 
@@ -70,7 +70,7 @@ def label_names(stated: Any, num_classes: int, where: str) -> tuple[str, ...] | 
     return tuple(names)
 
 
-def checked_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+def check_names(names: Sequence[str], where: str) -> tuple[str, ...]:
     """The names; raises ConfigError where one is empty or comes twice."""
     seen: set[str] = set()
     for number, name in enumerate(names):

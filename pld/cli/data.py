@@ -9,8 +9,8 @@ import numpy as np
 
 from pld.cli.arguments import add_part, local_path, open_images
 from pld.images import Source, open_source
-from pld.images.check import broken_images
-from pld.images.sources.listing import told
+from pld.images.check import find_broken_images
+from pld.images.sources.image_files import format_counts
 from pld.images.write_shards import write_shards
 from pld.progress import progress
 from pld.views import policy_to_json
@@ -58,7 +58,7 @@ def _write(source: Source, arguments: argparse.Namespace) -> Source:
 def _decode_all(source: Source) -> None:
     num = 0
     with progress(len(source), "decoding") as bar:
-        for row, reason in broken_images(source, os.cpu_count() or 1, bar.update):
+        for row, reason in find_broken_images(source, os.cpu_count() or 1, bar.update):
             bar.write(f"{source.key(row)}: {source.files[source.file_index[row]]}: {reason}")
             num += 1
     if num:
@@ -80,6 +80,6 @@ def _describe(source: Source, location: str, split: str) -> None:
 
 def _tell_more(source: Source) -> None:
     if source.left_out:
-        print(f"  left out {told(source.left_out)}")
+        print(f"  left out {format_counts(source.left_out)}")
     for note in source.notes:
         print(f"  {note}")

@@ -9,7 +9,7 @@ import torch
 
 from pld.cli.arguments import add_images, open_images, positive
 from pld.errors import ConfigError, CorruptStoreError, DataError, DifferentPixelsError
-from pld.join.match import paired, stored_policy
+from pld.join.match import join_source, stored_policy
 from pld.join.pixel_probes import compare_probes
 from pld.join.recheck_teacher import rerun_teacher
 from pld.loading.nvjpeg import check_device
@@ -80,7 +80,7 @@ def _replay(arguments: argparse.Namespace) -> Iterator[Problem]:
     if not arguments.replay:
         return
     store = open_store(arguments.store)
-    source = paired(store, open_images(arguments.data, arguments), skip_missing=True)
+    source = join_source(store, open_images(arguments.data, arguments), skip_missing=True)
     keys = {key.decode() for key in source.keys.tolist()}
     probes = [probe for probe in store.probes if probe.key in keys][: arguments.replay]
     if not probes:

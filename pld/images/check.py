@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pld.errors import DataError, UndecodableImageError
 from pld.images.decode.image import decode_image
 from pld.images.sources.source import Source
-from pld.prefetch import in_order
+from pld.prefetch import map_ahead
 
 # Images begun before they are asked for, per thread: a broken one is told from its bytes, which takes longer.
 _AHEAD = 4
 
 
-def broken_images(source: Source, threads: int, on_image: Callable[[], object]) -> Iterator[tuple[int, str]]:
+def find_broken_images(source: Source, threads: int, on_image: Callable[[], object]) -> Iterator[tuple[int, str]]:
     """The rows whose images cannot be read or decoded, in order, each with the reason.
 
     Whole images are decoded, as no cache and no training does where a view needs less. Few of them are held at once,
@@ -29,7 +29,7 @@ def broken_images(source: Source, threads: int, on_image: Callable[[], object]) 
         DataError: what is behind a URL cannot be read, which says nothing of the image.
     """
     with ThreadPoolExecutor(threads, "decode") as pool:
-        reasons = in_order(pool, lambda row: _reason(source, row), range(len(source)), ahead=_AHEAD * threads)
+        reasons = map_ahead(pool, lambda row: _reason(source, row), range(len(source)), ahead=_AHEAD * threads)
         try:
             for row, reason in enumerate(reasons):
                 if reason is not None:

@@ -20,7 +20,7 @@ from pld.files import write_atomically, writing
 from pld.images import Source
 from pld.images.dataset import read_image
 from pld.images.sources.tar_members import add_member, check_keys, image_extension
-from pld.join.match import paired, stored_policy
+from pld.join.match import join_source, stored_policy
 from pld.join.pixel_probes import compare_probes
 from pld.signals import TopK
 from pld.store import Store
@@ -55,7 +55,7 @@ def export_with_images(
         OutputError: `out` has another export, or tars that no export wrote, or cannot be written.
         NotCachedError: the store does not hold the view.
     """
-    source, policy = paired(store, source), stored_policy(store)
+    source, policy = join_source(store, source), stored_policy(store)
     check_keys(source)
     warning = compare_probes(store.probes, source, policy, store.url)
     table = store.load_view(view)

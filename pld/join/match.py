@@ -17,7 +17,7 @@ from pld.teachers import Teacher
 from pld.views import DRAWING_VERSION, Policy, policy_from_json
 
 
-def paired(store: Store, source: Source, *, skip_missing: bool = False) -> Source:
+def join_source(store: Store, source: Source, *, skip_missing: bool = False) -> Source:
     """The source under the store's keys and labels, without the images that the store had to skip.
 
     Args:
@@ -36,7 +36,7 @@ def paired(store: Store, source: Source, *, skip_missing: bool = False) -> Sourc
             f"{source.location}: none of its {num_all} images has logits in {store.url}, whose keys begin with "
             f"{store.keys[0].decode()!r}; give the images that were cached"
         )
-    source = in_label_space(source, store_classes(store))
+    source = relabel(source, store_classes(store))
     different = np.flatnonzero(store.labels[store.rows(source.keys)] != source.labels)
     if len(different):
         row = int(different[0])
@@ -62,7 +62,7 @@ def _under_the_stores_keys(store: Store, source: Source, *, skip_missing: bool) 
             "images out with --missing skip"
         )
     kept = ~unknown & (places < len(store.keys))
-    return source.subset(kept).rekeyed(store.keys[places[kept]])
+    return source.subset(kept).with_keys(store.keys[places[kept]])
 
 
 def store_classes(store: Store) -> Classes:
@@ -71,7 +71,7 @@ def store_classes(store: Store) -> Classes:
     return Classes(names=identity.dataset.class_names, count=identity.teacher.num_classes, whose=store.url)
 
 
-def in_label_space(source: Source, wanted: Classes) -> Source:
+def relabel(source: Source, wanted: Classes) -> Source:
     """The source with the class numbers of a store or of the training images, matched by name.
 
     Numbers without names stay as they are: they are compared sample by sample where both sides have the samples.
@@ -87,20 +87,20 @@ def in_label_space(source: Source, wanted: Classes) -> Source:
             )
         if wanted.names is None:
             return source
-        return source.relabelled(range(wanted.count), wanted.names)
+        return source.map_labels(range(wanted.count), wanted.names)
     if wanted.names is not None:  # a class without images may be missing there
         used = np.unique(source.labels).tolist()
         names = tuple(source.class_names[label] for label in used)
         match = match_classes(Classes(names=names, count=len(names), whose=source.location), wanted)
         numbers = np.full(len(source.class_names), -1, dtype=np.int64)
         numbers[used] = match.numbers
-        return source.relabelled(numbers, wanted.names)
+        return source.map_labels(numbers, wanted.names)
     match = match_classes(source.classes, wanted)
     same = match.numbers == tuple(range(wanted.count))
-    return source.relabelled(match.numbers, source.class_names if same else None).noting(match.note)
+    return source.map_labels(match.numbers, source.class_names if same else None).with_notes(match.note)
 
 
-def taught(
+def map_classes(
     teacher: Teacher, classes: Classes, class_map: Mapping[str, str] | None = None
 ) -> tuple[Teacher, str | None]:
     """The teacher with a dataset's classes as its own: found among the model's by name.
@@ -126,14 +126,14 @@ def taught(
     return dataclasses.replace(teacher, columns=None if unchanged else match.numbers), match.note
 
 
-def going_on(manifest: Manifest | None, source: Source) -> Source:
+def use_store_keys(manifest: Manifest | None, source: Source) -> Source:
     """The source under the keys that a store was begun with: another form than today's if the version before did."""
     if manifest is None:
         return source
     wanted = manifest.identity.dataset.digest
     if dataset_digest(source.keys, source.labels) == wanted:
         return source
-    before = source.rekeyed(first_version_keys(source.keys.tolist()))
+    before = source.with_keys(first_version_keys(source.keys.tolist()))
     return before if dataset_digest(before.keys, before.labels) == wanted else source
 
 

@@ -9,7 +9,7 @@ import torch
 
 from pld.errors import TeacherError
 from pld.images import Source
-from pld.join.match import paired, stored_policy
+from pld.join.match import join_source, stored_policy
 from pld.store import Store
 from pld.teachers import Teacher, view_logits
 
@@ -43,7 +43,7 @@ def rerun_teacher(store: Store, source: Source, teacher: Teacher, num_rows: int,
             f"{store.url}: made by {store.manifest.identity.teacher.name} with weights {wanted[:12]}..., "
             f"this teacher is {teacher.architecture} with {teacher.weights_sha256[:12]}..."
         )
-    source, policy = paired(store, source), stored_policy(store)
+    source, policy = join_source(store, source), stored_policy(store)
     class_map = store.manifest.identity.teacher.class_map
     teacher = dataclasses.replace(teacher, columns=class_map.columns if class_map else None)
     rng = np.random.default_rng(seed)

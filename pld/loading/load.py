@@ -17,7 +17,7 @@ from torch import Tensor
 from pld.buffer_pool import BufferPool
 from pld.loading.view_decoder import Map, ViewDecoder
 from pld.loading.worker_processes import Request, explain_deaths, fill_in_processes, shared_rows
-from pld.prefetch import in_order
+from pld.prefetch import map_ahead
 
 _Filled = tuple[Request, Tensor, list[bool]]
 
@@ -104,7 +104,7 @@ def _views(decoder: ViewDecoder, filled: Iterable[_Filled[Request]]) -> Generato
         yield from map(functools.partial(_finish, decoder), filled)
         return
     with ThreadPoolExecutor(1, "pin") as pool:
-        yield from in_order(pool, lambda each: _pinned(_finish(decoder, each)), filled, ahead=1)
+        yield from map_ahead(pool, lambda each: _pinned(_finish(decoder, each)), filled, ahead=1)
 
 
 def _finish(decoder: ViewDecoder, filled: _Filled[Request]) -> LoadedViews[Request]:

@@ -68,7 +68,7 @@ def plan_uses(
     return sorted(Use(int(first[i]), int(last[i]), int(i)) for i in whole), number
 
 
-def most_bytes(uses: Sequence[Use], num_bytes: Int64[ndarray, "files"], in_flight: int) -> int:
+def peak_bytes(uses: Sequence[Use], num_bytes: Int64[ndarray, "files"], in_flight: int) -> int:
     """The most that is needed at once, where a use ends `in_flight` items after its last one.
 
     Args:
@@ -125,7 +125,7 @@ class _Fetcher(Generic[T]):
     """Threads that fetch in the order of need within a budget; what they fetched is held until its last item is done.
 
     They cannot stand still: they fetch by first use, and whatever is held when an item is waited for is needed at that
-    item, together at most `most_bytes`, which was compared with the budget.
+    item, together at most `peak_bytes`, which was compared with the budget.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class _Fetcher(Generic[T]):
                 start = end
 
     def _check_budget(self, uses: list[Use]) -> None:
-        needed = most_bytes(uses, self._num_bytes, self._in_flight)
+        needed = peak_bytes(uses, self._num_bytes, self._in_flight)
         if needed > self._budget:
             wanted = -int(-needed * _local_processes() // self._share)
             raise ConfigError(

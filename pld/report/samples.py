@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pld.images import Source
-from pld.join.match import paired, stored_policy
+from pld.join.match import join_source, stored_policy
 from pld.loading import decode_views, view_decoder
 from pld.store import Store
 from pld.views.preprocessing import Preprocessing
@@ -36,7 +36,7 @@ class Sample:
 
 def draw_samples(store: Store, source: Source, num: int, *, seed: int = 0) -> list[Sample]:
     """Samples of view 0, the least certain ones among a random draw, where a ranking says most."""
-    source = paired(store, source)
+    source = join_source(store, source)
     drawn = np.random.default_rng(seed).permutation(len(source))[: 8 * num]
     table = store.load_view(0)
     topk = table[table.rows(source.keys[drawn])]

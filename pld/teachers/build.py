@@ -11,7 +11,7 @@ import torch
 from timm.data.config import resolve_model_data_config
 from torch import nn
 
-from pld.classes.names import inferred_names, label_names
+from pld.classes.names import infer_names, label_names
 from pld.errors import TeacherError
 from pld.precision import Precision
 from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_known
@@ -55,7 +55,7 @@ def build_teacher(
         weights_sha256=weights_digest(model),
         num_classes=model.num_classes,
         precision=precision,
-        class_names=stated or inferred_names(model.num_classes),
+        class_names=stated or infer_names(model.num_classes),
         names_inferred=stated is None and not published,
     )
 

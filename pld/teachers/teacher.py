@@ -48,7 +48,7 @@ class Teacher:
     columns: tuple[int, ...] | None = None
 
     @property
-    def num_kept(self) -> int:
+    def num_outputs(self) -> int:
         """C of the logits that it gives: the dataset's classes."""
         return self.num_classes if self.columns is None else len(self.columns)
 
@@ -59,7 +59,7 @@ class Teacher:
 
         A softmax over them is the model's own, restricted to these classes and renormalised.
         """
-        return self.kept(self.model_logits(images))
+        return self.select_classes(self.model_logits(images))
 
     @torch.no_grad()
     def model_logits(self, images: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B M"]:
@@ -68,11 +68,11 @@ class Teacher:
             logits: Tensor = self.model(self.preprocessing.normalize(images))
         return logits.float()
 
-    def kept(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B C"]:
+    def select_classes(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B C"]:
         """The logits of the dataset's classes, of the model's."""
         return logits if self.columns is None else logits[:, self._index(logits.device)]
 
-    def mass_left_out(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B"]:
+    def unmapped_mass(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B"]:
         """The probability at T = 1 that the model gives to classes that the dataset does not have, of its logits."""
         if self.columns is None or len(self.columns) == self.num_classes:
             return logits.new_zeros(len(logits))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache_teacher.label_check import LabelCheck, held_back
+from cache_teacher.label_check import LabelCheck, hold_until_passed
 from pld.errors import DataError
 from pld.signals import TopK
 
@@ -119,7 +119,7 @@ def test_parts_wait_until_the_teacher_has_passed():
             given.append(number)
             yield number
 
-    come = held_back(parts(), looking)
+    come = hold_until_passed(parts(), looking)
     assert next(come) == 0
     assert given == [0, 1, 2, 3]  # 2,400 views
     assert list(come) == [1, 2, 3, 4, 5]
@@ -134,4 +134,4 @@ def test_nothing_comes_of_a_teacher_that_is_stopped():
         yield 0
 
     with pytest.raises(DataError, match="another order"):
-        next(held_back(parts(), looking))
+        next(hold_until_passed(parts(), looking))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pld.classes.matching import Classes, match_classes
-from pld.classes.names import imagenet_names, inferred_names, label_names, read_class_map, read_class_names
+from pld.classes.names import imagenet_names, infer_names, label_names, read_class_map, read_class_names
 from pld.errors import ConfigError, DataError, TeacherError
 
 NAMES = st.lists(st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=5), min_size=2, unique=True)
@@ -149,8 +149,8 @@ def test_wrong_files_of_class_names_are_refused(tmp_path, name, text, message):
 def test_imagenets_names_are_timms():
     assert read_class_names("imagenet-1k")[:2] == ("n01440764", "n01443537")
     assert len(imagenet_names("imagenet-21k")) == 21_843
-    assert inferred_names(1000) == imagenet_names("imagenet-1k")
-    assert inferred_names(12) is None
+    assert infer_names(1000) == imagenet_names("imagenet-1k")
+    assert infer_names(12) is None
 
 
 @pytest.mark.parametrize("text", ["ant\tn01\nbee\t7\n", "ant,n01\nbee,7\n", '{"ant": "n01", "bee": 7}'])

@@ -12,7 +12,7 @@ import yaml
 from cache_teacher.config import CacheConfig
 from pld.config import parse_config
 from pld.images import epoch_order, global_batches
-from pld.loading.shard_prefetch import most_bytes, plan_uses
+from pld.loading.shard_prefetch import peak_bytes, plan_uses
 from pld.loading.worker_processes import in_flight
 from pld.options import options
 from tests.making import make_dataset, make_teacher, student_settings
@@ -80,6 +80,6 @@ def test_the_disk_that_imagenet_wants(machines, words):
     sizes = [1252] * 143 + [1251] * 881  # 1,281,167 images
     order = global_batches(epoch_order(0, 0, sizes, config.data.streams, 8), config.optimizer.batch_size)
     uses, _ = plan_uses(np.repeat(np.arange(1024), sizes), (rows[::machines] for rows in order), 0)
-    wanted = most_bytes(uses, np.full(1024, 137_000_000), in_flight(config.data.workers)) / (1 - VAL_SHARE)
+    wanted = peak_bytes(uses, np.full(1024, 137_000_000), in_flight(config.data.workers)) / (1 - VAL_SHARE)
     assert wanted == pytest.approx(float(words.split()[0]) * 1e9, rel=0.02)
     assert words in PAGE.read_text()

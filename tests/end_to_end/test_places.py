@@ -81,12 +81,14 @@ def test_classes_beside_a_split_are_told(tmp_path):
     """A class named train that has folders of its own, as a split has."""
     colour_folder(tmp_path, ("bee", "cat"))
     colour_folder(tmp_path / "train", ("ant", "dog"))
-    assert any("'bee', 'cat' hold images beside the split 'train'" in note for note in open_source(str(tmp_path)).notes)
+    assert any(
+        "'bee', 'cat' hold images next to the split 'train'" in note for note in open_source(str(tmp_path)).notes
+    )
 
 
 def test_another_split_than_the_folders_name_is_told(tmp_path):
     colour_folder(tmp_path / "train", THREE)
-    assert any("'val' was asked for" in note for note in open_source(str(tmp_path / "train"), "val").notes)
+    assert any("'val' was requested" in note for note in open_source(str(tmp_path / "train"), "val").notes)
     assert open_source(str(tmp_path / "train")).notes == ()
 
 

@@ -11,7 +11,7 @@ from cache_teacher.cache import store_identity
 from cache_teacher.config import CacheConfig
 from pld.images import open_source
 from pld.images.sources.keys import first_version_keys
-from pld.join.match import going_on, paired
+from pld.join.match import join_source, use_store_keys
 from pld.provenance import provenance
 from pld.store import Shard, StoreWriter, open_store
 from pld.teachers import build_teacher
@@ -66,7 +66,7 @@ class TestKeys:
             source = open_source(str(as_tar(tmp_path / "t.tar", whole, lambda key: key.rpartition("/")[2])))
         else:
             source = open_source(str(as_tar(tmp_path / "t.tar", whole, lambda key: f"images/{key}")))
-        found = paired(store, source)
+        found = join_source(store, source)
         assert len(found) == len(source)
         for row in range(len(found)):  # under the store's keys, from which views are drawn, the same images
             assert found.read(row) == by_key[found.key(row)]
@@ -78,7 +78,7 @@ class TestKeys:
         tar = as_tar(tmp_path / "t.tar", whole, lambda key: key.rpartition("/")[2])
         (tmp_path / "names.txt").write_text("\n".join(NAMES[:3]))
         store = cached(tar, teacher, tmp_path / "s", "--class_names", tmp_path / "names.txt")
-        assert set(paired(store, whole).keys.tolist()) == set(store.keys.tolist())
+        assert set(join_source(store, whole).keys.tolist()) == set(store.keys.tolist())
 
     @pytest.mark.parametrize(
         ("more", "message"),
@@ -110,7 +110,7 @@ class TestKeys:
         data = colour_folder(tmp_path / "data", NAMES)
         name_apart(data)
         now = open_source(str(data))
-        before = now.rekeyed(first_version_keys(now.keys.tolist()))
+        before = now.with_keys(first_version_keys(now.keys.tolist()))
         assert b"a000" in before.keys.tolist()
         built = build_teacher(f"local-dir:{teacher}")
         config = CacheConfig(teacher=f"local-dir:{teacher}", data=str(data), k=3)
@@ -120,8 +120,8 @@ class TestKeys:
         store = cached(data, teacher, tmp_path / "s")
         assert store.manifest.identity.fingerprint == identity.fingerprint
         assert set(store.keys.tolist()) == set(before.keys.tolist())
-        assert len(paired(store, now)) == 48
-        assert going_on(store.manifest, now).keys.tolist() == before.keys.tolist()
+        assert len(join_source(store, now)) == 48
+        assert use_store_keys(store.manifest, now).keys.tolist() == before.keys.tolist()
 
 
 class TestClasses:
@@ -150,7 +150,7 @@ class TestClasses:
         data = dataset(tmp_path / "data")
         cached(data, teacher, tmp_path / "s")
         (data / "dataset.json").write_text(json.dumps({"class_names": ["cat", "bee", "ant"]}))
-        found = paired(open_store(tmp_path / "s"), open_source(str(data)))
+        found = join_source(open_store(tmp_path / "s"), open_source(str(data)))
         assert found.class_names == ("ant", "bee", "cat")
         assert training(data, tmp_path / "r", "--store", tmp_path / "s") == 0
 
@@ -158,7 +158,7 @@ class TestClasses:
         data = dataset(tmp_path / "data")
         store = cached(data, teacher, tmp_path / "s")
         right = as_tar(tmp_path / "right.tar", open_source(str(data)))
-        assert len(paired(store, open_source(str(right)))) == 24
+        assert len(join_source(store, open_source(str(right)))) == 24
         (data / "dataset.json").write_text(json.dumps({"class_names": ["cat", "bee", "ant"]}))
         wrong = as_tar(tmp_path / "wrong" / "wrong.tar", open_source(str(data)))
         assert training(wrong, tmp_path / "r", "--store", tmp_path / "s", "--val_data", "none") == 2

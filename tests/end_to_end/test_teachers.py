@@ -11,7 +11,7 @@ import torch
 
 from pld.errors import ConfigError, DataError
 from pld.images import open_source
-from pld.join.match import paired, taught
+from pld.join.match import join_source, map_classes
 from pld.join.recheck_teacher import rerun_teacher
 from pld.report.card import dataset_card
 from pld.report.table import store_rows
@@ -91,8 +91,8 @@ def test_the_gradient_bound_holds_against_a_live_mapped_teacher(tmp_path, teache
 
     data = colour_folder(tmp_path / "data", NAMES[1:6][::-1])
     store = cached(data, teacher, tmp_path / "s", "-k", k, "--views", 1)
-    source = paired(store, open_source(str(data)))
-    live, _ = taught(build_teacher(f"local-dir:{teacher}"), source.classes)
+    source = join_source(store, open_source(str(data)))
+    live, _ = map_classes(build_teacher(f"local-dir:{teacher}"), source.classes)
     logits = view_logits(live, source, range(len(source)), 0, RandomResizedCrop())
     topk = store.load_view(0)[store.rows(source.keys)]
     labels = torch.from_numpy(source.labels)
@@ -188,17 +188,17 @@ def test_a_thousand_inferred_classes_are_only_taken_where_a_name_is_theirs(tmp_p
     assert teacher.names_inferred
     data = colour_folder(tmp_path / "d", ("ant", "bee"))
     with pytest.raises(DataError, match=r"2 classes, 'ant', 'bee'; test_resnet: 1000 classes without names"):
-        taught(teacher, open_source(str(data)).classes)
+        map_classes(teacher, open_source(str(data)).classes)
     for new, old in (("n02123045", "ant"), ("n01440764", "bee")):
         (data / old).rename(data / new)
-    mapped, note = taught(teacher, open_source(str(data)).classes)
-    assert (mapped.columns, note, mapped.num_kept) == ((0, 281), None, 2)
+    mapped, note = map_classes(teacher, open_source(str(data)).classes)
+    assert (mapped.columns, note, mapped.num_outputs) == ((0, 281), None, 2)
     shutil.rmtree(data / "n01440764")
     (data / "n02123045").rename(data / "n02123045x")
     colour_folder(data, ("cat",))
     (data / "cat").rename(data / "n01440764")
     with pytest.raises(DataError, match="1 of 2 classes are not among"):
-        taught(teacher, open_source(str(data)).classes)
+        map_classes(teacher, open_source(str(data)).classes)
 
 
 class TestATeacherNearChance:

@@ -7,7 +7,7 @@ from pld.cli.main import main
 from pld.errors import DataError
 from pld.images import check as check_images
 from pld.images import open_source
-from pld.images.check import broken_images
+from pld.images.check import find_broken_images
 from tests.making import jpeg, shard_members, write_tar
 from tests.remote.faults import put
 
@@ -86,7 +86,7 @@ def test_a_folders_broken_and_lost_images(folder, data, monkeypatch):
     assert [line.partition(": ")[0] for line in lines[-3:-1]] == keys
     assert f": {folder}/train/class2/8.jpg: cannot be decoded: empty file" in lines[-2]
     (folder / "train" / "class0" / "3.jpg").unlink()
-    found = dict(broken_images(source, 2, lambda: None))
+    found = dict(find_broken_images(source, 2, lambda: None))
     assert "No such file or directory" in found.values()
     assert len(found) == 3
 
@@ -128,14 +128,14 @@ def test_a_place_that_does_not_answer_is_no_broken_image(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(source.remote), "read", read)
     with pytest.raises(DataError, match="no answer"):
-        list(broken_images(source, 2, lambda: None))
+        list(find_broken_images(source, 2, lambda: None))
 
 
 def test_few_images_are_begun_ahead(tmp_path, monkeypatch):
     members = {f"{i}.jpg": b"" if i % 100 == 7 else jpeg(0, (8, 8)) for i in range(600)}
     tar = write_tar(tmp_path / "t.tar", members | {f"{i}.cls": b"0" for i in range(600)})
     source, begun, done, ahead_of_done = open_source(str(tar)), [], [], []
-    in_order = check_images.in_order
+    map_ahead = check_images.map_ahead
 
     def counted(pool, function, items, *, ahead):
         def begin():
@@ -144,14 +144,14 @@ def test_few_images_are_begun_ahead(tmp_path, monkeypatch):
                 ahead_of_done.append(len(begun) - len(done))
                 yield item
 
-        return in_order(pool, function, begin(), ahead=ahead)
+        return map_ahead(pool, function, begin(), ahead=ahead)
 
-    monkeypatch.setattr(check_images, "in_order", counted)
-    assert [row for row, _ in broken_images(source, 3, lambda: done.append(1))] == list(range(7, 600, 100))
+    monkeypatch.setattr(check_images, "map_ahead", counted)
+    assert [row for row, _ in find_broken_images(source, 3, lambda: done.append(1))] == list(range(7, 600, 100))
     assert len(begun) == len(done) == 600
     assert max(ahead_of_done) <= 14
     begun.clear()
-    found = broken_images(source, 3, lambda: None)
+    found = find_broken_images(source, 3, lambda: None)
     assert next(found)[0] == 7
     found.close()  # who asks for no more ends it
     assert len(begun) <= 7 + 14

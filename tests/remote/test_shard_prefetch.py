@@ -16,7 +16,7 @@ from pld.errors import ConfigError
 from pld.images import ImageShard, Source, open_source
 from pld.images.order import deal_shards
 from pld.images.sources.source import RemoteFiles
-from pld.loading.shard_prefetch import Use, most_bytes, prefetch_shards
+from pld.loading.shard_prefetch import Use, peak_bytes, prefetch_shards
 from pld.remote.image_shards import RemotePlace, RemoteShard
 from pld.remote.shard_cache import HeldShard, ShardCache
 from tests.making import make_dataset
@@ -114,7 +114,7 @@ def test_what_is_needed_at_once_against_a_slow_twin(drawn, sizes, in_flight):
         sum(sizes[shard] for shard in {use.shard for use in uses if use.first <= item < use.last + in_flight})
         for item in range(60)
     )
-    assert most_bytes(uses, np.array(sizes), in_flight) == twin
+    assert peak_bytes(uses, np.array(sizes), in_flight) == twin
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=7), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))

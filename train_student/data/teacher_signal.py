@@ -11,7 +11,7 @@ from torch import Tensor
 from pld.classes.names import read_class_map
 from pld.errors import ConfigError
 from pld.images import Source
-from pld.join.match import taught
+from pld.join.match import map_classes
 from pld.losses import RequiredSignal
 from pld.precision import Precision
 from pld.signals import TopK
@@ -110,7 +110,7 @@ def open_teacher_signal(
     if options.online_teacher:
         assert options.name is not None  # TrainConfig checks
         teacher = build_teacher(options.name, options.weights, precision=precision, device=str(accelerator.device))
-        teacher, note = taught(teacher, data.classes, read_class_map(options.class_map))
+        teacher, note = map_classes(teacher, data.classes, read_class_map(options.class_map))
         if note and accelerator.is_main_process:
             print(f"warning: {note}", file=sys.stderr)
         return LiveTeacher(teacher)

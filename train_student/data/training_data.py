@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from pld.classes.matching import Classes, listed
+from pld.classes.matching import Classes, shorten_list
 from pld.classes.names import read_class_names
 from pld.errors import ConfigError, DataError, NotCachedError, StoreError
 from pld.images import Source, open_source
-from pld.join.match import in_label_space, paired, stored_policy
+from pld.join.match import join_source, relabel, stored_policy
 from pld.join.pixel_probes import compare_probes
 from pld.loading.nvjpeg import check_device
 from pld.store import Decoder, Store, StoreGroup, dataset_digest, open_store, open_stores
@@ -119,7 +119,7 @@ def open_training_data(
     members = store.members if store else ()
     policy = stored_policy(members[0]) if members else dataclasses.replace(train.policy, seed=seed)
     for member in members:
-        train = paired(member, train, skip_missing=options.missing == "skip")
+        train = join_source(member, train, skip_missing=options.missing == "skip")
     gpu = device if _decoder(options, members) == "nvjpeg" else None
     if gpu:
         check_device(gpu)
@@ -130,7 +130,7 @@ def open_training_data(
             f"{train.classes.shown()}: a student needs two classes or more; name another dataset with --data"
         )
     space = Classes(names=train.class_names, count=num_classes, whose=f"{train.location}, {options.split}")
-    train, val = in_label_space(train, space), _in_training_space(val, space) if val else None
+    train, val = relabel(train, space), _in_training_space(val, space) if val else None
     val_store = open_store(validation_options.val_store) if validation_options.val_store else None
     if val_store and val:
         val = _under_keys_of(val_store, val)
@@ -161,9 +161,9 @@ def _in_training_space(val: Source, space: Classes) -> Source:
     if val.class_names is None and space.names:
         note = (
             f"{val.location} states no class names: its labels are taken for the numbers of {space.whose}, "
-            f"{listed(space.names)}; a dataset.json with class_names beside it has them matched by name"
+            f"{shorten_list(space.names)}; a dataset.json with class_names beside it has them matched by name"
         )
-    return in_label_space(val, space).noting(note)
+    return relabel(val, space).with_notes(note)
 
 
 def _remarks(train: Source, val: Source | None, *told: str | None) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ def _under_keys_of(store: Store, val: Source) -> Source:
     policy = stored_policy(store)
     if not isinstance(policy, Fixed):
         raise StoreError(f"{store.url}: its views are random crops, and validation crops the centre; {advice}")
-    found = paired(store, val, skip_missing=True)
+    found = join_source(store, val, skip_missing=True)
     if len(found) < len(val):
         raise StoreError(
             f"{store.url}: lacks {len(val) - len(found)} of the {len(val)} images of {val.location}; {advice}"
@@ -190,7 +190,7 @@ def _under_keys_of(store: Store, val: Source) -> Source:
     names = (found.class_names, val.class_names)
     if not np.array_equal(found.labels, val.labels) or (None not in names and names[0] != names[1]):
         raise DataError(f"{store.url}: numbers the classes otherwise than the training images; {advice}")
-    return found.noting(compare_probes(store.probes, found, policy, store.url))
+    return found.with_notes(compare_probes(store.probes, found, policy, store.url))
 
 
 def _note_store_of_live_teacher(teacher: TeacherOptions) -> str | None:

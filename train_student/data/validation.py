@@ -8,10 +8,10 @@ import itertools
 import numpy as np
 from jaxtyping import Int64
 
-from pld.classes.matching import listed
+from pld.classes.matching import shorten_list
 from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
-from pld.images.sources.keys import NO_MATCH, match_keys, same_keys
+from pld.images.sources.keys import NO_MATCH, find_keys, match_keys
 from train_student.config import NO_VALIDATION, ValidationOptions
 
 # Images that are read to count those which are in both sets.
@@ -57,7 +57,9 @@ def _held_out(train: Source, share: float) -> tuple[Source, Source, str]:
     kept = train.subset(~chosen)
     if gone := sorted({*train.labels.tolist()} - {*kept.labels.tolist()}):
         names = [train.class_names[label] if train.class_names else str(label) for label in gone]
-        kept = kept.noting(f"--val_share {share} holds out every image of {len(gone)} classes: {listed(names)}")
+        kept = kept.with_notes(
+            f"--val_share {share} holds out every image of {len(gone)} classes: {shorten_list(names)}"
+        )
     return kept, train.subset(chosen), f"{100 * share:g} % of the training images, held out by key"
 
 
@@ -85,7 +87,7 @@ def _rows_in(train: Source, val: Source) -> Int64[np.ndarray, "V"]:
     try:
         return match_keys(val.keys, train.keys)
     except DataError:  # two validation images would be one: then only the same keys say something
-        return same_keys(val.keys, train.keys)
+        return find_keys(val.keys, train.keys)
 
 
 def _is_the_same(train: Source, row: int, val: Source, val_row: int) -> bool:

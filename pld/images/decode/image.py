@@ -1,4 +1,4 @@
-"""Bytes to pixels. Ordinary JPEGs go a fast way, everything else through Pillow; both give the same pixels.
+"""Decode an image: ordinary JPEGs on a fast path, everything else with Pillow; both give the same pixels.
 
 Orientation tags are ignored and CMYK is converted as Pillow does it, because that is what ImageNet models saw.
 """
@@ -18,14 +18,14 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH, TiffImageF
 from torch import Tensor
 
 from pld.errors import UndecodableImageError
-from pld.images.decode.diagnosis import MAX_PIXELS, lost_to_zeros, what_is_wrong
+from pld.images.decode.diagnosis import MAX_PIXELS, diagnose, diagnose_zero_fill
 from pld.images.decode.jpeg_box import Box, decode_box
 from pld.images.decode.jpeg_rows import decode_upper_rows
 
-# The formats that are read, and their extensions. Fewer formats are fewer decoders that a hostile file can reach.
+# The supported formats, and their extensions. Fewer formats are fewer decoders that a hostile file can reach.
 EXTENSIONS = {"JPEG": ("jpg", "jpeg"), "PNG": ("png",), "BMP": ("bmp",), "PPM": ("ppm",), "GIF": ("gif",)}
 
-# What not every Pillow is built with, or is new enough for.
+# Formats that only some versions and builds of Pillow support.
 if features.check_codec("libtiff"):
     EXTENSIONS["TIFF"] = ("tif", "tiff")
 for _module in ("webp", "avif"):
@@ -36,7 +36,7 @@ IMAGE_EXTENSIONS = tuple(extension for extensions in EXTENSIONS.values() for ext
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of an ordinary JPEG, from its header alone; None for what Pillow has to judge."""
+    """(height, width) of an ordinary JPEG, from its header alone; None for anything that Pillow has to decode."""
     if data[:2] != b"\xff\xd8":
         return None
     try:
@@ -52,20 +52,20 @@ def jpeg_colours(data: bytes) -> str:
 
 
 def decode_image(data: bytes, size: tuple[int, int] | None = None, box: Box | None = None) -> UInt8[Tensor, "3 h w"]:
-    """Decode to RGB: a [3, h, w] view of an interleaved [h, w, 3] array, which is what `apply_view` likes best.
+    """Decode to RGB: a [3, h, w] view of an interleaved [h, w, 3] array, the layout that is fastest in `apply_view`.
 
     Args:
         data: the encoded image.
-        size: what `jpeg_size` said, where it was asked.
-        box: the part that is wanted; all of the image where None. What lies beside it is left out of the work where
-            that can be done, so damage below it may pass unnoticed; its pixels are the same.
+        size: the result of `jpeg_size`, if the caller has it.
+        box: the wanted part; None for the whole image. The rest is skipped if possible, so damage below the box may
+            go unnoticed; the box's pixels are the same either way.
 
     Raises:
-        UndecodableImageError: the bytes are no image in one of the formats, are cut short or damaged, or declare more
-            than MAX_PIXELS. The caller knows the sample and names it.
+        UndecodableImageError: the bytes are not an image in a supported format, are truncated or damaged, or declare
+            more than MAX_PIXELS. The message does not name the sample; the caller adds that.
     """
     size = size or jpeg_size(data)
-    pixels = _decode_ordinary_jpeg(data, size, box) if size else _cut(_decode_with_pillow(data), box)
+    pixels = _decode_ordinary_jpeg(data, size, box) if size else _crop(_decode_with_pillow(data), box)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -74,10 +74,10 @@ def _decode_ordinary_jpeg(data: bytes, size: tuple[int, int], box: Box | None) -
     if pixels is not None:
         return pixels
     upper = decode_upper_rows(data, size, box[0] + box[2]) if box else None
-    return _cut(_decode_whole_jpeg(data) if upper is None else upper, box)
+    return _crop(_decode_whole_jpeg(data) if upper is None else upper, box)
 
 
-def _cut(pixels: UInt8[ndarray, "H W 3"], box: Box | None) -> UInt8[ndarray, "h w 3"]:
+def _crop(pixels: UInt8[ndarray, "H W 3"], box: Box | None) -> UInt8[ndarray, "h w 3"]:
     if box is None:
         return pixels
     top, left, height, width = box
@@ -85,7 +85,7 @@ def _cut(pixels: UInt8[ndarray, "H W 3"], box: Box | None) -> UInt8[ndarray, "h 
 
 
 def _decode_whole_jpeg(data: bytes) -> UInt8[ndarray, "H W 3"]:
-    """By libjpeg-turbo; what it as much as warns of, Pillow judges."""
+    """Decode with libjpeg-turbo, or with Pillow if that fails or warns."""
     try:
         return np.asarray(simplejpeg.decode_jpeg(data))
     except ValueError:
@@ -93,28 +93,28 @@ def _decode_whole_jpeg(data: bytes) -> UInt8[ndarray, "H W 3"]:
 
 
 def _decode_with_pillow(data: bytes) -> UInt8[ndarray, "H W 3"]:
-    """The first frame or page."""
-    if lost := lost_to_zeros(data):
-        raise UndecodableImageError(f"cannot be decoded: {lost}")
+    """Decode the first frame or page."""
+    if zero_fill := diagnose_zero_fill(data):
+        raise UndecodableImageError(f"cannot be decoded: {zero_fill}")
     try:
         with warnings.catch_warnings():
-            # Pillow warns of odd metadata, which the pixels do not depend on.
+            # Pillow warns of odd metadata, which does not affect the pixels.
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=tuple(EXTENSIONS))
             _check_declared(image)
             return np.array(image.convert("RGB"))
     except (UndecodableImageError, MemoryError):
         raise
-    except Exception as error:  # its readers are Python in good part: bytes can make them raise anything
-        raise UndecodableImageError(f"cannot be decoded: {what_is_wrong(data, error)}") from error
+    except Exception as error:  # Pillow's readers are partly Python: bytes can make them raise anything
+        raise UndecodableImageError(f"cannot be decoded: {diagnose(data, error)}") from error
 
 
 def _check_declared(image: Image.Image) -> None:
-    """Raise UndecodableImageError for what an image says of itself, before there is memory for its pixels."""
+    """Raise UndecodableImageError for an unsupported size or bit depth, before memory is allocated for the pixels."""
     (width, height), kind = image.size, image.mode if image.mode.startswith(("I", "F")) else ""
     if isinstance(image, TiffImageFile):
-        # A tile may be larger than its image. Of deeper channels Pillow takes the upper 8 bits, which are nearly black
-        # where a camera fills the lower 12 of 16.
+        # A tile may be larger than its image. Pillow keeps the upper 8 bits of deeper channels, which are nearly black
+        # if a camera fills the lower 12 of 16.
         width, height = max(width, image.tag_v2.get(TILEWIDTH, 0)), max(height, image.tag_v2.get(TILELENGTH, 0))
         bits = max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
         kind = f"{bits}-bit" if bits > 8 and not kind else kind

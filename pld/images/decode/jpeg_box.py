@@ -1,7 +1,7 @@
-"""One box of an ordinary JPEG: what lies beside it is not made into pixels, what lies below is not read.
+"""Decode one box of an ordinary JPEG, without transforming the blocks around it or reading the rows below it.
 
-The pixels are to the last bit those that libjpeg-turbo gives of the whole image. The work is done in C (native/), which
-is there where it could be compiled and the processor has AVX2, and takes what nearly all photos are: sequential JPEGs
+The pixels are bit for bit those that libjpeg-turbo decodes of the whole image. The decoder is written in C (native/)
+and available if it could be compiled and the processor has AVX2. It takes what nearly all photos are: sequential JPEGs
 of one scan, without restart markers, grey or YCbCr with chroma at 4:4:4, 4:2:2 or 4:2:0.
 """
 
@@ -22,15 +22,15 @@ Box = tuple[int, int, int, int]
 
 
 def decode_box(data: bytes, size: tuple[int, int], box: Box) -> UInt8[np.ndarray, "h w 3"] | None:
-    """The pixels of a box; None where somebody else has to judge the image.
+    """The pixels of a box; None if another decoder has to be asked.
 
-    That is where there is no compiled part, and any image of another kind, cut short, or damaged above the box's last
-    row. Damage below passes unnoticed, unless the box is the whole image.
+    That is the case without the compiled decoder, and for an image that is of another kind, truncated, or damaged
+    above the box's last row. Damage below goes unnoticed unless the box is the whole image.
 
     Args:
         data: the encoded image.
-        size: its (height, width), as `jpeg_size` said.
-        box: inside of it.
+        size: its (height, width), as returned by `jpeg_size`.
+        box: lies inside the image.
     """
     if not HAS_BOXES:
         return None

@@ -1,31 +1,42 @@
-"""What a JPEG's markers say of it, before anything is decoded."""
+"""A JPEG's segments, walked by their markers before anything is decoded."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-# What comes before a sequential JPEG's scan: its frame header and tables. A restart interval (0xDD) is none of them:
-# with it, the scan has markers of its own.
-_SEQUENTIAL = (0xC0, 0xC1)
-_SEGMENTS = frozenset((*range(0xE0, 0xF0), 0xDB, 0xC4, 0xFE, *_SEQUENTIAL))
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-_BITS = b"\x08"  # of a channel
+SEQUENTIAL = (0xC0, 0xC1)
+START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+# Application data, tables and comments. Not a restart interval (0xDD), which puts markers into the scan.
+TABLES = frozenset((*range(0xE0, 0xF0), 0xDB, 0xC4, 0xFE))
+_BITS = b"\x08"  # per channel
 _MARKER = re.compile(rb"\xff[^\x00]")
 
 
-def has_one_whole_scan(data: bytes) -> bool:
-    """Whether this is a sequential JPEG of one scan, in which no marker comes before the image's end.
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (marker, start, end) of a JPEG's header segments; the last end may lie beyond the data.
 
-    Decoders that fill up what is missing and say nothing can be given such an image: it is not cut short.
+    Fill bytes before a marker are segments of marker 0xFF and one byte.
     """
-    at, is_sequential = 2, False
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker, after = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == _START_OF_SCAN:
-            found = _MARKER.search(data, after)
+    start = 2
+    while start + 4 <= len(data) and data[start] == 0xFF:
+        marker = data[start + 1]
+        end = start + 1 if marker == 0xFF else start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        yield marker, start, end
+        start = end
+
+
+def has_one_whole_scan(data: bytes) -> bool:
+    """Whether this is a sequential JPEG of one scan, with no marker before the end of the image.
+
+    Such an image is not truncated, so decoders that silently fill in missing data can be given it.
+    """
+    is_sequential = False
+    for marker, start, end in segments(data):
+        if marker == START_OF_SCAN:
+            found = _MARKER.search(data, end)
             return is_sequential and found is not None and data[found.start() + 1] == _END_OF_IMAGE
-        if marker not in _SEGMENTS:
+        if marker not in TABLES and marker not in SEQUENTIAL:
             return False
-        is_sequential |= marker in _SEQUENTIAL and data[at + 4 : at + 5] == _BITS
-        at = after
+        is_sequential |= marker in SEQUENTIAL and data[start + 4 : start + 5] == _BITS
     return False

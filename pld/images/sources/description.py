@@ -1,4 +1,4 @@
-"""What a dataset states of itself, in dataset.json or by its user: class names, and how its views are drawn."""
+"""dataset.json: a dataset's class names, and how its views are drawn."""
 
 from __future__ import annotations
 
@@ -8,42 +8,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pld.classes.matching import listed
-from pld.classes.names import checked_names
+from pld.classes.matching import shorten_list
+from pld.classes.names import check_names
 from pld.errors import ConfigError, DataError
 from pld.images.sources.folders import StatedClasses
 from pld.images.sources.source import Source
 from pld.images.sources.splits import split_of
 from pld.views import Policy, policy_from_json
 
-# Beside the shards or class folders, or one folder up; optional: {"class_names": [...], "view_policy": {...}}.
+# Next to the shards or class folders, or one folder up; optional: {"class_names": [...], "view_policy": {...}}.
 DATASET_FILE = "dataset.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Description:
-    """What dataset.json says."""
+    """The content of dataset.json."""
 
-    class_names: tuple[str, ...]
+    classes: StatedClasses
     policy: Policy | None
-    where: str
     note: str | None = None
 
 
-class Given(NamedTuple):
-    """Class names that the caller gives: for all data, and for data that state none."""
+class GivenClasses(NamedTuple):
+    """The caller's class names: `override` replaces those of the dataset, `default` is for datasets without any."""
 
-    always: StatedClasses | None
-    otherwise: StatedClasses | None
+    override: StatedClasses | None
+    default: StatedClasses | None
 
-
-def stated(names: Sequence[str] | None) -> StatedClasses | None:
-    """Class names that the caller states, if any."""
-    return None if names is None else StatedClasses(names=tuple(names), origin="--class_names")
+    def choose(self, description: Description | None) -> StatedClasses | None:
+        """The class names in force for a dataset."""
+        return self.override or (description.classes if description else self.default)
 
 
 def read_description(folder: Path) -> Description | None:
-    """What dataset.json says, which lies in the folder or one up; a note where it may be another dataset's."""
+    """Read dataset.json from the folder or its parent; the note says where it may be another dataset's."""
     path = next((found for found in (folder / DATASET_FILE, folder.parent / DATASET_FILE) if found.is_file()), None)
     if path is None:
         return None
@@ -57,7 +55,7 @@ def read_description(folder: Path) -> Description | None:
 
 
 def parse_description(text: str, where: str) -> Description:
-    """The content of dataset.json; raises DataError naming the place where it is something else."""
+    """Parse dataset.json; raises DataError, which names the file, if it holds anything else."""
     try:
         described: Any = json.loads(text)
     except ValueError as error:
@@ -67,38 +65,43 @@ def parse_description(text: str, where: str) -> Description:
         raise DataError(f'{where}: wanted {{"class_names": [a name for each class], ...}}')
     policy = policy_from_json(described["view_policy"]) if "view_policy" in described else None
     try:
-        return Description(class_names=checked_names(names, where), policy=policy, where=where)
+        return Description(classes=StatedClasses(names=check_names(names, where), origin=where), policy=policy)
     except ConfigError as error:
         raise DataError(str(error)) from error
 
 
-def described_tars(source: Source, description: Description | None, given: Given) -> Source:
-    """Tars with the names of their classes, whose labels are numbers already."""
-    always = given.always
-    if description and always and description.class_names != always.names:
+def describe_tars(source: Source, description: Description | None, given: GivenClasses) -> Source:
+    """Give tars, whose labels are already numbers, their class names and view policy.
+
+    Raises:
+        DataError: the caller's names contradict dataset.json's, or a label has no name.
+    """
+    override = given.override
+    if description and override and description.classes.names != override.names:
+        numbered = description.classes
         raise DataError(
-            f"{source.location}: its labels number the {len(description.class_names)} classes of {description.where}, "
-            f"{listed(description.class_names)}; {always.origin} lists {len(always.names)}, {listed(always.names)}. "
-            f"Leave {always.origin} out, or mend {description.where}"
+            f"{source.location}: its labels number the {len(numbered.names)} classes of {numbered.origin}, "
+            f"{shorten_list(numbered.names)}; {override.origin} lists {len(override.names)}, "
+            f"{shorten_list(override.names)}. Leave {override.origin} out, or correct {numbered.origin}"
         )
     if description:
-        source = dataclasses.replace(source, policy=description.policy or source.policy).noting(description.note)
-    stated = always or given.otherwise
-    names = description.class_names if description else stated.names if stated else None
-    if names is None:
+        source = dataclasses.replace(source, policy=description.policy or source.policy).with_notes(description.note)
+    classes = given.choose(description)
+    if classes is None:
         return source
-    where = description.where if description else "--class_names"
-    if len(source) and int(source.labels.max()) >= len(names):
-        raise DataError(f"{source.location}: label {source.labels.max()}, but {where} names {len(names)} classes")
-    return dataclasses.replace(source, class_names=names)
-
-
-def one_of(descriptions: Sequence[Description | None], location: str) -> Description | None:
-    """The description of all folders; raises DataError where their labels number other classes."""
-    if len({description and description.class_names for description in descriptions}) > 1:
-        found = listed([description.where if description else "none" for description in descriptions])
+    if len(source) and int(source.labels.max()) >= len(classes.names):
         raise DataError(
-            f"{location}: tars of folders whose labels number different classes, by {found}; give them one list of "
-            "classes, or train on one folder"
+            f"{source.location}: label {source.labels.max()}, but {classes.origin} names {len(classes.names)} classes"
+        )
+    return dataclasses.replace(source, class_names=classes.names)
+
+
+def common_description(descriptions: Sequence[Description | None], location: str) -> Description | None:
+    """The description that several folders share; raises DataError if their class names differ."""
+    if len({description and description.classes.names for description in descriptions}) > 1:
+        found = shorten_list([description.classes.origin if description else "none" for description in descriptions])
+        raise DataError(
+            f"{location}: the tars' folders number different classes in their labels, by {found}; give them one list "
+            "of classes, or train on one folder"
         )
     return descriptions[0]

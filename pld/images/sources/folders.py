@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pld.classes.matching import listed
+from pld.classes.matching import shorten_list
 from pld.errors import DataError
 from pld.images.decode.image import IMAGE_EXTENSIONS
-from pld.images.sources.keys import own_keys
-from pld.images.sources.listing import Found, is_junk, list_images
+from pld.images.sources.image_files import ImageFiles, is_junk, list_images
+from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import WHOLE_FILE, ImageShard, Source
 from pld.images.sources.splits import split_of
 
@@ -54,13 +54,13 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
     if stated and unknown:
         raise DataError(
             f"{folder / unknown[0]}: a class folder that {stated.origin} does not list ({len(unknown)} such: "
-            f"{listed(unknown)}); it has {len(names)}: {listed(names)}. Rename or move it, or list all classes in a "
-            "file: --class_names FILE"
+            f"{shorten_list(unknown)}); it has {len(names)}: {shorten_list(names)}. Rename or move it, or list all "
+            "classes in a file: --class_names FILE"
         )
     found = {name: list_images(folder / name) for name in names if name in there}
     notes = [] if stated else _check_layout(folder, found)
     if lacking := [name for name in names if name not in found or not found[name].files]:
-        notes.append(f"{folder}: no images of {len(lacking)} of {len(names)} classes: {listed(lacking)}")
+        notes.append(f"{folder}: no images of {len(lacking)} of {len(names)} classes: {shorten_list(lacking)}")
     if loose := _loose_images(folder):
         notes.append(f"{folder}: {loose} images beside the class folders have no class and are left out")
     pairs = sorted((file, label) for label, name in enumerate(names) if name in found for file in found[name].files)
@@ -76,7 +76,7 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
             ImageShard(f"{folder.name}-{first // SHARD_SAMPLES:06d}", min(SHARD_SAMPLES, num - first))
             for first in range(0, num, SHARD_SAMPLES)
         ),
-        keys=own_keys(relative, files),
+        keys=sample_keys(relative, files),
         labels=labels,
         files=files,
         file_index=np.arange(num),
@@ -114,13 +114,13 @@ def class_folders(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def _check_layout(folder: Path, found: Mapping[str, Found]) -> list[str]:
+def _check_layout(folder: Path, found: Mapping[str, ImageFiles]) -> list[str]:
     """What is to be said of class folders that nobody stated; raises DataError where they are hardly classes."""
     filled = {name: each.files for name, each in found.items() if each.files}
     if filled and all(split_of(name) for name in filled):
         raise DataError(
-            f"{folder}: {listed(sorted(filled))} hold images and no class folders: splits without classes. Sort each "
-            "one's images into a folder for each class, or pack them into tars with a .cls for each image"
+            f"{folder}: {shorten_list(sorted(filled))} hold images but no class folders: splits without classes. Sort "
+            "the images of each into one folder per class, or pack them into tars with a .cls for each image"
         )
     nested = [name for name, files in filled.items() if not any(_lies_in(folder / name, file) for file in files)]
     if filled and len(nested) == len(filled):
@@ -130,7 +130,9 @@ def _check_layout(folder: Path, found: Mapping[str, Found]) -> list[str]:
         (name,) = found
         notes.append(f"{folder}: one class folder, {name!r}: are all of its images of one class?")
     if nested:
-        notes.append(f"{folder}: {len(nested)} class folders hold images in folders of their own: {listed(nested)}")
+        notes.append(
+            f"{folder}: {len(nested)} class folders hold images in folders of their own: {shorten_list(nested)}"
+        )
     return notes
 
 
@@ -143,10 +145,11 @@ def _too_deep(folder: Path, filled: Mapping[str, list[str]]) -> str:
     first = Path(min(min(files) for files in filled.values()))
     holder = first.parent.parent
     likely = holder.parent if split_of(holder.name) and holder != folder else holder
+    names = shorten_list(sorted(filled))
     return (
-        f"{folder}: none of its {len(filled)} folders, {listed(sorted(filled))}, holds an image itself; the first lies "
-        f"in {first.parent}. If {first.parent.name!r} is a class, name {likely}; if {listed(sorted(filled))} are the "
-        "classes, list them in a file: --class_names FILE"
+        f"{folder}: none of its {len(filled)} folders, {names}, holds an image itself; the first image lies in "
+        f"{first.parent}. If {first.parent.name!r} is a class, name {likely}; if {names} are the classes, list them in "
+        "a file: --class_names FILE"
     )
 
 

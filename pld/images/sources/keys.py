@@ -18,7 +18,7 @@ from pld.errors import DataError
 NO_MATCH = -1
 
 
-def own_keys(paths: Sequence[bytes], where: Sequence[str]) -> Shaped[ndarray, "N"]:
+def sample_keys(paths: Sequence[bytes], where: Sequence[str]) -> Shaped[ndarray, "N"]:
     """The keys of samples.
 
     Args:
@@ -31,7 +31,7 @@ def own_keys(paths: Sequence[bytes], where: Sequence[str]) -> Shaped[ndarray, "N
     Raises:
         DataError: two samples have one key.
     """
-    keys = np.array([own_key(path) for path in paths], dtype=np.bytes_)
+    keys = np.array([sample_key(path) for path in paths], dtype=np.bytes_)
     first_of = np.unique(keys, return_index=True)[1]
     if len(first_of) < len(keys):
         repeat = int(np.setdiff1d(np.arange(len(keys)), first_of)[0])
@@ -44,7 +44,7 @@ def own_keys(paths: Sequence[bytes], where: Sequence[str]) -> Shaped[ndarray, "N
     return keys
 
 
-def own_key(path: bytes) -> bytes:
+def sample_key(path: bytes) -> bytes:
     """The path, without its last folder if the file name begins with that folder's name and `_`."""
     folder, _, name = path.rpartition(b"/")
     parents, _, parent = folder.rpartition(b"/")
@@ -71,12 +71,12 @@ def match_keys(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[
     Raises:
         DataError: two of the keys match one that is held; names them.
     """
-    found = same_keys(keys, held)
+    found = find_keys(keys, held)
     if (found == NO_MATCH).any():
         # Stores of the version before have whole paths where file names repeat.
-        own = np.array([own_key(key) for key in held.tolist()], dtype=np.bytes_)
+        own = np.array([sample_key(key) for key in held.tolist()], dtype=np.bytes_)
         if len(np.unique(own)) == len(own):
-            found = same_keys(keys, own)
+            found = find_keys(keys, own)
     open_places = np.flatnonzero(found == NO_MATCH)
     if len(open_places):
         by_name = _by_name(keys[open_places], held)
@@ -85,7 +85,7 @@ def match_keys(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[
     return found
 
 
-def same_keys(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[ndarray, "N"]:
+def find_keys(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[ndarray, "N"]:
     """For each key its place among those that are held, where it is there as it is; else NO_MATCH."""
     order = np.argsort(held)
     places = np.searchsorted(held, keys, sorter=order)

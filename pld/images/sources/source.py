@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from pld.classes.matching import Classes
 from pld.errors import DataError
-from pld.images.sources.listing import told
+from pld.images.sources.image_files import format_counts
 from pld.remote.image_shards import RemotePlace, RemoteShard
 from pld.views import Policy, RandomResizedCrop
 
@@ -122,7 +122,9 @@ class Source:
     @property
     def remarks(self) -> tuple[str, ...]:
         """The notes, and what files were left out."""
-        return (*self.notes, f"{self.location}: left out {told(self.left_out)}") if self.left_out else self.notes
+        return (
+            (*self.notes, f"{self.location}: left out {format_counts(self.left_out)}") if self.left_out else self.notes
+        )
 
     @property
     def classes(self) -> Classes:
@@ -130,7 +132,7 @@ class Source:
         count = len(self.class_names) if self.class_names else int(self.labels.max(initial=-1)) + 1
         return Classes(names=self.class_names, count=count, whose=self.location)
 
-    def relabelled(self, numbers: Sequence[int] | Int64[ndarray, "C"], class_names: tuple[str, ...] | None) -> Source:
+    def map_labels(self, numbers: Sequence[int] | Int64[ndarray, "C"], class_names: tuple[str, ...] | None) -> Source:
         """The same samples in another label space.
 
         Args:
@@ -140,11 +142,11 @@ class Source:
         labels = np.asarray(numbers, dtype=np.int64)[self.labels]
         return dataclasses.replace(self, labels=labels, class_names=class_names)
 
-    def rekeyed(self, keys: Shaped[ndarray, "N"]) -> Source:
+    def with_keys(self, keys: Shaped[ndarray, "N"]) -> Source:
         """The same samples under other keys, from which their views are drawn."""
         return dataclasses.replace(self, keys=keys)
 
-    def noting(self, *notes: str | None) -> Source:
+    def with_notes(self, *notes: str | None) -> Source:
         """The same with more notes; those that are None say nothing."""
         return dataclasses.replace(self, notes=(*self.notes, *filter(None, notes)))
 

@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from pld.errors import DataError
 from pld.images.decode.image import IMAGE_EXTENSIONS
-from pld.images.sources.listing import JUNK, is_junk, kind_of, told
+from pld.images.sources.image_files import JUNK, format_counts, is_junk, kind_of
 
 _ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]
 
@@ -58,7 +58,7 @@ class TarIndex:
     digest: bytes
 
 
-def is_still(index: TarIndex, path: Path) -> bool:
+def is_current(index: TarIndex, path: Path) -> bool:
     """Whether a tar begins, at the members that were chosen, as it did when the index was made."""
     try:
         return _digest(path, index.checked) == index.digest
@@ -113,7 +113,7 @@ def read_tar(path: Path, shown: str | None = None) -> TarIndex:
     except OSError as error:
         raise DataError(f"{where}: {error.strerror}") from error
     if not samples:
-        found = f"; found {told(left_out)}" if left_out else ""
+        found = f"; found {format_counts(left_out)}" if left_out else ""
         raise DataError(f"{where}: an empty shard{found}; wanted at least one image with its .cls")
     return TarIndex(rows=_as_rows(samples, where), left_out=left_out, checked=checked, digest=digest)
 

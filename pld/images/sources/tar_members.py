@@ -6,7 +6,7 @@ import io
 import tarfile
 
 from pld.errors import DataError
-from pld.images.decode.diagnosis import form_of
+from pld.images.decode.diagnosis import image_format
 from pld.images.decode.image import EXTENSIONS
 from pld.images.sources.source import Source
 
@@ -20,7 +20,7 @@ def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def image_extension(content: bytes) -> str:
     """The extension of an encoded image, by how it begins; jpg where that says nothing."""
-    form = form_of(content)
+    form = image_format(content)
     return EXTENSIONS.get(form.upper(), ("jpg",))[0] if form else "jpg"
 
 

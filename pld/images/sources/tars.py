@@ -23,10 +23,10 @@ from tqdm import tqdm
 from pld.errors import DataError
 from pld.files import write_atomically
 from pld.images.decode.image import IMAGE_EXTENSIONS
-from pld.images.sources.keys import own_keys
+from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import ImageShard, RemoteFiles, Source
-from pld.images.sources.tar_index import TarIndex, is_still, read_tar
-from pld.prefetch import in_order
+from pld.images.sources.tar_index import TarIndex, is_current, read_tar
+from pld.prefetch import map_ahead
 from pld.remote.cache_folder import cache_folder
 from pld.remote.image_shards import RemotePlace, RemoteShard
 
@@ -51,7 +51,7 @@ def tar_source(location: str, paths: list[Path]) -> Source:
             key.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = in_order(pool, _local_index, paths, ahead=2 * _THREADS)
+        found = map_ahead(pool, _local_index, paths, ahead=2 * _THREADS)
         indexes = list(tqdm(found, "indexing shards", len(paths), unit="shard", delay=2))
     return _source(location, [str(path) for path in paths], [path.stem for path in paths], indexes)
 
@@ -92,7 +92,7 @@ def _source(location: str, files: list[str], names: list[str], indexes: list[Tar
     return Source(
         location=location,
         shards=tuple(itertools.starmap(ImageShard, zip(_shard_names(names), counts, strict=True))),
-        keys=own_keys(sample_paths, [files[i] for i in file_index]),
+        keys=sample_keys(sample_paths, [files[i] for i in file_index]),
         labels=rows["label"].copy(),
         files=tuple(files),
         file_index=file_index,
@@ -114,7 +114,7 @@ def _local_index(path: Path) -> TarIndex:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; --data wants existing tar shards") from error
     identity = f"{_INDEX_KIND}:{path.resolve()}:{_state(status)}"
-    return _kept_index(identity, lambda: read_tar(path), lambda index: is_still(index, path))
+    return _kept_index(identity, lambda: read_tar(path), lambda index: is_current(index, path))
 
 
 def _state(status: os.stat_result) -> str:

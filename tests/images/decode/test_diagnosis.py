@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
 from pld.errors import UndecodableImageError
-from pld.images.decode.diagnosis import what_is_wrong
+from pld.images.decode.diagnosis import diagnose
 from pld.images.decode.image import IMAGE_EXTENSIONS, decode_image
 from tests.making import encoded, with_pillow
 
@@ -123,7 +123,7 @@ def test_a_jpeg_that_declares_too_much_is_not_decoded_for_its_rows():
     data = bytearray(encoded(NOISE, "JPEG"))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", 65_500, 65_500)
-    assert what_is_wrong(bytes(data[:-100]), OSError("cut")) == "JPEG cut short: its end is missing"
+    assert diagnose(bytes(data[:-100]), OSError("cut")) == "JPEG cut short: its end is missing"
 
 
 @pytest.mark.parametrize("keep", [20, 100, 0.5, 0.98])
@@ -212,10 +212,10 @@ def test_other_files_are_named(start, words):
 def test_the_decoders_words_without_an_address():
     error = UnidentifiedImageError(f"cannot identify image file {io.BytesIO()!r}")
     assert "at 0x" in str(error)
-    assert what_is_wrong(b"\x07\x01\xfe", error) == r"no image in a format that is read: begins with b'\x07\x01\xfe'"
-    assert what_is_wrong(b"\x07\x01\xfe", ValueError(f"odd {io.BytesIO()!r}")) == "no known format: odd the file"
-    assert what_is_wrong(encoded(NOISE, "JPEG"), ValueError("\n")) == "JPEG: ValueError"
-    assert "JPEG" in what_is_wrong(encoded(NOISE, "JPEG"), None)
+    assert diagnose(b"\x07\x01\xfe", error) == r"no image in a format that is read: begins with b'\x07\x01\xfe'"
+    assert diagnose(b"\x07\x01\xfe", ValueError(f"odd {io.BytesIO()!r}")) == "no known format: odd the file"
+    assert diagnose(encoded(NOISE, "JPEG"), ValueError("\n")) == "JPEG: ValueError"
+    assert "JPEG" in diagnose(encoded(NOISE, "JPEG"), None)
 
 
 FORMS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM", *AVIF)
@@ -229,7 +229,7 @@ FILES = [encoded(SMALL, form) for form in FORMS] + [
 
 def check(data: bytes) -> None:
     for error in (None, OSError(f"in {io.BytesIO()!r}")):
-        words = what_is_wrong(data, error)
+        words = diagnose(data, error)
         assert words
         assert not re.search(r"at 0x[0-9A-Fa-f]{4,}", words)
         assert "\n" not in words

@@ -132,7 +132,7 @@ def test_two_lists_for_the_numbers_of_tars(tmp_path):
             "none of its 1 folders, 'Data', holds an image itself.*name .*Data/CLS-LOC;",
         ),
         (["photos/ant/1.jpg", "photos/bee/2.jpg"], "none of its 1 folders, 'photos'.*name .*photos;"),
-        (["train/1.jpg", "val/2.jpg"], "'train', 'val' hold images and no class folders: splits without classes"),
+        (["train/1.jpg", "val/2.jpg"], "'train', 'val' hold images but no class folders: splits without classes"),
         (["1.jpg", "2.jpg"], "2 images and no class folders, so they have no labels"),
     ],
 )

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pld.errors import DataError
-from pld.images.sources.keys import NO_MATCH, first_version_keys, match_keys, own_key, own_keys
+from pld.images.sources.keys import NO_MATCH, first_version_keys, match_keys, sample_key, sample_keys
 
 PART = st.text("ab_1", min_size=1, max_size=3)
 PATHS = st.lists(st.lists(PART, min_size=1, max_size=3).map("/".join), min_size=1, max_size=12, unique=True)
@@ -29,14 +29,14 @@ def array(*keys):
     ],
 )
 def test_a_folder_that_the_name_repeats_is_left_out(path, key):
-    assert own_key(path.encode()) == key.encode()
+    assert sample_key(path.encode()) == key.encode()
 
 
 @given(PATHS, st.randoms(use_true_random=False))
 def test_a_sample_has_one_key_in_any_subset_and_order(paths, random):
     def keys(some):
         try:
-            return dict(zip(some, own_keys([path.encode() for path in some], some).tolist(), strict=True))
+            return dict(zip(some, sample_keys([path.encode() for path in some], some).tolist(), strict=True))
         except DataError:
             return None
 

@@ -7,7 +7,7 @@ import pytest
 
 from pld.errors import DataError
 from pld.images.decode.image import IMAGE_EXTENSIONS
-from pld.images.sources.listing import Found, is_junk, kind_of, list_images, told
+from pld.images.sources.image_files import ImageFiles, format_counts, is_junk, kind_of, list_images
 
 JUNK = ["._x.jpg", "._", "__MACOSX", ".DS_Store", "Thumbs.db", "thumbs.db", "THUMBS.DB", "desktop.ini", "Desktop.ini"]
 
@@ -20,7 +20,7 @@ def fill(folder, *names, content=b""):
     return folder
 
 
-def names_of(found: Found, folder) -> list[str]:
+def names_of(found: ImageFiles, folder) -> list[str]:
     return [os.path.relpath(path, folder) for path in found.files]
 
 
@@ -75,7 +75,7 @@ def test_other_files_are_counted_by_extension(tmp_path):
 def test_an_extension_that_is_not_utf8_can_be_printed(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / os.fsdecode(b"notes.\xe9")).touch()
-    told(list_images(tmp_path / "d").left_out).encode()
+    format_counts(list_images(tmp_path / "d").left_out).encode()
 
 
 def test_junk_is_counted_and_its_folders_are_not_entered(tmp_path):
@@ -165,11 +165,11 @@ def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
 
 
 def test_how_left_out_files_are_told():
-    assert told({".txt": 12, ".json": 3, "junk": 4}) == "12 .txt, 4 junk, 3 .json"
-    assert told({".txt": 12_000}) == "12,000 .txt"
-    assert told({}) == ""
+    assert format_counts({".txt": 12, ".json": 3, "junk": 4}) == "12 .txt, 4 junk, 3 .json"
+    assert format_counts({".txt": 12_000}) == "12,000 .txt"
+    assert format_counts({}) == ""
     many = Counter({f".{i:04d}": 1 for i in range(100)}) + Counter({".txt": 5})
-    assert told(many) == "5 .txt, " + ", ".join(f"1 .{i:04d}" for i in range(7)) + ", 93 others"
+    assert format_counts(many) == "5 .txt, " + ", ".join(f"1 .{i:04d}" for i in range(7)) + ", 93 others"
 
 
 @pytest.mark.long

@@ -30,7 +30,7 @@ _Identity = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class ImageFiles:
     """What a folder holds.
 
     Attributes:
@@ -56,7 +56,7 @@ def kind_of(name: str) -> str:
     return extension.encode(errors="backslashreplace").decode() or NO_EXTENSION
 
 
-def told(left_out: Mapping[str, int]) -> str:
+def format_counts(left_out: Mapping[str, int]) -> str:
     """How many files of which kinds, the commonest first: `12 .txt, 3 .json, 4 junk`."""
     ordered = sorted(left_out.items(), key=lambda pair: (-pair[1], pair[0]))
     shown = [f"{num:,} {kind}" for kind, num in ordered[:_SHOWN_KINDS]]
@@ -64,7 +64,7 @@ def told(left_out: Mapping[str, int]) -> str:
     return ", ".join([*shown, *([f"{rest:,} others"] if rest else [])])
 
 
-def list_images(folder: Path) -> Found:
+def list_images(folder: Path) -> ImageFiles:
     """The images in a folder and the folders in it, and how many files beside them.
 
     Links to folders are followed, as torchvision's ImageFolder does; one that leads back to a folder that it lies in
@@ -94,7 +94,7 @@ def list_images(folder: Path) -> Found:
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; the folder cannot be listed") from error
     files.sort()
-    return Found(files=files, left_out=left_out)
+    return ImageFiles(files=files, left_out=left_out)
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
