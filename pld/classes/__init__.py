@@ -1,1 +1,1 @@
-"""Class names: the authority on classes. Matching them between teacher, store and data, and reading them from files."""
+"""Class names, the authority on classes: reading them, and matching teacher, store and data by them."""

@@ -1,4 +1,4 @@
-"""Where images come from: tar shards, folders and glyphs; decoding; the order of an epoch."""
+"""Labelled images: datasets and their readers, decoding, shards, the order of an epoch."""
 
 from pld.images.order import epoch_order, global_batches
 from pld.images.sources.open import open_source

@@ -1,1 +1,1 @@
-"""Joining what must belong together: a store with images, their pixels with the teacher's, a teacher with its store."""
+"""What joins a store with its images, its pixels with the teacher's, and the teacher with its store."""
