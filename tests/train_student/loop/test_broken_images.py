@@ -187,7 +187,7 @@ def trained(monkeypatch):
 
     def seeing(self, batch):
         seen.append(batch.item.rows.tolist())
-        signal = self._signal(batch, CPU)
+        signal = self.signal(batch, CPU)
         if signal is not None:
             assert signal.labels.tolist() == batch.labels.tolist()
         return loss(self, batch)
