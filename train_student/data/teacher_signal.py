@@ -18,7 +18,7 @@ from pld.signals import TopK
 from pld.store import Store, StoreGroup
 from pld.teachers import Teacher, build_teacher
 from pld.views.preprocessing import Preprocessing
-from train_student.config import TeacherOptions
+from train_student.config import LossOptions, TeacherOptions
 from train_student.data.batches import Batch
 from train_student.data.training_data import TrainingData
 from train_student.data.view_tables import ViewTables, shared_folder
@@ -84,27 +84,14 @@ class LiveTeacher(TeacherSignal):
 
 
 def open_teacher_signal(
-    options: TeacherOptions,
-    required: RequiredSignal,
-    data: TrainingData,
-    accelerator: Accelerator,
-    *,
-    precision: Precision,
-    allow_approximate: bool,
+    options: TeacherOptions, loss: LossOptions, data: TrainingData, accelerator: Accelerator, precision: Precision
 ) -> TeacherSignal:
-    """The signal that a loss requires.
-
-    Args:
-        options: stores or a live teacher.
-        required: the loss's.
-        data: what is trained on, with its stores.
-        accelerator: whose processes share views in memory.
-        precision: of a live teacher.
-        allow_approximate: see `check_supports`.
+    """The signal that a loss requires; `precision` is a live teacher's.
 
     Raises:
         PLDError: the teacher cannot be built, or the store does not support the loss.
     """
+    required = loss.build().required_signal
     if not required.needs_teacher:
         return TeacherSignal()
     if options.online_teacher:
@@ -115,7 +102,7 @@ def open_teacher_signal(
             print(f"warning: {note}", file=sys.stderr)
         return LiveTeacher(teacher)
     assert data.store is not None  # likewise
-    approximate = check_supports(data.store, required, approximate=allow_approximate)
+    approximate = check_supports(data.store, required, approximate=loss.approximate_teacher)
     tables = ViewTables(data.store, shared_folder(accelerator), writes=accelerator.is_local_main_process)
     return StoredTeacher(data.store, data.train, approximate=approximate, tables=tables)
 

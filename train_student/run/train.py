@@ -73,21 +73,14 @@ def _start(accelerator: Accelerator, config: TrainConfig, folder: Path, *, is_be
     data = open_training_data(
         config.data, config.validation, config.teacher, seed=config.run.seed, device=accelerator.device
     )
-    world, loss = accelerator.num_processes, config.loss.build()
+    world = accelerator.num_processes
     steps_per_epoch = count_steps(config.optimizer, config.data.streams, len(data.train), world)
-    signal = open_teacher_signal(
-        config.teacher,
-        loss.required_signal,
-        data,
-        accelerator,
-        precision=config.run.autocast,
-        allow_approximate=config.loss.approximate_teacher,
-    )
+    signal = open_teacher_signal(config.teacher, config.loss, data, accelerator, config.run.autocast)
     set_seed(config.run.seed)
     learner = Learner(
         accelerator,
         build_student(config.model, data.num_classes),
-        loss,
+        config.loss.build(),
         signal,
         student_preprocessing(config.model.image_size, config.validation.crop_fraction),
         config.optimizer,

@@ -78,7 +78,7 @@ def trained(monkeypatch):
 
     def seeing(self, batch):
         seen.append(batch.request.rows.tolist())
-        signal = self._signal(batch, CPU)
+        signal = self.signal(batch, CPU)
         if signal is not None:
             assert signal.labels.tolist() == batch.labels.tolist()
         return loss(self, batch)
