@@ -1,1 +1,1 @@
-"""Class names, the authority on classes: reading them, and matching teacher, store and data by them."""
+"""Class names: read from files, and matched between teacher, store and dataset."""

@@ -1,4 +1,4 @@
-"""Labelled images: datasets and their readers, decoding, shards, the order of an epoch."""
+"""Images: sources (tar shards, folders, glyphs), decoding, and the order of an epoch."""
 
 from pld.images.order import epoch_order, global_batches
 from pld.images.sources.open import open_source

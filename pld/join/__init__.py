@@ -1,1 +1,1 @@
-"""What joins a store with its images, its pixels with the teacher's, and the teacher with its store."""
+"""Join a store with images, and check that their pixels and the teacher are those that it was made with."""

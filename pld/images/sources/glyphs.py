@@ -94,7 +94,7 @@ def _write_all(
     folder: Path, shards: Sequence[_Shard], glyphs: Mapping[str, Sequence[Glyph]], size: int, seed: int
 ) -> None:
     # One thread: about 10 s. Two are slower, since most of the work holds the GIL; processes would need a main guard
-    # in the program of whoever opens the dataset.
+    # in the calling program.
     with progress(sum(len(shard.labels) for shard in shards), "drawing glyphs") as bar:
         for shard in shards:
             _write_shard(folder, shard, glyphs, size, seed)
