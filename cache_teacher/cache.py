@@ -50,7 +50,7 @@ from pld.views import DRAWING_VERSION, Policy, policy_to_json
 
 def main(argv: Sequence[str]) -> None:
     """The command."""
-    cache(parse_config(CacheConfig, argv, prog="cache-teacher", description=(CacheConfig.__doc__ or "").split("\n")[0]))
+    cache(parse_config(CacheConfig, argv, prog="cache-teacher", description=CacheConfig.__doc__ or ""))
 
 
 def cache(config: CacheConfig) -> None:
