@@ -21,7 +21,7 @@ from pld.loading.nvjpeg import check_device
 from pld.store import Decoder, Store, StoreGroup, dataset_digest, open_store, open_stores
 from pld.teachers import ALIASES, FOLDER_PREFIXES
 from pld.views import Fixed, Policy
-from train_student.config import DataOptions, TeacherOptions, ValidationOptions
+from train_student.config import DataOptions, TeacherOptions, TrainConfig
 from train_student.data.validation import open_validation
 
 
@@ -88,28 +88,19 @@ class TrainingData:
         return epoch % self.num_views if self.num_views else epoch
 
 
-def open_training_data(
-    options: DataOptions,
-    validation_options: ValidationOptions,
-    teacher: TeacherOptions,
-    *,
-    seed: int,
-    device: torch.device | None = None,
-) -> TrainingData:
+def open_training_data(config: TrainConfig, device: torch.device | None = None) -> TrainingData:
     """Open images and store, and check that they belong together.
 
     Args:
-        options: the training images.
-        validation_options: the validation images.
-        teacher: its stores.
-        seed: of the views of a dataset without a store, and of the choice between several stores.
-        device: where a run trains; None where no image is to be decoded there.
+        config: the run's.
+        device: where it trains; None where no image is to be decoded there.
 
     Raises:
         DataError: images that cannot be used, or labels that are not the store's.
         StoreError: a store of another dataset or view drawing, or without the wanted views.
         ConfigError: the number of classes is not known, or the device cannot decode.
     """
+    options, validation_options, teacher, seed = config.data, config.validation, config.teacher, config.run.seed
     class_names = read_class_names(options.class_names)
     train = open_source(options.images, options.split, class_names=class_names)
     num_all = len(train)

@@ -167,7 +167,7 @@ def test_images_that_one_store_had_to_skip_are_left_out(world, second, tmp_path)
     writer.seal()
     stores = [str(world / "top5"), str(tmp_path / "third")]
     config = TrainConfig.from_flat(**student_settings(world, tmp_path / "run", store=stores))
-    data = open_training_data(config.data, config.validation, config.teacher, seed=0)
+    data = open_training_data(config)
     assert (len(data.train), data.num_skipped) == (255, 5)
     got = StoredTeacher(data.store, data.train)(batch_of(np.arange(255), 0), torch.device("cpu"))
     assert got.labels.tolist() == data.train.labels.tolist()
