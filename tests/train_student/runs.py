@@ -3,7 +3,9 @@
 import json
 
 from pld.config import parse_config
+from tests.making import student_settings
 from train_student.config import RECIPES, TrainConfig
+from train_student.run.train import train
 
 
 def parse(*argv):
@@ -21,3 +23,8 @@ def as_arguments(settings):
         if value is not None
         for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
     ]
+
+
+def train_world(world, folder, **settings):
+    """Train in this process, see `student_settings`."""
+    train(TrainConfig.from_flat(**student_settings(world, folder, **settings)))

@@ -14,10 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.config import run
-from tests.making import NUM_CLASSES, STUDENT, student_settings
+from tests.making import NUM_CLASSES, STUDENT, make_store, student_settings
 from tests.processes import ROOT, environment, python, torchrun
 from tests.train_student.runs import as_arguments, metrics
 from train_student.config import TrainConfig
@@ -190,9 +188,7 @@ def interrupted(world, tmp_path, monkeypatch):
 
 
 def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
-    cache_settings = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "k": NUM_CLASSES,
-                      "store": str(tmp_path / "store"), "threads": 1}  # fmt: skip
-    cache(CacheConfig(allow_wrong_labels=True, **cache_settings, views=2))
+    make_store(world, str(tmp_path / "store"), k=NUM_CLASSES, views=2)
     settings = student_settings(world, tmp_path / "run", **{**SETTINGS, "store": str(tmp_path / "store")})
     step = Learner.step
 
@@ -206,7 +202,7 @@ def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
     monkeypatch.setattr("train_student.loop.learner.Learner.step", stop)
     with pytest.raises(StopError):
         train(TrainConfig.from_flat(**settings))
-    cache(CacheConfig(allow_wrong_labels=True, **cache_settings, views=4))
+    make_store(world, str(tmp_path / "store"), k=NUM_CLASSES, views=4)
     monkeypatch.setattr(
         "train_student.loop.learner.Learner.step", lambda *a: seen.append(a[1][0].request.view_index) or step(*a)
     )
@@ -245,8 +241,7 @@ def test_a_run_folder_of_flat_options_goes_on(world, interrupted, tmp_path, caps
 
 
 def test_another_store_is_refused(world, interrupted, tmp_path, capsys):
-    make = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "views": 3, "k": NUM_CLASSES}
-    cache(CacheConfig(allow_wrong_labels=True, **make, store=str(tmp_path / "other"), threads=1, view_seed=7))
+    make_store(world, str(tmp_path / "other"), views=3, k=NUM_CLASSES, view_seed=7)
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace(str(world / "full"), str(tmp_path / "other")))
     error = refused({**interrupted, "store": str(tmp_path / "other")}, capsys)
