@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -27,53 +26,6 @@ _MAX_SHOWN = 3
 T = TypeVar("T")
 # How often a label met a choice, the teacher's most probable class.
 Pairs = Counter[tuple[int, int]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Figures:
-    """What was seen of a teacher, as shares of the views.
-
-    Attributes:
-        num_views: views counted.
-        num_images: images that they are of. Views of one image are mistaken alike, so errors count images.
-        accuracy: how often the label was chosen.
-        confidence: the mean probability of the choice: how often the teacher expects to be right.
-        chance: the accuracy if choices had nothing to do with labels: the product of both frequencies over all classes.
-        renamed: the accuracy after the teacher's classes are renamed, at most one to a label: names that half of the
-            images suggest, tried on the other half.
-    """
-
-    num_views: int
-    num_images: int
-    accuracy: float
-    confidence: float
-    chance: float
-    renamed: float
-
-    @property
-    def promises_more(self) -> bool:
-        """Whether the teacher is surely less accurate than its confidence says, and than chance would not explain."""
-        return _exceeds(self.confidence, max(self.accuracy, self.chance), self.num_images)
-
-    @property
-    def are_of_another_order(self) -> bool:
-        """Whether labels and classes are probably in different orders."""
-        above_chance = _exceeds(self.accuracy, self.chance, self.num_images, error_of=self.chance)
-        by_renaming = self.renamed > _RENAMED * self.accuracy
-        return (self.promises_more and not above_chance) or (
-            by_renaming and _exceeds(self.renamed, self.accuracy, self.num_images // 2)
-        )
-
-    @property
-    def are_doubtful(self) -> bool:
-        """Whether the teacher is much less accurate than it expects to be."""
-        return self.promises_more and self.accuracy < _MUCH_LESS * self.confidence
-
-    def __str__(self) -> str:
-        return (
-            f"the teacher is right on {100 * self.accuracy:.1f} % of the first {self.num_views:,} views; by chance it "
-            f"would be on {100 * self.chance:.1f} %, and its mean confidence is {100 * self.confidence:.1f} %"
-        )
 
 
 class LabelCheck:
@@ -127,23 +79,28 @@ class LabelCheck:
 
     def conclude(self) -> None:
         """Raise DataError if the order is probably wrong; warn once if it may be."""
-        if not self._num_views:
+        num = self._num_views
+        if not num:
             return
         pairs = self._halves[0] + self._halves[1]
-        figures = Figures(
-            num_views=self._num_views,
-            num_images=self._num_images,
-            accuracy=sum(count for (label, choice), count in pairs.items() if label == choice) / self._num_views,
-            confidence=self._confidence / self._num_views,
-            chance=_chance(pairs, self._num_classes),
-            renamed=_accuracy_renamed(*self._halves),
+        accuracy = sum(count for (label, choice), count in pairs.items() if label == choice) / num
+        confidence = self._confidence / num  # how often the teacher expects to be right
+        chance = _chance(pairs, self._num_classes)
+        renamed = _accuracy_renamed(*self._halves)
+        # Views of one image are mistaken alike, so errors count images.
+        promises_more = _exceeds(confidence, max(accuracy, chance), self._num_images)
+        above_chance = _exceeds(accuracy, chance, self._num_images, error_of=chance)
+        by_renaming = renamed > _RENAMED * accuracy and _exceeds(renamed, accuracy, self._num_images // 2)
+        figures = (
+            f"the teacher is right on {100 * accuracy:.1f} % of the first {num:,} views; by chance it would be on "
+            f"{100 * chance:.1f} %, and its mean confidence is {100 * confidence:.1f} %"
         )
-        if figures.are_of_another_order:
+        if (promises_more and not above_chance) or by_renaming:
             raise DataError(
                 f"{figures}: its classes are probably in another order than the labels{self._seen(pairs)}. "
                 f"{self._advice}"
             )
-        if figures.are_doubtful and not self._warned:
+        if promises_more and accuracy < _MUCH_LESS * confidence and not self._warned:
             self._warn(f"{figures}: are its classes in the order of the labels?{self._seen(pairs)}")
             self._warned = True
 
@@ -167,7 +124,7 @@ def _labels(pairs: Pairs) -> Counter[int]:
 
 
 def _chance(pairs: Pairs, num_classes: int) -> float:
-    """See Figures.chance."""
+    """The accuracy if choices had nothing to do with labels: the product of both frequencies over all classes."""
     labels, num = _labels(pairs), pairs.total()
     if max(labels.values()) > _LOPSIDED * num:
         return 1 / num_classes
@@ -175,7 +132,10 @@ def _chance(pairs: Pairs, num_classes: int) -> float:
 
 
 def _accuracy_renamed(seen: Pairs, others: Pairs) -> float:
-    """See Figures.renamed. Each label takes the most frequent choice that no other label has taken."""
+    """The accuracy after the teacher's classes are renamed: names that half of the images suggest, tried on the others.
+
+    Each label takes the most frequent choice that no other label has taken.
+    """
     names: dict[int, int] = {}
     taken: set[int] = set()
     for (label, choice), _ in seen.most_common():
