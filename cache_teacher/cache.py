@@ -63,13 +63,16 @@ def cache(config: CacheConfig) -> None:
         PLDError: something that the user can mend; parts committed before it are kept.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    device = config.device or _default_device()
+    local_gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    device = config.device or (local_gpu if torch.cuda.is_available() else "cpu")
     class_names = read_class_names(config.class_names)
     class_map = read_class_map(config.class_map)
     source = use_store_keys(
         find_manifest(config.store_path), open_source(config.data, config.split, class_names=class_names)
     )
-    gpu = _decoding_gpu(config, device)
+    gpu = torch.device(device) if config.decoder == "nvjpeg" else None
+    if gpu:
+        check_device(gpu)
     teacher = build_teacher(config.teacher, config.weights, precision=config.precision, device=device)
     teacher, class_note = map_classes(teacher, source.classes, class_map)
     if teacher.num_outputs < 2:
@@ -91,7 +94,9 @@ def cache(config: CacheConfig) -> None:
         provenance(),
         format=config.format,
     )
-    _check_pixels(writer, source, policy, config.store_path, gpu)
+    # Whoever begins a store keeps a few views in it; whoever goes on must see the same.
+    writer.add_probes(make_probes(source, policy, gpu))
+    _warn(compare_probes(open_store(config.store_path).probes, source, policy, config.store_path, gpu))
     if config.compile:
         # The last views of a part are fewer: kernels for each number are faster than kernels for any.
         teacher.model.compile(dynamic=False)
@@ -138,22 +143,6 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
         ),
         codec=CodecIdentity(k=config.k, temperatures=config.temperatures),
     )
-
-
-def _decoding_gpu(config: CacheConfig, device: str) -> torch.device | None:
-    """Where nvJPEG decodes, if it is to; raises ConfigError where it cannot."""
-    if config.decoder == "cpu":
-        return None
-    gpu = torch.device(device)
-    check_device(gpu)
-    return gpu
-
-
-def _check_pixels(writer: StoreWriter, source: Source, policy: Policy, where: str, gpu: torch.device | None) -> None:
-    """Whoever begins a store keeps a few views in it; whoever goes on must see the same."""
-    writer.add_probes(make_probes(source, policy, gpu))
-    if warning := compare_probes(open_store(where).probes, source, policy, where, gpu):
-        _warn(warning)
 
 
 def _warn(*notes: str | None) -> None:
@@ -236,7 +225,3 @@ def _print_summary(store: Store, wanted_views: int) -> None:
         print(f"{store.url}: {store.num_views} of {wanted_views} views are complete; other processes are still at work")
     else:
         print(as_text(("complete", store.url), store_rows(store)))
-
-
-def _default_device() -> str:
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

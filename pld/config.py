@@ -161,14 +161,12 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     try:
         main(sys.argv[1:] if argv is None else argv)
     except PLDError as error:
-        print(_described(error, int(os.environ.get("RANK", "0"))), file=sys.stderr)
+        # The whole message from the first process, a line from each other: most errors are the same in all of them.
+        rank = os.environ.get("RANK", "0")
+        text = f"error: {error}" if rank == "0" else f"error (process {rank}): {str(error).splitlines()[0]}"
+        print(text, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on where it was", file=sys.stderr)
         return _INTERRUPTED
     return 0
-
-
-def _described(error: PLDError, rank: int) -> str:
-    """The whole message from the first process, a line from each other: most errors are the same in all of them."""
-    return f"error (process {rank}): {str(error).splitlines()[0]}" if rank else f"error: {error}"

@@ -73,18 +73,10 @@ class Saver:
     """Saves a run's state when that is due, each step once, in one process: all hold the same state."""
 
     def __init__(self, folder: Path, options: RunOptions, *, is_writer: bool) -> None:
-        self._checkpoints = Checkpoints(folder / "checkpoints", options.keep_checkpoints)
+        self.checkpoints = Checkpoints(folder / "checkpoints", options.keep_checkpoints)
         self._steps, self._seconds = options.checkpoint_steps, 60 * options.checkpoint_minutes
         self._is_writer = is_writer
         self._saved_step, self._saved_at = 0, time.monotonic()
-
-    def load_latest(self) -> tuple[Path, Any] | None:
-        """See `Checkpoints.load_latest`."""
-        return self._checkpoints.load_latest()
-
-    def start_clock(self) -> None:
-        """Count the time to the next checkpoint from now."""
-        self._saved_at = time.monotonic()
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint should follow after this many steps."""
@@ -95,7 +87,7 @@ class Saver:
     def save(self, step: int, state: Callable[[], Any]) -> None:
         """Write a checkpoint unless this step has one."""
         if self._is_writer and self._saved_step != step:
-            self._checkpoints.save(step, state())
+            self.checkpoints.save(step, state())
         self.note(step)
 
     def note(self, step: int) -> None:

@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from pld.errors import ConfigError
-from pld.images import Source
 from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
 from pld.progress import progress
 from train_student.config import OptimizerOptions, TrainConfig
@@ -66,18 +65,17 @@ class Trainer:
         Raises:
             ConfigError: there are some and none can be read, or the last one is of other data or another model.
         """
-        latest = self._saver.load_latest()
+        latest = self._saver.checkpoints.load_latest()
         if latest is None:
             return None
         path, state = latest
         self.data = self.progress.restore(path, state, self.data, self._learner, self._accelerator.device)
-        self._saver.note(self.progress.steps_done)
         return path
 
     def train(self, preemption: Preemption) -> None:
         """Train to the end; after SIGTERM save a checkpoint and raise SystemExit."""
         now, epochs = self.progress, self._config.optimizer.epochs
-        self._saver.start_clock()
+        self._saver.note(now.steps_done)
         start = time.monotonic() - now.seconds
         total = epochs * now.steps_per_epoch * now.batch_size
         bar = progress(total, self._config.run.output, show=self._accelerator.is_main_process)
@@ -136,7 +134,15 @@ class Trainer:
             accelerator.wait_for_everyone()  # a process that stops ends the one that saves, too
         now.epoch, now.step, now.meter = now.epoch + 1, 0, Meter(accelerator.device)
         if val is not None:
-            figures |= self._validate(val)
+            figures |= evaluate(
+                accelerator,
+                learner.kept,
+                val,
+                learner.preprocessing,
+                teacher=self._val_teacher,
+                workers=config.data.workers,
+                on_bad_image=config.data.on_bad_image,
+            )
         accelerator.log(figures, step=now.epoch)
         if not accelerator.is_main_process:
             return
@@ -144,17 +150,6 @@ class Trainer:
         self._metrics.append(epoch=now.epoch, lr=learner.lr, seconds=round(now.seconds, 3), **figures)
         for line in epoch_lines(figures, bad_keys, now.epoch, config.data.workers, now.seconds if is_last else None):
             self._print(line)
-
-    def _validate(self, val: Source) -> dict[str, float | int]:
-        return evaluate(
-            self._accelerator,
-            self._learner.kept,
-            val,
-            self._learner.preprocessing,
-            teacher=self._val_teacher,
-            workers=self._config.data.workers,
-            on_bad_image=self._config.data.on_bad_image,
-        )
 
     def _save(self) -> None:
         self._saver.save(self.progress.steps_done, self._checked_state)
