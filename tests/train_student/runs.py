@@ -2,6 +2,9 @@
 
 import json
 
+import torch
+from safetensors.torch import load_file
+
 from pld.config import parse_config
 from tests.making import student_settings
 from train_student.config import RECIPES, TrainConfig
@@ -28,3 +31,10 @@ def as_arguments(settings):
 def train_world(world, folder, **settings):
     """Train in this process, see `student_settings`."""
     train(TrainConfig.from_flat(**student_settings(world, folder, **settings)))
+
+
+def assert_same_weights(folder, other, tolerance=0.0):
+    """Of the models that two runs left."""
+    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (folder, other))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, atol=tolerance, rtol=0, msg=name)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 
 import train_student.loop.evaluate
 import train_student.loop.trainer
@@ -25,7 +24,7 @@ from pld.store import open_store
 from tests.making import NUM_CLASSES, STUDENT, make_store, student_settings
 from tests.processes import python, torchrun
 from tests.train_student.broken import BAD_ROWS, by_hand, damage
-from tests.train_student.runs import as_arguments, metrics, train_world
+from tests.train_student.runs import as_arguments, assert_same_weights, metrics, train_world
 from train_student.config import TrainConfig
 from train_student.data.batches import epoch_items
 from train_student.data.teacher_signal import StoredTeacher
@@ -83,15 +82,6 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(Learner, "_batch_loss", seeing)
     return seen
-
-
-def weights(folder):
-    return load_file(folder / "model" / "model.safetensors")
-
-
-def assert_same_weights(folder, other):
-    for name, tensor in weights(other).items():
-        assert torch.equal(weights(folder)[name], tensor), name
 
 
 def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, capsys):

@@ -11,13 +11,11 @@ import time
 
 import psutil
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from pld.config import run
 from tests.making import NUM_CLASSES, STUDENT, make_store, student_settings
 from tests.processes import ROOT, environment, python, torchrun
-from tests.train_student.runs import as_arguments, metrics
+from tests.train_student.runs import as_arguments, assert_same_weights, metrics
 from train_student.config import TrainConfig
 from train_student.loop.learner import Learner
 from train_student.run.train import main as train_main
@@ -55,10 +53,6 @@ def consumed(*logs):
             found = (view, [key for together in zip(*parts, strict=True) for key in together])
             assert steps.setdefault(step, found) == found
     return steps
-
-
-def weights(folder):
-    return load_file(folder / "model" / "model.safetensors")
 
 
 def kill_after(process, log, lines):
@@ -113,8 +107,7 @@ def test_killed_and_resumed_it_is_bit_identical(world, undisturbed, tmp_path, ki
     written = [log for log in logs if log.exists()]
     assert sum(min(consumed(log)) > 1 for log in written) >= kills / 2  # these went on from a checkpoint
     assert consumed(*written) == steps
-    for name, tensor in weights(run_folder).items():
-        assert torch.equal(weights(tmp_path / "run")[name], tensor), name
+    assert_same_weights(tmp_path / "run", run_folder)
     ours, theirs = metrics(tmp_path / "run"), metrics(run_folder)
     for mine, other in zip(ours, theirs, strict=True):
         for name in ("epoch", "loss", "top1", "nll", "lr"):
@@ -159,8 +152,7 @@ def test_sigterm_saves_and_exits(world, undisturbed, tmp_path):
     python(*command(tmp_path / "rest", settings), cwd=tmp_path)
     assert not set(consumed(tmp_path / "log")) & set(consumed(tmp_path / "rest"))
     assert consumed(tmp_path / "log", tmp_path / "rest") == steps
-    for name, tensor in weights(run_folder).items():
-        assert torch.equal(weights(tmp_path / "run")[name], tensor), name
+    assert_same_weights(tmp_path / "run", run_folder)
 
 
 class StopError(Exception):

@@ -20,7 +20,7 @@ from pld.store import open_store
 from pld.views import Fixed, apply_view, draw_view
 from tests.making import NUM_CLASSES, make_dataset, make_store, student_settings
 from tests.processes import python, torchrun
-from tests.train_student.runs import as_arguments, metrics, train_world
+from tests.train_student.runs import as_arguments, assert_same_weights, metrics, train_world
 from train_student.config import TrainConfig
 from train_student.loop.learner import Learner
 from train_student.model.student import student_preprocessing
@@ -34,12 +34,6 @@ VIT = {"model": "vit_tiny_patch16_224", "opt": "sgd", "lr": 0.05,
 
 def exported(folder):
     return timm.create_model(f"local-dir:{folder / 'model'}", pretrained=True).eval()
-
-
-def assert_same_weights(a, b, tolerance):
-    other = exported(b).state_dict()
-    for name, tensor in exported(a).state_dict().items():
-        torch.testing.assert_close(other[name], tensor, atol=tolerance, rtol=0)
 
 
 def test_micro_batches_add_up_to_the_batch(world, tmp_path):
