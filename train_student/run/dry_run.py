@@ -140,8 +140,12 @@ def _step_rows(options: OptimizerOptions, sizes: Sizes, world: int) -> Iterator[
 
 def _store_rows(config: TrainConfig, sizes: Sizes) -> Iterator[tuple[str, str]]:
     required, store = config.loss.build().required_signal, sizes.store
-    if not required.needs_teacher or config.teacher.online_teacher:
-        yield "needs", "no store: " + ("the teacher runs in training" if required.needs_teacher else "no teacher")
+    if not required.needs_teacher:
+        yield "needs", "no store: no teacher"
+        return
+    if config.teacher.online_teacher:
+        yield "needs", "no store: the teacher runs in training"
+        yield "teacher", f"{config.teacher.name}'s memory comes on top: it was not built"
         return
     k = _wanted_k(config.loss, sizes)
     if required.all_classes:
