@@ -7,17 +7,14 @@ import functools
 from collections.abc import Sequence
 from typing import Annotated
 
-import numpy as np
-from jaxtyping import Integer, Shaped
 from msgspec import Meta
 
 from pld.errors import CorruptStoreError
 from pld.store.documents.manifest import Manifest
 from pld.store.format.blocks import Block, PartId, ViewIndex
 from pld.store.format.canonical import dump_document, sha256_hex, shown
-from pld.store.format.quantise import GridTopK
 from pld.store.format.samples import MAX_KEY_BYTES, samples_digest
-from pld.store.format.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, PartBytes, view_bytes
+from pld.store.format.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, PartBytes, PartRows
 from pld.store.format.stats import PartStats
 from pld.store.format.typed_json import SafeName, Sha256, parse_document
 from pld.store.objects.storage import Storage
@@ -94,43 +91,36 @@ class Commit:
                 raise CorruptStoreError(
                     f"{where}: {name}: found {shown(found)}, wanted {shown(wanted)}: it was put in another place"
                 )
-        size = view_bytes(manifest.part_format.columns(identity, part_id.block, self.num_samples, self.key_bytes))
-        if size > MAX_VIEW_BYTES:
+        if (size := manifest.view_bytes(part_id.block, self.num_samples, self.key_bytes)) > MAX_VIEW_BYTES:
             raise CorruptStoreError(
                 f"{where}: found {size} bytes in a view of this part, wanted at most {MAX_VIEW_BYTES}"
             )
 
 
 def encode_part(
-    manifest: Manifest,
-    part_id: PartId,
-    keys: Shaped[np.ndarray, "N"],
-    labels: Integer[np.ndarray, "N"],
-    views: Sequence[GridTopK],
-    skipped: Sequence[str],
-    stats: PartStats,
+    manifest: Manifest, part_id: PartId, rows: PartRows, skipped: Sequence[str], stats: PartStats
 ) -> tuple[bytes, Commit]:
     """The part's bytes and its commit; the arguments are what the commit says, checked before."""
     identity = manifest.identity
-    part = manifest.part_format.encode(identity, part_id.block, keys, labels, views)
-    digest = sha256_hex(part.data)
+    data, chunks = manifest.part_format.encode(identity, part_id.block, rows)
+    digest = sha256_hex(data)
     commit = Commit(
         shard=part_id.shard,
         first_view=part_id.block.first,
         last_view=part_id.block.last,
         fingerprint=identity.fingerprint,
         part=part_file_name(part_id.shard, digest, manifest),
-        part_bytes=len(part.data),
+        part_bytes=len(data),
         part_sha256=digest,
-        num_samples=len(keys),
+        num_samples=len(rows.keys),
         skipped=tuple(skipped),
-        samples_sha256=samples_digest(keys, labels),
-        key_bytes=keys.dtype.itemsize,
-        samples=part.samples,
-        views=part.views,
+        samples_sha256=samples_digest(rows.keys, rows.labels),
+        key_bytes=rows.keys.dtype.itemsize,
+        samples=chunks[0] if chunks else (),
+        views=tuple(chunks[1:]),
         stats=stats,
     )
-    return part.data, commit
+    return data, commit
 
 
 def read_commit(storage: Storage, manifest: Manifest, part_id: PartId) -> Commit:

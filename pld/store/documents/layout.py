@@ -37,8 +37,7 @@ class Layout:
 
     def missing(self, block: Block, manifest: Manifest) -> list[PartId]:
         """The block's parts that are not committed, in shard order."""
-        parts = [PartId(block=block, shard=shard.name) for shard in manifest.shards]
-        return [part for part in parts if part not in self.committed]
+        return [part for part in manifest.parts(block) if part not in self.committed]
 
 
 def read_layout(storage: Storage, manifest: Manifest) -> Layout:

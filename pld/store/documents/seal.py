@@ -10,7 +10,7 @@ from pld.errors import CorruptStoreError
 from pld.store.documents.commit import COMMIT_MAX_BYTES
 from pld.store.documents.layout import SMALL_MAX_BYTES, seal_name
 from pld.store.documents.manifest import Manifest
-from pld.store.format.blocks import Block, PartId, ViewIndex
+from pld.store.format.blocks import Block, ViewIndex
 from pld.store.format.canonical import dump_document, sha256_hex
 from pld.store.format.typed_json import Sha256, parse_document
 from pld.store.objects.storage import Storage
@@ -33,15 +33,14 @@ def seal_block(storage: Storage, manifest: Manifest, block: Block) -> bool:
     """Seal a complete block unless it is sealed; whether this call did. Raises StoreError."""
     if storage.exists(seal_name(block)):
         return False
-    shards = [shard.name for shard in manifest.shards]
-    names = [PartId(block=block, shard=shard).commit_name for shard in shards]
+    parts = manifest.parts(block)
     with ThreadPoolExecutor(_THREADS) as pool:
-        digests = list(pool.map(lambda name: sha256_hex(storage.read(name, COMMIT_MAX_BYTES)), names))
+        digests = list(pool.map(lambda part: sha256_hex(storage.read(part.commit_name, COMMIT_MAX_BYTES)), parts))
     seal = _Seal(
         first_view=block.first,
         last_view=block.last,
         fingerprint=manifest.identity.fingerprint,
-        commits=dict(zip(shards, digests, strict=True)),
+        commits={part.shard: digest for part, digest in zip(parts, digests, strict=True)},
     )
     return storage.put_exclusive(seal_name(block), dump_document(seal))
 

@@ -112,11 +112,10 @@ def _check_block(
     elif not missing:
         found = "gone, or the last writer was killed before it; all commits are there, caching again seals them"
         yield Problem(name=seal_name(block), found=found, block=block)
-    for shard in manifest.shards:
-        part_id = PartId(block=block, shard=shard.name)
+    for part_id in manifest.parts(block):
         if part_id in layout.committed:
             try:
-                commits[part_id] = _read_sealed_commit(storage, manifest, part_id, sealed.get(shard.name))
+                commits[part_id] = _read_sealed_commit(storage, manifest, part_id, sealed.get(part_id.shard))
             except (CorruptStoreError, NotCachedError) as error:
                 yield Problem(name=part_id.commit_name, found=str(error), part=part_id, block=block)
 

@@ -22,7 +22,7 @@ from pld.store.format.blocks import Block, PartId
 from pld.store.format.identity import Identity
 from pld.store.format.quantise import GridTopK, logprob_error, narrow
 from pld.store.format.samples import KeyIndex, Keys
-from pld.store.format.schema import MAX_VIEW_BYTES, view_bytes
+from pld.store.format.schema import MAX_VIEW_BYTES
 from pld.store.format.stats import PartStats
 from pld.store.objects.local_storage import LocalStorage
 from pld.store.objects.open import open_storage
@@ -139,7 +139,7 @@ class Store:
         if not 1 <= kept <= held.k:
             raise NotCachedError(f"{self.url}: k = {kept}: wanted 1 to {held.k}, which is what was cached")
         block = next(block for block in self._layout.blocks if view <= block.last)
-        labels, shards, parts = self._labels, self._shards, self._parts(block)
+        labels, shards, parts = self._labels, self._shards, self.manifest.parts(block)
         ends = np.cumsum([shard.num_samples for shard in shards])
         grid = self._allocate(kept)
 
@@ -149,7 +149,7 @@ class Store:
                 raise CorruptStoreError(f"{self.url}/{commit.part_name}: other samples than in the store's first block")
             rows = slice(int(ends[index]) - commit.num_samples, int(ends[index]))
             part = read_view(self._storage, self.manifest, commit, view)
-            grid[rows] = part if kept == held.k else narrow(part, labels[rows], held, kept)
+            grid.put(rows, part if kept == held.k else narrow(part, labels[rows], held, kept))
 
         self._map_in_threads(load, range(len(parts)), most=self._most_decoded)
         return LogitTable(
@@ -220,9 +220,6 @@ class Store:
     def _index(self) -> KeyIndex:
         return KeyIndex(self.keys, self.url)
 
-    def _parts(self, block: Block) -> list[PartId]:
-        return [PartId(block=block, shard=shard.name) for shard in self.manifest.shards]
-
     def _read_commit(self, part: PartId) -> Commit:
         return read_commit(self._storage, self.manifest, part)
 
@@ -230,7 +227,9 @@ class Store:
         """`function` of each commit of the first block, which fixes the rows; commits are not kept."""
         if not self.num_views:
             raise NotCachedError(f"{self.url}: its first views are not complete yet; run `make cache` again to go on")
-        return self._map_in_threads(lambda part: function(self._read_commit(part)), self._parts(self._layout.blocks[0]))
+        return self._map_in_threads(
+            lambda part: function(self._read_commit(part)), self.manifest.parts(self._layout.blocks[0])
+        )
 
     def _map_in_threads(self, function: Callable[[T], R], items: Iterable[T], *, most: int = _THREADS) -> list[R]:
         """`function` of each item, in at most so many threads."""
@@ -242,8 +241,7 @@ class Store:
     def _most_decoded(self) -> int:
         """How many parts may be decoded at once; few where they are large, so that it stays small."""
         rows = max(shard.num_samples for shard in self._shards)
-        part = view_bytes(self.manifest.part_format.columns(self._identity, Block(first=0, last=0), rows, 1))
-        return max(1, MAX_VIEW_BYTES // part)
+        return max(1, MAX_VIEW_BYTES // self.manifest.view_bytes(Block(first=0, last=0), rows, 1))
 
     def _allocate(self, k: int) -> GridTopK:
         try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Int, Integer, Shaped
+from jaxtyping import Int
 
 from pld.errors import ConfigError, DataError, NotCachedError, StoreError
 from pld.signals import TopK
@@ -20,8 +20,9 @@ from pld.store.documents.probes import Probe, write_probes
 from pld.store.documents.seal import seal_block
 from pld.store.format.blocks import Block, PartId, plan_blocks, plan_parts
 from pld.store.format.identity import Identity
-from pld.store.format.quantise import GridTopK, quantise, restore
+from pld.store.format.quantise import quantise, restore
 from pld.store.format.samples import Keys, key_array
+from pld.store.format.schema import PartRows
 from pld.store.format.stats import PartStats
 from pld.store.objects.open import open_storage
 from pld.store.objects.storage import Storage
@@ -161,21 +162,11 @@ class StoreWriter:
         identity = self.manifest.identity
         grids = [quantise(topk, identity.codec, identity.teacher.num_classes) for topk in signals]
         stats = PartStats.of([restore(grid, labels, identity.codec) for grid in grids], unmapped_mass)
-        return self._write(part_id, packed, labels, grids, skipped, stats)
+        return self.write_rounded(part_id, PartRows(keys=packed, labels=labels, views=grids), skipped, stats)
 
     def add_probes(self, probes: Sequence[Probe]) -> None:
         """Keep a few views' pixels, unless the store has some; see pld.join.pixel_probes. Raises StoreError."""
         write_probes(self._storage, self.manifest, probes)
-
-    def copy_part(
-        self,
-        theirs: Commit,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Integer[np.ndarray, "N"],
-        views: Sequence[GridTopK],
-    ) -> Commit:
-        """Write and commit a part of another store of this identity, as it was rounded there; see `write_part`."""
-        return self._write(theirs.part_id, keys, labels, views, theirs.skipped, theirs.stats)
 
     def copy_blocks(self, blocks: Sequence[Block]) -> None:
         """Claim the blocks of another store; raises StoreError where this one has views in other blocks."""
@@ -185,16 +176,9 @@ class StoreWriter:
             found, wanted = (", ".join(block.name for block in some) for some in (held, blocks))
             raise StoreError(f"{self.url}: its views are in the blocks {found}, wanted {wanted}; name another store")
 
-    def _write(
-        self,
-        part_id: PartId,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Integer[np.ndarray, "N"],
-        views: Sequence[GridTopK],
-        skipped: Sequence[str],
-        stats: PartStats,
-    ) -> Commit:
-        data, commit = encode_part(self.manifest, part_id, keys, labels, views, skipped, stats)
+    def write_rounded(self, part_id: PartId, rows: PartRows, skipped: Sequence[str], stats: PartStats) -> Commit:
+        """Write and commit a part that is rounded already, such as another store's; see `write_part`."""
+        data, commit = encode_part(self.manifest, part_id, rows, skipped, stats)
         self._check_other_blocks(commit)
         return self.put_part(data, commit)
 

@@ -72,7 +72,7 @@ def is_named(root, name):
 def read_all(root, num_views):
     opened = open_store(str(root))
     tables = [opened.load_view(view) for view in range(num_views)]
-    arrays = [array for table in tables for array in vars(table.grid).values()]
+    arrays = [array for table in tables for array in table.grid]
     pixels = [probe.pixels for probe in opened.probes]
     return [opened.keys, opened.labels, *arrays, *pixels, opened.stats, opened.manifest]
 
