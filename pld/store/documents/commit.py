@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -16,10 +17,8 @@ from pld.store.format.canonical import dump_document, sha256_hex, shown
 from pld.store.format.samples import MAX_KEY_BYTES, samples_digest
 from pld.store.format.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, PartBytes, PartRows
 from pld.store.format.stats import PartStats
-from pld.store.format.typed_json import SafeName, Sha256, parse_document
+from pld.store.format.typed_json import SafeName, Sha256, read_document
 from pld.store.objects.storage import Storage
-
-COMMIT_MAX_BYTES = 2**26
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,10 +68,14 @@ class Commit:
         """The commit's bytes."""
         return dump_document(self)
 
-    @classmethod
-    def load(cls, data: bytes, where: str) -> Commit:
-        """Parse a commit; raises CorruptStoreError naming the field at fault."""
-        return parse_document(cls, data, where)
+    def array_bytes(self) -> Counter[str]:
+        """Bytes of each of the part's arrays, with `container` for what is around them and `commits` for itself."""
+        spent = Counter[str]()
+        for names, chunks in ((SAMPLE_ARRAYS, self.samples), *((VIEW_ARRAYS, view) for view in self.views)):
+            for name, chunk in zip(names, chunks, strict=False):  # a part without rows has no chunks
+                spent[name] += chunk.num_bytes
+        spent.update(container=self.part_bytes - spent.total(), commits=len(self.dump()))
+        return spent
 
     def check_fits(self, manifest: Manifest, part_id: PartId, where: str) -> None:
         """Raise CorruptStoreError unless this is the commit of that part in that store, and its counts agree."""
@@ -126,7 +129,7 @@ def encode_part(
 def read_commit(storage: Storage, manifest: Manifest, part_id: PartId) -> Commit:
     """A part's commit; NotCachedError where there is none, CorruptStoreError where it is not that part's."""
     where = f"{storage.url}/{part_id.commit_name}"
-    commit = Commit.load(storage.read(part_id.commit_name, COMMIT_MAX_BYTES), where)
+    commit = read_document(storage, part_id.commit_name, Commit)
     commit.check_fits(manifest, part_id, where)
     return commit
 

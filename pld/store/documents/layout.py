@@ -11,12 +11,11 @@ from pld.errors import CorruptStoreError
 from pld.store.documents.manifest import Manifest
 from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import dump_document
-from pld.store.format.typed_json import parse_document
+from pld.store.format.typed_json import read_document
 from pld.store.objects.storage import Storage
 
 _COMMIT = re.compile(r"commits/(?P<block>v\d{3,}-\d{3,})/(?P<shard>[^/]+)\.json")
 _MAX_BLOCKS = 2**16
-SMALL_MAX_BYTES = 2**26
 
 
 class CorruptBlockError(CorruptStoreError):
@@ -71,7 +70,7 @@ def read_blocks(storage: Storage, known: Iterable[Block] = ()) -> list[Block]:
 def _read_block(storage: Storage, name: str) -> Block:
     where = f"{storage.url}/{name}"
     try:
-        block = parse_document(Block, storage.read(name, SMALL_MAX_BYTES), where)
+        block = read_document(storage, name, Block)
     except CorruptStoreError as error:
         raise CorruptBlockError(str(error), name) from None
     if block_name(block.first) != name or block.last < block.first:

@@ -14,7 +14,7 @@ from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import dump_document, load_document, shown
 from pld.store.format.identity import FORMAT_VERSION, Identity, NumSamples
 from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS
-from pld.store.format.typed_json import SAFE_NAME, SafeName, check_nesting, parse
+from pld.store.format.typed_json import MAX_DOCUMENT_BYTES, SAFE_NAME, SafeName, check_nesting, parse
 from pld.store.format.webdataset_part import NpyColumn, WebDatasetPart
 from pld.store.format.zarr_part import ZarrPart
 from pld.store.objects.open import open_storage
@@ -24,7 +24,6 @@ FormatName = Literal["zarr", "webdataset"]
 _FORMATS: Mapping[FormatName, ZarrPart | WebDatasetPart] = {"zarr": ZarrPart(), "webdataset": WebDatasetPart()}
 
 MANIFEST_NAME = "store.json"
-_MAX_BYTES = 2**26
 _KIND = "pld-store"
 _MAX_SHOWN = 20
 
@@ -135,8 +134,8 @@ class Manifest:
                 lines[:_MAX_SHOWN] + [f"  and {len(lines) - _MAX_SHOWN} more"] * (len(lines) > _MAX_SHOWN)
             )
             raise FingerprintMismatchError(
-                f"{where}: made with other settings (fingerprint {self.identity.fingerprint[:12]}, "
-                f"this run's is {wanted.identity.fingerprint[:12]}):\n{shown}\n"
+                f"{where}: made with other settings (fingerprint {self.identity.fingerprint}, "
+                f"this run's is {wanted.identity.fingerprint}):\n{shown}\n"
                 "use the store's settings, or name another store"
             )
 
@@ -159,7 +158,7 @@ def read_manifest(storage: Storage) -> Manifest:
     """A store's manifest; raises NotCachedError where there is none, CorruptStoreError where it was changed."""
     where = f"{storage.url}/{MANIFEST_NAME}"
     try:
-        data = storage.read(MANIFEST_NAME, _MAX_BYTES)
+        data = storage.read(MANIFEST_NAME, MAX_DOCUMENT_BYTES)
     except NotCachedError:
         raise NotCachedError(f"{where}: there is no store; make one with `make cache`") from None
     return Manifest.load(data, where)

@@ -42,9 +42,10 @@ def convert_store(url: str, out: str, format: FormatName, on_views: Callable[[in
         raise ConfigError(f"{url}: its parts are in the format {format} already; copy the folder")
     layout = read_layout(source, held)
     wanted = dataclasses.replace(held, format=format, provenance=_provenance(held, format))
-    writer = StoreWriter.create(out, wanted)
+    destination = open_storage(out)
+    writer = StoreWriter.create(destination, wanted)
     writer.copy_blocks(layout.blocks)
-    done = read_layout(open_storage(out), writer.manifest).committed
+    done = read_layout(destination, writer.manifest).committed
     for part_id in sorted(layout.committed - done):
         commit = read_commit(source, held, part_id)
         rows = PartRows(

@@ -97,12 +97,12 @@ class StoreWriter:
             CorruptStoreError: there is a manifest, and it is not what was written.
             StoreError: the folder cannot be written.
         """
-        return cls.create(url, Manifest(identity=identity, provenance=provenance, shards=tuple(shards), format=format))
+        manifest = Manifest(identity=identity, provenance=provenance, shards=tuple(shards), format=format)
+        return cls.create(open_storage(url), manifest)
 
     @classmethod
-    def create(cls, url: str | os.PathLike[str], wanted: Manifest) -> StoreWriter:
+    def create(cls, storage: Storage, wanted: Manifest) -> StoreWriter:
         """As `open`, from a manifest."""
-        storage = open_storage(url)
         data = check_and_dump(wanted)
         if storage.exists(MANIFEST_NAME) or not storage.put_exclusive(MANIFEST_NAME, data):
             held = read_manifest(storage)
@@ -192,7 +192,10 @@ class StoreWriter:
             # A winner's sweep may have taken the unfinished file from under this writer.
             if not self._storage.exists(commit.part_id.commit_name):
                 raise
-        return self._adopt(commit)
+        winner = read_commit(self._storage, self.manifest, commit.part_id)
+        if winner.part != commit.part:
+            self._storage.delete(commit.part_name)
+        return winner
 
     def seal(self) -> list[Block]:
         """Seal the blocks whose parts are all committed, and clear away what killed writers left.
@@ -222,13 +225,6 @@ class StoreWriter:
         """The blocks there are now: other writers claim some too."""
         self._blocks = read_blocks(self._storage, self._blocks)
         return self._blocks
-
-    def _adopt(self, ours: Commit) -> Commit:
-        """The winner's commit, our part removed where its bits are others."""
-        theirs = read_commit(self._storage, self.manifest, ours.part_id)
-        if theirs.part != ours.part:
-            self._storage.delete(ours.part_name)
-        return theirs
 
 
 def check_same_samples(held: Commit, new: Commit, url: str) -> None:
