@@ -12,9 +12,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from pld.report.measures.agreement import RankAgreement
-from pld.store import PartId, PartStats
+from pld.store import PartStats, Store
 from pld.store.format.stats import BINS_PER_OCTAVE
-from pld.store.read.inventory import Inventory
 
 _BLUE = "#4c78a8"
 
@@ -68,28 +67,23 @@ def agreement_curves(agreement: RankAgreement) -> str:
         return svg(figure)
 
 
-def coverage_map(found: Inventory) -> str:
+def coverage_map(store: Store) -> str:
     """Shards from left to right, blocks of views from top to bottom, each part in the colour of its state."""
     names = ("not cached yet", "lost", "committed", "committed and sealed")
     colours = ("#dddddd", "#d62728", "#9ecae1", _BLUE)
-    states = np.array(
-        [
-            [
-                2 * (PartId(block=block, shard=shard) in found.committed) + (block in found.sealed)
-                for shard in found.shards
-            ]
-            for block in found.blocks
-        ]
-    )
+    layout, parts = store.layout, [store.manifest.parts(block) for block in store.layout.blocks]
+    sealed = np.array([[block in layout.sealed] for block in layout.blocks])
+    committed = np.array([[part in layout.committed for part in row] for row in parts])
+    states = 2 * committed + sealed
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(6.4, 1.3 + 0.25 * len(found.blocks)), layout="constrained")
+        figure = Figure(figsize=(6.4, 1.3 + 0.25 * len(layout.blocks)), layout="constrained")
         axes = figure.subplots()
         palette = matplotlib.colors.ListedColormap(colours)
         axes.pcolormesh(states, cmap=palette, vmin=-0.5, vmax=3.5, rasterized=True)
         axes.invert_yaxis()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_yticks(np.arange(len(found.blocks)) + 0.5, [f"{block.first}-{block.last}" for block in found.blocks])
-        axes.set_xlabel(f"{len(found.shards):,} image shards")
+        axes.set_yticks(np.arange(len(layout.blocks)) + 0.5, [f"{block.first}-{block.last}" for block in layout.blocks])
+        axes.set_xlabel(f"{len(store.manifest.shards):,} image shards")
         axes.set_ylabel("views")
         used = [Patch(color=colours[state], label=names[state]) for state in np.unique(states)]
         figure.legend(handles=used, loc="outside upper left", ncols=4, frameon=False, fontsize=9)
