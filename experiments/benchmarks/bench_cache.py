@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import json
 import os
 import tempfile
 import time
@@ -30,7 +29,7 @@ from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from cache_teacher.forward import split_part
 from experiments.benchmarks.photos import write_images
-from experiments.benchmarks.timing import Spread, in_turn, machine, ratio, timed
+from experiments.benchmarks.timing import Spread, in_turn, machine, print_figures, ratio, timed
 from pld.buffer_pool import keep_freed_memory
 from pld.images import Source, open_source
 from pld.loading import ViewDecoder, ViewRequest, loading, view_decoder
@@ -72,7 +71,7 @@ def main() -> None:
     """Measure on this machine and print."""
     keep_freed_memory()  # as the command does
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    print(json.dumps({"cost_bound": measure(device)}))
+    print_figures({"cost_bound": measure(device)})
 
 
 def measure(device: torch.device) -> float:
@@ -88,7 +87,7 @@ def measure(device: torch.device) -> float:
     parts = zip(seconds["decoding alone"], seconds["forward alone"], strict=True)
     bound = [max(pair) if device.type == "cuda" else sum(pair) for pair in parts]
     for name, taken in seconds.items():
-        each = Spread.of([1000 * second / (scale.images * scale.views) for second in taken])
+        each = Spread.of(taken, 1000 / (scale.images * scale.views))
         print(f"  {name:16}{each} ms a view, {scale.views} views of each image")
     cost = ratio(seconds["caching"], bound)
     print(f"  caching takes {cost} of the {'larger' if device.type == 'cuda' else 'sum'} of the other two")
