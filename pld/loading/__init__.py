@@ -1,4 +1,4 @@
-"""Images on their way to a model: shards fetched ahead, views decoded by threads, processes or a GPU."""
+"""Load images for a model: prefetch shards, and decode views in threads, processes or on a GPU."""
 
 from pld.loading.decode import decode_views, view_decoder
 from pld.loading.load import LoadedViews, loading

@@ -24,7 +24,7 @@ def view_decoder(
     gpu: torch.device | None = None,
     skip_bad_images: bool = False,
 ) -> ViewDecoder:
-    """The decoder of a dataset's views: on the CPU, or by nvJPEG where a GPU is given."""
+    """The decoder of a dataset's views: nvJPEG if a GPU is given, else the CPU."""
     if gpu is None:
         return CpuViewDecoder(dataset=dataset, policy=policy, outputs=tuple(outputs), skip_bad_images=skip_bad_images)
     return NvjpegViewDecoder(
@@ -35,7 +35,7 @@ def view_decoder(
 def decode_views(
     decoder: ViewDecoder, rows: Sequence[int], view_indexes: Sequence[int]
 ) -> tuple[UInt8[Tensor, "n V 3 h w"], ...]:
-    """Some views of some images, for each of the decoder's outputs.
+    """Decode some views of some images, for each of the decoder's outputs.
 
     Raises:
         UndecodableImageError: an image cannot be decoded and bad images are not skipped; names the sample.

@@ -1,4 +1,4 @@
-"""Requests in, views out, in order: decoded by threads or processes. Both stages load their images here."""
+"""Load views in the order of their requests, decoded by threads or processes; both stages load their images here."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class LoadedViews(Generic[Request]):
     """A request's views.
 
     Attributes:
-        request: what was asked for.
+        request: the request.
         images: uint8 [n, V, 3, h, w], channels last, one for each of the decoder's outputs; on the GPU if it decoded
-            them, in page-locked memory if there is a GPU.
-        good: which rows could be decoded; the others' images are undefined.
+            them, else in pinned memory if there is a GPU.
+        good: which rows could be decoded; the other rows' images are undefined.
     """
 
     request: Request
@@ -49,21 +49,21 @@ def loading(
     option: str = "--workers",
     context: str | None = None,
 ) -> Iterator[Generator[LoadedViews[Request], None, None]]:
-    """The views of requests, in their order, for as long as the context lasts.
+    """A context manager that gives the views of requests, in their order.
 
     Args:
         decoder: makes the views.
-        requests: the first one is as large as any, or the larger ones take longer.
-        processes: worker processes, which decode ahead of need. With 0 this process decodes when a request's turn
-            comes, which is as fast where a model on the CPU needs the same cores.
-        threads: that decode in this process where there are no worker processes.
-        held: results that the caller works on at once.
-        option: by which the user sets the number of processes or threads, for messages.
-        context: how processes are started; PyTorch's default where None.
+        requests: what to load. Memory is sized by the first request; larger ones take longer.
+        processes: worker processes, which decode ahead. With 0 this process decodes each request when it is asked
+            for, which is as fast if a model on the CPU needs the same cores.
+        threads: that decode in this process if there are no worker processes.
+        held: results that the caller holds at the same time.
+        option: the option that sets the number of processes or threads, for messages.
+        context: how processes are started; None for PyTorch's default.
 
     Raises:
         UndecodableImageError: an image cannot be decoded and the decoder does not skip bad images; names the sample.
-        DataError: an image cannot be read, or a worker died; names the samples that the workers were at.
+        DataError: an image cannot be read, or a worker died; names the samples that the workers were reading.
     """
     at_row = shared_rows(processes)
     with contextlib.ExitStack() as stack:
@@ -104,7 +104,7 @@ def _views(decoder: ViewDecoder, filled: Iterable[_Filled[Request]]) -> Generato
         yield from map(functools.partial(_finish, decoder), filled)
         return
     with ThreadPoolExecutor(1, "pin") as pool:
-        yield from map_ahead(pool, lambda each: _pinned(_finish(decoder, each)), filled, ahead=1)
+        yield from map_ahead(pool, lambda each: _pin(_finish(decoder, each)), filled, ahead=1)
 
 
 def _finish(decoder: ViewDecoder, filled: _Filled[Request]) -> LoadedViews[Request]:
@@ -112,7 +112,7 @@ def _finish(decoder: ViewDecoder, filled: _Filled[Request]) -> LoadedViews[Reque
     return LoadedViews(request, *decoder.views(request, memory, good))
 
 
-def _pinned(loaded: LoadedViews[Request]) -> LoadedViews[Request]:
-    """What is on the CPU in page-locked memory, from which a GPU copies by itself."""
+def _pin(loaded: LoadedViews[Request]) -> LoadedViews[Request]:
+    """Pin images on the CPU, so that a GPU can copy them asynchronously."""
     images = tuple(each if each.is_cuda else each.pin_memory() for each in loaded.images)
     return dataclasses.replace(loaded, images=images)

@@ -1,8 +1,8 @@
-"""Decode on a GPU: worker processes read images and draw their views, nvJPEG and `batch_resize` do the rest.
+"""Decode views on a GPU: worker processes read images and draw their views, nvJPEG and `batch_resize` do the rest.
 
-nvJPEG's pixels differ from libjpeg's and may differ between kinds of GPU, so the decoder is part of a store's identity.
-The CPU decodes what nvJPEG is not given: formats other than JPEG, RGB and CMYK, progressive files, restart markers and
-truncated files. nvJPEG is given damage inside a complete scan, and decodes it in its own way.
+nvJPEG's pixels differ from libjpeg's and may differ between GPU models, so the decoder is part of a store's identity.
+The CPU decodes everything else: formats other than JPEG, RGB and CMYK, progressive files, restart markers and truncated
+files. nvJPEG also gets files with damage inside a complete scan, and decodes them in its own way.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from pld.views import Policy, View, draw_view
 from pld.views.batch_resize import apply_views
 from pld.views.preprocessing import Preprocessing
 
-# A block of memory begins with a table. For each image it has the number of its bytes (0: bad), whether nvJPEG decodes
-# them, and the image's views.
+# A block of memory begins with a table: for each image its number of bytes (0: bad), whether nvJPEG decodes it, and its
+# views.
 _IMAGE_NUMBERS, _VIEW_NUMBERS = 2, len(dataclasses.fields(View))
 
 
 def check_device(device: torch.device) -> None:
-    """Raise ConfigError where nvJPEG cannot decode on a device."""
+    """Raise ConfigError if nvJPEG cannot decode on a device."""
     if device.type != "cuda":
         raise ConfigError(
             f"--decoder nvjpeg, given or the store's: decodes on a GPU, this is {device.type}; give --decoder cpu"
@@ -44,18 +44,18 @@ def check_device(device: torch.device) -> None:
     grey = simplejpeg.encode_jpeg(np.full((16, 16, 3), 128, np.uint8))
     try:
         io.decode_jpeg([torch.frombuffer(bytearray(grey), dtype=torch.uint8)], io.ImageReadMode.RGB, device=device)
-    except (RuntimeError, AttributeError) as error:  # torchvision means to give its decoders up
+    except (RuntimeError, AttributeError) as error:  # torchvision plans to remove its decoders
         raise ConfigError(f"--decoder nvjpeg: {str(error).splitlines()[0]}; give --decoder cpu") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NvjpegViewDecoder:
-    """A ViewDecoder whose workers read files and draw views, and whose `views` decodes and cuts them on a GPU.
+    """A ViewDecoder whose workers read files and draw views, and whose `views` decodes and crops them on a GPU.
 
     Attributes:
         dataset: the images.
         policy: how views are drawn.
-        outputs: student and live teacher may want different sizes of the same crop.
+        outputs: one or more; a student and a live teacher may want different sizes of the same crop.
         device: the GPU.
         skip_bad_images: report images that cannot be decoded as not good, instead of raising.
     """
@@ -67,7 +67,7 @@ class NvjpegViewDecoder:
     skip_bad_images: bool = False
 
     def num_bytes(self, request: ViewRequest) -> int:
-        """The bytes of the files, behind a table of sizes and views."""
+        """The size of the files and of a table of sizes and views."""
         return _table_bytes(request) + sum(map(self.dataset.num_bytes, request.rows.tolist()))
 
     def block_bytes(self, request: ViewRequest) -> int:
@@ -77,7 +77,7 @@ class NvjpegViewDecoder:
     def fill(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
     ) -> list[bool]:
-        """See ViewDecoder; the memory holds the files and the views to cut. Rows are read one after another."""
+        """See ViewDecoder; the memory holds the files and the views to crop. Rows are read one after another."""
         table, block = _table(request, memory), memory.numpy()
         used, table[:] = table.nbytes, 0
         for row, numbers in zip(request.rows.tolist(), table, strict=True):
@@ -104,12 +104,12 @@ class NvjpegViewDecoder:
     def views(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
     ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
-        """See ViewDecoder; bad images are black. May be called in any thread; the GPU is done when this returns."""
+        """See ViewDecoder; bad images are black. May be called in any thread; the GPU has finished on return."""
         num_rows, num_views = len(request.rows), len(request.view_indexes)
         table = _table(request, memory)
         encoded = memory[table.nbytes :][: table[:, 0].sum()].split(table[:, 0].tolist())
-        cut = []
-        with _own_stream(self.device):
+        outputs = []
+        with _side_stream(self.device):
             images = self._decode(request, encoded, table)
             places = list(images)
             boxes = table[places, _IMAGE_NUMBERS:].reshape(-1, _VIEW_NUMBERS).tolist()
@@ -121,19 +121,19 @@ class NvjpegViewDecoder:
                 if repeated:
                     pixels = apply_views(repeated, views, output.input_size, output.interpolation)
                     out[torch.tensor(places, device=self.device)] = pixels.unflatten(0, (len(places), num_views))
-                cut.append(_for_everybody(out))
-        return tuple(cut), [place in images for place in range(num_rows)]
+                outputs.append(_share_with_default_stream(out))
+        return tuple(outputs), [place in images for place in range(num_rows)]
 
     def _decode(
         self, request: ViewRequest, encoded: Sequence[UInt8[Tensor, "_"]], table: Int32[ndarray, "n numbers"]
     ) -> dict[int, UInt8[Tensor, "3 _ _"]]:
-        """The good images by their places, in order: by nvJPEG those that it is given and can decode, else by the CPU.
+        """Decode the good images, by nvJPEG if it can and else by the CPU; by their places in the request, in order.
 
         Raises:
             UndecodableImageError: an image cannot be decoded after all and bad images are not skipped.
         """
         plain = np.flatnonzero(table[:, 1]).tolist()
-        by_gpu = dict(zip(plain, _by_nvjpeg([encoded[place] for place in plain], self.device), strict=True))
+        by_gpu = dict(zip(plain, _decode_by_nvjpeg([encoded[place] for place in plain], self.device), strict=True))
         images = {}
         for place in np.flatnonzero(table[:, 0]).tolist():
             image = by_gpu.get(place)
@@ -148,25 +148,25 @@ class NvjpegViewDecoder:
         return images
 
 
-def _by_nvjpeg(encoded: list[UInt8[Tensor, "_"]], device: torch.device) -> list[UInt8[Tensor, "3 _ _"] | None]:
-    """Decoded images; None for what nvJPEG cannot decode, which it says of all that it is given at once."""
+def _decode_by_nvjpeg(encoded: list[UInt8[Tensor, "_"]], device: torch.device) -> list[UInt8[Tensor, "3 _ _"] | None]:
+    """Decoded images; None for those that nvJPEG cannot decode, found by bisection as it fails for a whole batch."""
     try:
         return io.decode_jpeg(encoded, io.ImageReadMode.RGB, device=device) if encoded else []
     except RuntimeError as error:
-        if "out of memory" in str(error):  # torchvision makes one kind of error of all
+        if "out of memory" in str(error):  # torchvision raises RuntimeError for everything
             raise
         half = len(encoded) // 2
-        return _by_nvjpeg(encoded[:half], device) + _by_nvjpeg(encoded[half:], device) if half else [None]
+        return _decode_by_nvjpeg(encoded[:half], device) + _decode_by_nvjpeg(encoded[half:], device) if half else [None]
 
 
 @contextlib.contextmanager
-def _own_stream(device: torch.device) -> Iterator[None]:
-    """A stream beside the one that trains, for what is asked of a GPU in the context; done when that ends."""
+def _side_stream(device: torch.device) -> Iterator[None]:
+    """Run the context's GPU work on a stream of its own, not the one that trains, and wait for it at the end."""
     if device.type != "cuda":
         yield
         return
     if device.index is not None:
-        torch.cuda.set_device(device)  # a thread begins on the first GPU, and would go back to it
+        torch.cuda.set_device(device)  # a new thread starts on the first GPU, and `stream` would restore that
     with torch.cuda.stream(_stream(device)):
         yield
     _stream(device).synchronize()
@@ -174,19 +174,19 @@ def _own_stream(device: torch.device) -> Iterator[None]:
 
 @functools.cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    # Always the same: each stream keeps memory of its own.
+    # One per device: the allocator keeps separate memory for each stream.
     return torch.cuda.Stream(device)
 
 
-def _for_everybody(images: Tensor) -> Tensor:
-    """Memory of `_own_stream` that waits for the default stream's work on it before it is used again."""
+def _share_with_default_stream(images: Tensor) -> Tensor:
+    """Keep the side stream from reusing the images' memory before the default stream's work on it is done."""
     if images.is_cuda:
         images.record_stream(torch.cuda.default_stream(images.device))
     return images
 
 
 def _table(request: ViewRequest, memory: UInt8[Tensor, "bytes"]) -> Int32[ndarray, "n numbers"]:
-    """The numbers of each image, at the head of a block of memory."""
+    """The table at the head of a block of memory: the numbers of each image."""
     return memory.numpy()[: _table_bytes(request)].view(np.int32).reshape(len(request.rows), -1)
 
 

@@ -1,19 +1,17 @@
-"""Remote image shards, fetched whole before they are needed and let go afterwards.
+"""Prefetch remote image shards: fetch them whole before they are needed, and release them afterwards.
 
-Whoever reads images hands its work to `prefetch_shards` and gets it back in the same order, each item as soon as its
-shards are on the local disk. Which shards those are, and for how long, is planned from the order itself.
+`prefetch_shards` yields a reader's work items in their order, each as soon as its shards are on the local disk. Which
+shards are needed, and for how long, is planned from that order.
 """
 
 from __future__ import annotations
 
-import bisect
-import contextlib
+import functools
 import itertools
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -27,13 +25,13 @@ from pld.remote.shard_cache import LIMIT_VARIABLE, HeldShard
 T = TypeVar("T")
 
 _FETCHING_THREADS = 4
-# Of a shard's images: where fewer are wanted they are read one by one. Where an epoch ends, the streams that last
-# longest are shared by all processes, and each wants a few images of many shards.
-_WHOLE_FROM = 0.5
+# A shard is fetched whole if more than this share of its images is wanted; else they are read one by one. At the end of
+# an epoch, all processes share the streams that last longest, and each wants a few images of many shards.
+_WHOLE_SHARE = 0.5
 
 
 class Use(NamedTuple):
-    """A shard that is wanted whole, from its first to its last item."""
+    """A use of a whole shard, from its first to its last item."""
 
     first: int
     last: int
@@ -43,7 +41,7 @@ class Use(NamedTuple):
 def plan_uses(
     file_index: Int64[ndarray, "N"], items: Iterable[Int64[ndarray, "n"]], start: int
 ) -> tuple[list[Use], int]:
-    """Which shards a pass wants whole, without any I/O.
+    """Plan which shards a pass uses whole, without any I/O.
 
     Args:
         file_index: the shard of each row.
@@ -64,15 +62,15 @@ def plan_uses(
         first[files[first[files] < 0]] = number
         last[files] = number
         number += 1
-    whole = np.flatnonzero((first >= 0) & (wanted > _WHOLE_FROM * num_rows))
+    whole = np.flatnonzero((first >= 0) & (wanted > _WHOLE_SHARE * num_rows))
     return sorted(Use(int(first[i]), int(last[i]), int(i)) for i in whole), number
 
 
 def peak_bytes(uses: Sequence[Use], num_bytes: Int64[ndarray, "files"], in_flight: int) -> int:
-    """The most that is needed at once, where a use ends `in_flight` items after its last one.
+    """The most bytes needed at once, if a use ends `in_flight` items after its last one.
 
     Args:
-        uses: sorted; those of one shard may overlap, where one pass ends and the next begins.
+        uses: sorted; those of one shard may overlap if one pass ends and the next begins with it.
         num_bytes: of each shard.
         in_flight: see `prefetch_shards`.
     """
@@ -98,21 +96,20 @@ def prefetch_shards(
 
     Args:
         source: the images.
-        passes: each gives its items, the same ones whenever it is called; a pass is planned as a whole.
+        passes: each returns its items, the same ones at every call; a pass is planned as a whole.
         rows_of: an item's rows.
-        in_flight: when item n is asked for, all up to n - in_flight have been dealt with.
-        share: of this machine's bound that the processes here may use for this.
+        in_flight: when item n is asked for, all items up to n - in_flight are done.
+        share: the share of this machine's cache limit that this call may use in all processes together.
 
     Raises:
-        ConfigError: the bound is smaller than what is needed at once; says what is wanted.
-        DataError, OutputError: a shard cannot be read or kept.
+        ConfigError: the limit is smaller than what is needed at once; says how much that is.
+        DataError, OutputError: a shard cannot be read or cached.
     """
     if source.remote is None:
         for items in passes:
             yield from items()
         return
-    budget = int(source.remote.place.cache.max_bytes * share) // _local_processes()
-    with _Fetcher(source, source.remote, passes, rows_of, in_flight, budget, share) as fetcher:
+    with _Fetcher(source, source.remote, passes, rows_of, in_flight, share) as fetcher:
         number = 0
         for items in passes:
             for item in items():
@@ -122,10 +119,10 @@ def prefetch_shards(
 
 
 class _Fetcher(Generic[T]):
-    """Threads that fetch in the order of need within a budget; what they fetched is held until its last item is done.
+    """Threads that fetch shards by first use within a budget; a shard is held until its last item is done.
 
-    They cannot stand still: they fetch by first use, and whatever is held when an item is waited for is needed at that
-    item, together at most `peak_bytes`, which was compared with the budget.
+    They cannot deadlock: all shards that are held when an item is waited for are needed at that item, together at most
+    `peak_bytes`, which was checked against the budget.
     """
 
     def __init__(
@@ -135,71 +132,74 @@ class _Fetcher(Generic[T]):
         passes: Sequence[Callable[[], Iterable[T]]],
         rows_of: Callable[[T], Int64[ndarray, "n"]],
         in_flight: int,
-        budget: int,
         share: float,
     ) -> None:
         self._source, self._remote, self._passes, self._rows_of = source, remote, passes, rows_of
-        self._in_flight, self._budget, self._share = in_flight, budget, share
+        self._in_flight, self._share = in_flight, share
+        self._budget = int(remote.place.cache.max_bytes * share) // _local_processes()
         self._num_bytes = np.array([shard.num_bytes for shard in remote.shards], dtype=np.int64)
         self._changed = threading.Condition()
-        self._asked = -1  # the item that is waited for, or was last
-        self._planned = 0  # all fetching for items before this one has begun
-        self._fetching: list[Use] = []  # sorted
-        self._held: dict[Use, HeldShard] = {}
-        self._uses: Counter[int] = Counter()  # of each shard, those that have begun and have not ended
-        self._taken = 0  # bytes of these shards
-        self._error: BaseException | None = None
+        self._planned = 0  # all fetching for items before this one has started
+        self._fetches: dict[Use, Future[HeldShard]] = {}  # those that have started and whose items are not done
         self._stop = threading.Event()
 
     def __enter__(self) -> _Fetcher[T]:
         self._pool = ThreadPoolExecutor(_FETCHING_THREADS + 1)
-        self._pool.submit(self._plan)
+        self._planning = self._pool.submit(self._plan)
+        self._planning.add_done_callback(lambda _: self._notify())
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._notify()
+        self._pool.shutdown(cancel_futures=True)
+        for fetch in self._fetches.values():
+            if not fetch.cancelled() and not fetch.exception():
+                fetch.result().release()
+
+    def _notify(self) -> None:
         with self._changed:
-            self._stop.set()
             self._changed.notify_all()
-        self._pool.shutdown()
-        for held in self._held.values():
-            held.release()
 
     def wait_for(self, number: int) -> None:
-        """Return when the item's shards are here; let go of those whose items are done."""
+        """Wait until the item's shards are here; release those whose items are done."""
         with self._changed:
-            self._asked = number
-            for use in [use for use in self._held if use.last + self._in_flight <= number]:
-                self._held.pop(use).release()
-                self._uses[use.shard] -= 1
-                if not self._uses[use.shard]:
-                    self._taken -= int(self._num_bytes[use.shard])
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._error or self._ready > number)
-            if self._error:
-                raise self._error
-
-    @property
-    def _ready(self) -> int:
-        """Items before this one have their shards."""
-        return min(self._planned, self._fetching[0].first) if self._fetching else self._planned
+            for use in [use for use in self._fetches if use.last + self._in_flight <= number]:
+                self._fetches.pop(use).result().release()
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self._planned > number or self._planning.done())
+            needed = [fetch for use, fetch in self._fetches.items() if use.first <= number]
+        if self._planning.done():
+            self._planning.result()
+        for fetch in needed:
+            fetch.result()
 
     def _plan(self) -> None:
-        with self._passing_errors_on():
-            start = 0
-            before: list[Use] = []
-            for items in self._passes:
-                rows = (self._rows_of(item) for item in items())
-                uses, end = plan_uses(self._source.file_index, rows, start)
-                # The last shards of a pass are still held when the first of the next are needed.
-                self._check_budget(before + uses)
-                for use in uses:
-                    if not self._begin(use):
-                        return
+        start = 0
+        before: list[Use] = []
+        for items in self._passes:
+            uses, end = plan_uses(self._source.file_index, (self._rows_of(item) for item in items()), start)
+            # The last shards of a pass are still held when the first of the next are needed.
+            self._check_budget(before + uses)
+            for use in uses:
                 with self._changed:
-                    self._planned = end
+                    self._planned = use.first
                     self._changed.notify_all()
-                before = [use for use in before + uses if use.last + self._in_flight > end]
-                start = end
+                    self._changed.wait_for(functools.partial(self._may_start, use.shard))
+                    if self._stop.is_set():
+                        return
+                    shard = self._remote.shards[use.shard]
+                    self._fetches[use] = self._pool.submit(self._remote.place.hold, shard, self._stop)
+            with self._changed:
+                self._planned = end
+                self._changed.notify_all()
+            before = [use for use in before + uses if use.last + self._in_flight > end]
+            start = end
+
+    def _may_start(self, shard: int) -> bool:
+        """Whether there is room for a shard, or the fetcher is to stop."""
+        shards = {shard, *(use.shard for use in self._fetches)}
+        return self._stop.is_set() or int(self._num_bytes[list(shards)].sum()) <= self._budget
 
     def _check_budget(self, uses: list[Use]) -> None:
         needed = peak_bytes(uses, self._num_bytes, self._in_flight)
@@ -207,46 +207,11 @@ class _Fetcher(Generic[T]):
             wanted = -int(-needed * _local_processes() // self._share)
             raise ConfigError(
                 f"{LIMIT_VARIABLE}: {self._remote.place.cache.max_bytes:,} bytes; {self._source.location} wants "
-                f"{wanted:,} on this machine for the shards that are used at the same time. Raise it if the disk has "
-                "room; a training with fewer --streams, in the same multiple of its processes, wants less"
+                f"{wanted:,} on this machine for the shards that are used at the same time. Raise the limit if the "
+                "disk has room, or train with fewer --streams, still a multiple of the number of processes"
             )
-
-    def _begin(self, use: Use) -> bool:
-        """Start fetching when there is room and a thread; whether it was started."""
-        with self._changed:
-            self._planned = use.first
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._stop.is_set() or self._error or self._has_room(use.shard))
-            if self._stop.is_set() or self._error:
-                return False
-            self._taken += 0 if self._uses[use.shard] else int(self._num_bytes[use.shard])
-            self._uses[use.shard] += 1
-            bisect.insort(self._fetching, use)
-        self._pool.submit(self._fetch, use)
-        return True
-
-    def _has_room(self, shard: int) -> bool:
-        more = 0 if self._uses[shard] else int(self._num_bytes[shard])
-        return self._taken + more <= self._budget and len(self._fetching) < _FETCHING_THREADS
-
-    def _fetch(self, use: Use) -> None:
-        with self._passing_errors_on():
-            held = self._remote.place.hold(self._remote.shards[use.shard], self._stop)
-            with self._changed:
-                self._held[use] = held
-                self._fetching.remove(use)
-                self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def _passing_errors_on(self) -> Generator[None, None, None]:
-        try:
-            yield
-        except BaseException as error:
-            with self._changed:
-                self._error = self._error or error
-                self._changed.notify_all()
 
 
 def _local_processes() -> int:
-    """How many processes of this run share this machine, as launchers say."""
+    """How many processes of this run share this machine, from the launcher's environment."""
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)

@@ -1,4 +1,4 @@
-"""From rows to views: read, draw, decode, cut. One decoder serves both stages, the probes, verify and the report."""
+"""Decode views: read an image, draw its views, decode, crop and resize. Both stages, probes, verify and report do."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Map = Callable[[Callable[[int], bool], Iterable[int]], Iterable[bool]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ViewRequest:
-    """Some rows, and the views wanted of each of them: the unit of work in loading."""
+    """Some rows, and the views wanted of each row: the unit of work in loading."""
 
     rows: Int64[ndarray, "n"]
     view_indexes: Sequence[int]
 
     @property
     def view_index(self) -> int:
-        """The view, where only one is wanted."""
+        """The only view; raises ValueError if there are several."""
         (view_index,) = self.view_indexes
         return view_index
 
@@ -45,10 +45,10 @@ class ViewDecoder(Protocol):
         """The images."""
 
     def num_bytes(self, request: ViewRequest) -> int:
-        """The memory that `fill` writes to."""
+        """The size of the memory that `fill` needs."""
 
     def block_bytes(self, request: ViewRequest) -> int:
-        """Memory that is enough for most requests of as many rows."""
+        """A size that is enough for most requests of as many rows."""
 
     def fill(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
@@ -56,10 +56,10 @@ class ViewDecoder(Protocol):
         """Write what `views` needs to memory of at least `num_bytes`.
 
         Args:
-            request: what to make.
+            request: what to prepare.
             memory: where to write.
             on_row: called with each row before it is read.
-            map_rows: how the rows are gone through; a thread pool's map does several at once.
+            map_rows: `map`, or a thread pool's, which processes several rows at once.
 
         Returns:
             Which rows could be decoded.
@@ -86,7 +86,7 @@ class CpuViewDecoder:
     Attributes:
         dataset: the images.
         policy: how views are drawn.
-        outputs: student and live teacher may want different sizes of the same crop.
+        outputs: one or more; a student and a live teacher may want different sizes of the same crop.
         skip_bad_images: report images that cannot be decoded as not good, instead of raising.
     """
 
@@ -148,10 +148,10 @@ class CpuViewDecoder:
 def decode_for_views(
     dataset: ImageDataset, row: int, view_indexes: Sequence[int], policy: Policy
 ) -> tuple[UInt8[Tensor, "3 h w"], list[View]]:
-    """As much of one image as some of its views need, and where they lie in that.
+    """Decode the part of an image that its views need, and give the views' positions in it.
 
     Raises:
-        UndecodableImageError: it cannot be decoded; names the sample. Damage below the views may pass unnoticed.
+        UndecodableImageError: it cannot be decoded; names the sample. Damage below the views may go unnoticed.
         DataError: it cannot be read.
     """
     data, key = dataset.read(row), dataset.key(row)

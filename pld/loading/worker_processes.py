@@ -1,7 +1,7 @@
-"""Worker processes: requests in, the shared memory that they filled out, in the requests' order.
+"""Worker processes that fill shared memory for requests, in the requests' order.
 
-PyTorch's DataLoader runs them. What it lacks is memory that is reused: it allocates and maps new shared memory for each
-batch, which costs more than the copying.
+PyTorch's DataLoader runs them. By itself it allocates and maps new shared memory for each batch, which costs more than
+copying; here memory is reused.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from pld.loading.view_decoder import ViewDecoder, ViewRequest
 
 Request = TypeVar("Request", bound=ViewRequest)
 
-# Requests that each worker is given ahead.
+# Requests that each worker is given in advance.
 _PREFETCH = 2
 
 
 def in_flight(processes: int) -> int:
-    """When request n is drawn, the caller has been given all up to n - in_flight."""
+    """The most requests under way: when request n is drawn, all up to n - in_flight have been returned."""
     return max(1, processes * _PREFETCH)
 
 
@@ -46,21 +46,21 @@ def fill_in_processes(
     at_row: Int64[Tensor, "processes"],
     context: str | None = None,
 ) -> Generator[tuple[Request, UInt8[Tensor, "bytes"], list[bool]], None, None]:
-    """Run `decoder.fill` in processes: each request, the memory that was filled for it, and which rows are good.
+    """Run `decoder.fill` in processes: yield each request, the memory filled for it, and which rows are good.
 
     Args:
-        decoder: travels to the processes.
+        decoder: is sent to the processes.
         requests: what to fill.
         processes: at least one.
-        block_bytes: for a request; larger ones take longer.
-        held: results that the caller works on at once.
-        at_row: shared; each process writes there which row it is at.
-        context: how processes are started; PyTorch's default where None.
+        block_bytes: shared memory per request; larger requests take longer.
+        held: results that the caller holds at the same time.
+        at_row: shared; each process writes to it which row it is reading.
+        context: how processes are started; None for PyTorch's default.
 
     Raises:
-        PLDError: whatever a worker raised, as it stands.
+        PLDError: the error that a worker raised.
     """
-    # While the caller asks for its next results it still has the last ones.
+    # While the caller asks for its next results it still holds the last ones.
     blocks = _SharedBlocks(processes * _PREFETCH + 2 * held, block_bytes)
     orders: deque[tuple[Request, int | None]] = deque()
 
@@ -77,7 +77,7 @@ def fill_in_processes(
         num_workers=processes,
         prefetch_factor=_PREFETCH,
         multiprocessing_context=context,
-        worker_init_fn=functools.partial(_end_with_the_main_process, ending),
+        worker_init_fn=functools.partial(_defer_sigterm, ending),
     )
     with _at_exit(functools.partial(ending.fill_, 1)):
         for filled in loader:
@@ -89,7 +89,7 @@ def fill_in_processes(
 
 
 class _SharedBlocks:
-    """Shared memory for requests. A block is free again when nothing refers to what is in it any more."""
+    """A pool of shared memory for requests. A block is free again when no tensor refers to it any more."""
 
     def __init__(self, num: int, num_bytes: int) -> None:
         self.memory = torch.empty((num, num_bytes), dtype=torch.uint8)
@@ -97,16 +97,16 @@ class _SharedBlocks:
         self._free = deque(range(num))
 
     def take(self, num_bytes: int) -> int | None:
-        """A free block of at least so many bytes, if there is one."""
+        """Take a free block, if there is one and it is large enough."""
         return self._free.popleft() if self._free and num_bytes <= self.memory.shape[1] else None
 
     def lend(self, block: int) -> Tensor:
-        """Its memory."""
+        """A block's memory; it is free again when the tensor is gone."""
         return lend(self.memory[block].numpy(), functools.partial(self._free.append, block))
 
 
 class _Worker(Dataset[tuple[Tensor | None, list[bool]] | PLDError], Generic[Request]):
-    """Fills the block that comes with a request; allocates and returns memory only where none came.
+    """Fills the block that comes with a request; allocates and returns memory only if there is none.
 
     A PLDError is returned, not raised: DataLoader would wrap it in its worker's traceback.
     """
@@ -130,7 +130,7 @@ class _Worker(Dataset[tuple[Tensor | None, list[bool]] | PLDError], Generic[Requ
 
 @contextlib.contextmanager
 def _at_exit(callback: Callable[[], object]) -> Iterator[None]:
-    """Should the interpreter end before the context does, `callback` is called."""
+    """Call `callback` if the interpreter exits inside the context."""
     atexit.register(callback)
     try:
         yield
@@ -142,16 +142,16 @@ def _identity(filled: object) -> object:
     return filled
 
 
-def _end_with_the_main_process(ending: UInt8[Tensor, "1"], worker: int) -> None:
-    """Schedulers send SIGTERM to all processes of a job: it ends a worker only where the main process ends.
+def _defer_sigterm(ending: UInt8[Tensor, "1"], worker: int) -> None:
+    """Make a worker ignore SIGTERM, which schedulers send to all processes of a job, until the main process exits.
 
-    That sends it to workers of loaders that nobody closed, and waits for them.
+    At exit the main process sends SIGTERM to workers of loaders that are still open, and waits for them.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0) if ending.item() else None)
 
 
 def shared_rows(processes: int) -> Int64[Tensor, "processes"]:
-    """Where each process writes which row it is at; -1 before the first."""
+    """Shared memory to which each process writes the row that it is reading; -1 before the first."""
     rows = torch.full((processes,), -1, dtype=torch.int64)
     rows.share_memory_()
     return rows
@@ -159,24 +159,24 @@ def shared_rows(processes: int) -> Int64[Tensor, "processes"]:
 
 @contextlib.contextmanager
 def explain_deaths(dataset: ImageDataset, at_row: Int64[Tensor, "processes"], option: str) -> Iterator[None]:
-    """Turn the death of a worker, which PyTorch notices wherever the main process is, into an error for the user.
+    """Turn the death of a worker, which PyTorch may raise anywhere in the main process, into an error for the user.
 
     Args:
-        dataset: whose rows they read.
+        dataset: the one that the workers read.
         at_row: see `shared_rows`.
-        option: by which the user sets the number of processes.
+        option: the option that sets the number of processes.
 
     Raises:
-        DataError: a worker died; names the samples that the workers were at.
+        DataError: a worker died; names the samples that the workers were reading.
     """
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
-        # A batch whose memory the dead worker still held is a connection that is refused or ends.
+        # If the dead worker still held a batch's memory, the connection to it is refused or ends.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         keys = ", ".join(dataset.key(row) for row in at_row.tolist() if row >= 0)
         raise DataError(
-            f"{dataset.location}: a loader process died ({' '.join(str(error).split())}); loaders "
-            f"were at the samples {keys}. Out of memory? Use fewer {option}; else look at these images"
+            f"{dataset.location}: a loader process died ({' '.join(str(error).split())}) while loaders were reading "
+            f"the samples {keys}. If it ran out of memory, use fewer {option}; else check these images"
         ) from error
