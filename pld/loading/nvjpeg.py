@@ -22,13 +22,12 @@ from torch import Tensor
 from torchvision import io
 
 from pld.errors import ConfigError, DataError, UndecodableImageError
-from pld.images.dataset import ImageDataset, decode_row
+from pld.images.dataset import decode_row
 from pld.images.decode.image import jpeg_colours, jpeg_size
 from pld.images.decode.jpeg_markers import has_one_whole_scan
-from pld.loading.view_decoder import Map, ViewRequest
-from pld.views import Policy, View, draw_view
+from pld.loading.view_decoder import Map, ViewDecoder, ViewRequest
+from pld.views import View, draw_view
 from pld.views.batch_resize import apply_views
-from pld.views.preprocessing import Preprocessing
 
 # A block of memory begins with a table: for each image its number of bytes (0: bad), whether nvJPEG decodes it, and its
 # views.
@@ -49,22 +48,14 @@ def check_device(device: torch.device) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NvjpegViewDecoder:
+class NvjpegViewDecoder(ViewDecoder):
     """A ViewDecoder whose workers read files and draw views, and whose `views` decodes and crops them on a GPU.
 
     Attributes:
-        dataset: the images.
-        policy: how views are drawn.
-        outputs: one or more; a student and a live teacher may want different sizes of the same crop.
         device: the GPU.
-        skip_bad_images: report images that cannot be decoded as not good, instead of raising.
     """
 
-    dataset: ImageDataset
-    policy: Policy
-    outputs: tuple[Preprocessing, ...]
     device: torch.device
-    skip_bad_images: bool = False
 
     def num_bytes(self, request: ViewRequest) -> int:
         """The size of the files and of a table of sizes and views."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, runtime_checkable
 
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
@@ -36,20 +35,31 @@ class ViewRequest:
         return view_index
 
 
-@runtime_checkable
-class ViewDecoder(Protocol):
-    """Makes views in two steps: `fill` in a worker, which writes to shared memory, then `views` in the main process."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewDecoder(abc.ABC):
+    """Makes views in two steps: `fill` in a worker, which writes to shared memory, then `views` in the main process.
 
-    @property
-    def dataset(self) -> ImageDataset:
-        """The images."""
+    Attributes:
+        dataset: the images.
+        policy: how views are drawn.
+        outputs: one or more; a student and a live teacher may want different sizes of the same crop.
+        skip_bad_images: report images that cannot be decoded as not good, instead of raising.
+    """
 
+    dataset: ImageDataset
+    policy: Policy
+    outputs: tuple[Preprocessing, ...]
+    skip_bad_images: bool = False
+
+    @abc.abstractmethod
     def num_bytes(self, request: ViewRequest) -> int:
         """The size of the memory that `fill` needs."""
 
     def block_bytes(self, request: ViewRequest) -> int:
         """A size that is enough for most requests of as many rows."""
+        return self.num_bytes(request)
 
+    @abc.abstractmethod
     def fill(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
     ) -> list[bool]:
@@ -69,6 +79,7 @@ class ViewDecoder(Protocol):
             DataError: an image cannot be read.
         """
 
+    @abc.abstractmethod
     def views(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
     ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
@@ -79,29 +90,12 @@ class ViewDecoder(Protocol):
         """
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CpuViewDecoder:
-    """Decodes each image once and cuts its views on the CPU.
-
-    Attributes:
-        dataset: the images.
-        policy: how views are drawn.
-        outputs: one or more; a student and a live teacher may want different sizes of the same crop.
-        skip_bad_images: report images that cannot be decoded as not good, instead of raising.
-    """
-
-    dataset: ImageDataset
-    policy: Policy
-    outputs: tuple[Preprocessing, ...]
-    skip_bad_images: bool = False
+class CpuViewDecoder(ViewDecoder):
+    """Decodes each image once and cuts its views on the CPU."""
 
     def num_bytes(self, request: ViewRequest) -> int:
         """The bytes of all views."""
         return sum(math.prod(shape) for shape in self._shapes(request))
-
-    def block_bytes(self, request: ViewRequest) -> int:
-        """See ViewDecoder."""
-        return self.num_bytes(request)
 
     def fill(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
@@ -137,12 +131,9 @@ class CpuViewDecoder:
     def _split(self, request: ViewRequest, memory: UInt8[Tensor, "bytes"]) -> tuple[UInt8[Tensor, "n V 3 h w"], ...]:
         """The memory as one tensor for each output."""
         shapes = self._shapes(request)
-        ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
-        starts = [0, *ends[:-1]]
-        return tuple(
-            memory[start:end].view(shape).permute(0, 1, 4, 2, 3)
-            for start, end, shape in zip(starts, ends, shapes, strict=True)
-        )
+        sizes = [math.prod(shape) for shape in shapes]
+        parts = memory[: sum(sizes)].split(sizes)
+        return tuple(part.view(shape).permute(0, 1, 4, 2, 3) for part, shape in zip(parts, shapes, strict=True))
 
 
 def decode_for_views(

@@ -12,7 +12,7 @@ import functools
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
 import torch
@@ -73,27 +73,28 @@ def fill_in_processes(
         _Worker(decoder, blocks.memory, at_row),
         sampler=map(order, requests),
         batch_size=None,
-        collate_fn=_identity,
         num_workers=processes,
         prefetch_factor=_PREFETCH,
         multiprocessing_context=context,
         worker_init_fn=functools.partial(_defer_sigterm, ending),
     )
-    with _at_exit(functools.partial(ending.fill_, 1)):
+    at_exit = atexit.register(functools.partial(ending.fill_, 1))
+    try:
         for filled in loader:
             request, block = orders.popleft()
             if isinstance(filled, PLDError):
                 raise filled
             memory, good = filled
             yield request, memory if block is None else blocks.lend(block), good
+    finally:
+        atexit.unregister(at_exit)
 
 
 class _SharedBlocks:
     """A pool of shared memory for requests. A block is free again when no tensor refers to it any more."""
 
     def __init__(self, num: int, num_bytes: int) -> None:
-        self.memory = torch.empty((num, num_bytes), dtype=torch.uint8)
-        self.memory.share_memory_()
+        self.memory = torch.empty((num, num_bytes), dtype=torch.uint8).share_memory_()
         self._free = deque(range(num))
 
     def take(self, num_bytes: int) -> int | None:
@@ -128,20 +129,6 @@ class _Worker(Dataset[tuple[Tensor | None, list[bool]] | PLDError], Generic[Requ
             return error
 
 
-@contextlib.contextmanager
-def _at_exit(callback: Callable[[], object]) -> Iterator[None]:
-    """Call `callback` if the interpreter exits inside the context."""
-    atexit.register(callback)
-    try:
-        yield
-    finally:
-        atexit.unregister(callback)
-
-
-def _identity(filled: object) -> object:
-    return filled
-
-
 def _defer_sigterm(ending: UInt8[Tensor, "1"], worker: int) -> None:
     """Make a worker ignore SIGTERM, which schedulers send to all processes of a job, until the main process exits.
 
@@ -152,8 +139,7 @@ def _defer_sigterm(ending: UInt8[Tensor, "1"], worker: int) -> None:
 
 def shared_rows(processes: int) -> Int64[Tensor, "processes"]:
     """Shared memory to which each process writes the row that it is reading; -1 before the first."""
-    rows = torch.full((processes,), -1, dtype=torch.int64)
-    rows.share_memory_()
+    rows: Tensor = torch.full((processes,), -1, dtype=torch.int64).share_memory_()
     return rows
 
 
