@@ -1,4 +1,4 @@
-"""Stage one, whole: check, plan, run what is missing, seal, sum up."""
+"""Stage one: open the dataset, build the teacher, run it over the missing parts, and seal the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -54,32 +54,21 @@ def main(argv: Sequence[str]) -> None:
 
 
 def cache(config: CacheConfig) -> None:
-    """Cache what the store does not hold yet of `config.views` views; see CacheConfig.
+    """Cache the views of `config.views` that the store does not hold yet; see CacheConfig.
 
-    Launched several times at once, by torchrun, accelerate or hand, the processes share the parts; the one that
-    completes the store prints the summary.
+    Several processes, launched by torchrun, accelerate or hand, share the parts; the one that completes the store
+    prints the summary.
 
     Raises:
-        PLDError: something that the user can mend; parts committed before it are kept.
+        PLDError: something that the user can fix; parts committed before it are kept.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = config.device or _default_device()
-    class_names = read_class_names(config.class_names)
-    class_map = read_class_map(config.class_map)
-    source = use_store_keys(
-        find_manifest(config.store_path), open_source(config.data, config.split, class_names=class_names)
-    )
+    class_names, class_map = read_class_names(config.class_names), read_class_map(config.class_map)
+    source = open_source(config.data, config.split, class_names=class_names)
+    source = use_store_keys(find_manifest(config.store_path), source)
     gpu = _decoding_gpu(config, device)
-    teacher = build_teacher(config.teacher, config.weights, precision=config.precision, device=device)
-    teacher, class_note = map_classes(teacher, source.classes, class_map)
-    if teacher.num_outputs < 2:
-        raise DataError(
-            f"{source.classes.shown()}: a ranking needs two classes or more; name another dataset with --data"
-        )
-    if config.k > teacher.num_outputs:
-        raise ConfigError(
-            f"--k {config.k}: {teacher.architecture} has {teacher.num_outputs} classes here; choose k up to that"
-        )
+    teacher, class_note = _build_teacher(config, source, class_map, device)
     policy = choose_policy(config, source, teacher)
     num_views, view_note = limit_views(policy, config.views)
     if rank == 0:
@@ -93,7 +82,7 @@ def cache(config: CacheConfig) -> None:
     )
     _check_pixels(writer, source, policy, config.store_path, gpu)
     if config.compile:
-        # The last views of a part are fewer: kernels for each number are faster than kernels for any.
+        # A part's last batch is smaller: one set of kernels per batch size is faster than kernels for any size.
         teacher.model.compile(dynamic=False)
     decoder = view_decoder(
         source, policy, [teacher.preprocessing], gpu=gpu, skip_bad_images=config.on_bad_image == "skip"
@@ -106,14 +95,32 @@ def cache(config: CacheConfig) -> None:
         device=device,
         label_check=None if config.allow_wrong_labels else _label_check(config, source, teacher),
     )
-    _run_missing(runner, decoder, writer, config, num_views, rank, world)
+    parts = _assign_parts(writer.missing_parts(num_views), source, rank, world)
+    _run_parts(parts, runner, decoder, writer, config, show=rank == 0)
     sealed = writer.seal()
     if sealed or rank == 0:
         _print_summary(open_store(config.store_path), num_views)
 
 
+def _build_teacher(
+    config: CacheConfig, source: Source, class_map: Mapping[str, str], device: str
+) -> tuple[Teacher, str | None]:
+    """Build the teacher for the dataset's classes; the note says what had to be assumed about them."""
+    teacher = build_teacher(config.teacher, config.weights, precision=config.precision, device=device)
+    teacher, note = map_classes(teacher, source.classes, class_map)
+    if teacher.num_outputs < 2:
+        raise DataError(
+            f"{source.classes.describe()}: a ranking needs two classes or more; name another dataset with --data"
+        )
+    if config.k > teacher.num_outputs:
+        raise ConfigError(
+            f"--k {config.k}: {teacher.architecture} has {teacher.num_outputs} classes here; choose at most as many"
+        )
+    return teacher, note
+
+
 def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy: Policy) -> Identity:
-    """What the store's numbers depend on."""
+    """Everything that the store's numbers depend on."""
     described = policy_to_json(policy)
     return Identity(
         teacher=TeacherIdentity(
@@ -141,7 +148,7 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
 
 
 def _decoding_gpu(config: CacheConfig, device: str) -> torch.device | None:
-    """Where nvJPEG decodes, if it is to; raises ConfigError where it cannot."""
+    """The GPU on which nvJPEG decodes, if any; raises ConfigError if it cannot."""
     if config.decoder == "cpu":
         return None
     gpu = torch.device(device)
@@ -150,7 +157,7 @@ def _decoding_gpu(config: CacheConfig, device: str) -> torch.device | None:
 
 
 def _check_pixels(writer: StoreWriter, source: Source, policy: Policy, where: str, gpu: torch.device | None) -> None:
-    """Whoever begins a store keeps a few views in it; whoever goes on must see the same."""
+    """Keep a few views in a new store; compare this machine's with those of an existing store."""
     writer.add_probes(make_probes(source, policy, gpu))
     if warning := compare_probes(open_store(where).probes, source, policy, where, gpu):
         _warn(warning)
@@ -166,74 +173,84 @@ def _label_check(config: CacheConfig, source: Source, teacher: Teacher) -> Label
     return LabelCheck(
         num_classes=teacher.num_outputs,
         class_name=lambda label: names[label] if names else str(label),
-        advice="State the names of the data's classes (--class_names FILE) and which of the teacher's classes each is "
-        f"(--class_map FILE), and name another --store or remove {config.store_path}; --allow_wrong_labels goes on",
+        advice="Give the names of the data's classes (--class_names FILE) and which of the teacher's classes each is "
+        f"(--class_map FILE), and name another --store or remove {config.store_path}; or go on with "
+        "--allow_wrong_labels",
         warn=_warn,
     )
 
 
-def _run_missing(
+def _assign_parts(missing: Sequence[PartId], source: Source, rank: int, world: int) -> list[PartId]:
+    """This process's share of the missing parts.
+
+    Parts are dealt by their shard's position in the dataset: processes that list the missing parts at different times
+    get different lists.
+    """
+    position = {shard.name: i for i, shard in enumerate(source.shards)}
+    parts = [part for part in missing if position[part.shard] % world == rank]
+    if world > 1:
+        print(f"process {rank} of {world}: {len(parts)} parts to cache", flush=True)
+    return parts
+
+
+def _run_parts(
+    parts: Sequence[PartId],
     runner: PartRunner,
     decoder: ViewDecoder,
     writer: StoreWriter,
     config: CacheConfig,
-    num_views: int,
-    rank: int,
-    world: int,
+    *,
+    show: bool,
 ) -> None:
+    """Decode the parts' views, run the teacher on them, and write each part while the next one is computed."""
     source = runner.source
-    starts = np.concatenate([[0], np.cumsum(source.shard_sizes)])
-    # By the shard's place in the dataset: the processes' lists of what is missing may differ, taken at other times.
-    place = {shard.name: i for i, shard in enumerate(source.shards)}
+    ends = np.cumsum(source.shard_sizes).tolist()
+    rows = {shard.name: range(end - shard.num_samples, end) for shard, end in zip(source.shards, ends, strict=True)}
 
     def rows_of(part: PartId) -> Int64[np.ndarray, "n"]:
-        return np.arange(starts[place[part.shard]], starts[place[part.shard] + 1])
+        return np.arange(rows[part.shard].start, rows[part.shard].stop)
 
-    mine = [part for part in writer.missing_parts(num_views) if place[part.shard] % world == rank]
-    if world > 1:
-        print(f"process {rank} of {world}: {len(mine)} parts to cache", flush=True)
-    total = sum(source.shards[place[part.shard]].num_samples * part.block.num_views for part in mine)
-    blocks = [functools.partial(iter, list(parts)) for _, parts in itertools.groupby(mine, lambda part: part.block)]
+    def write(result: tuple[PartId, PartSignals]) -> None:
+        part, signals = result
+        if not signals.rows:
+            raise DataError(f"{source.location}: shard {part.shard}: none of its images can be decoded")
+        labels = source.labels[signals.rows]
+        keys, mass = source.keys[signals.rows], signals.unmapped_mass
+        writer.write_part(part, keys, labels, signals.views, signals.skipped, unmapped_mass=mass)
+
     threads = config.threads or _share_of_cores()
     processes = decoding_processes(runner.device, threads)
-    ahead = prefetch_shards(source, blocks, rows_of, in_flight=in_flight(processes))
-    pieces = (piece for part in ahead for piece in split_part(rows_of(part), part.views, config.batch_size))
+    blocks = [functools.partial(iter, list(block)) for _, block in itertools.groupby(parts, lambda part: part.block)]
+    local_parts = prefetch_shards(source, blocks, rows_of, in_flight=in_flight(processes))
+    pieces = (piece for part in local_parts for piece in split_part(rows_of(part), part.views, config.batch_size))
+    num_views = sum(len(rows[part.shard]) * part.block.num_views for part in parts)
     with (
-        contextlib.closing(ahead),
+        contextlib.closing(local_parts),
         loading(decoder, pieces, processes=processes, threads=threads, option="--threads") as views,
-        progress(total, f"caching {config.store_path}", "view", show=rank == 0) as bar,
+        progress(num_views, f"caching {config.store_path}", "view", show=show) as bar,
         ThreadPoolExecutor(1, "writer") as pool,
     ):
-
-        def write(result: tuple[PartId, PartSignals]) -> None:
-            part, signals = result
-            if not signals.rows:
-                raise DataError(f"{source.location}: shard {part.shard}: none of its images can be decoded")
-            labels = source.labels[signals.rows]
-            keys, mass = source.keys[signals.rows], signals.unmapped_mass
-            writer.write_part(part, keys, labels, signals.views, signals.skipped, unmapped_mass=mass)
-
-        # A part is written while the next one is computed.
-        computed = runner.run(views, bar.update)
-        results = hold_until_passed(computed, runner.label_check) if runner.label_check else computed
-        for _ in map_ahead(pool, write, zip(mine, results, strict=True), ahead=1):
+        results = runner.run(views, bar.update)
+        if runner.label_check:
+            results = hold_until_passed(results, runner.label_check)
+        for _ in map_ahead(pool, write, zip(parts, results, strict=True), ahead=1):
             pass
 
 
 def decoding_processes(device: str, num: int) -> int:
-    """Worker processes that decode ahead of need; none for a teacher on the CPU, which needs the same cores."""
+    """Worker processes that decode ahead; none for a teacher on the CPU, which needs the same cores."""
     return 0 if device == "cpu" else num
 
 
 def _share_of_cores() -> int:
-    """What a process may use of the machine, beside the others that were launched with it."""
+    """The cores per process of this machine, which the processes launched on it share evenly."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _print_summary(store: Store, wanted_views: int) -> None:
     if store.num_views < wanted_views:
-        print(f"{store.url}: {store.num_views} of {wanted_views} views are complete; other processes are still at work")
+        print(f"{store.url}: {store.num_views} of {wanted_views} views are complete; other processes are still working")
     else:
         print(as_text(("complete", store.url), store_rows(store)))
 

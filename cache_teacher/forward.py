@@ -1,4 +1,4 @@
-"""From a part's views to its signals: run the teacher, keep the top k."""
+"""Run the teacher on a part's views, and keep the top k of its classes."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from pld.teachers import Teacher
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PartPiece(ViewRequest):
-    """As many of a part's rows as go through the teacher at once, and whether they are the part's last."""
+    """The rows of one forward pass, and whether they are the part's last."""
 
     is_last: bool
 
 
 def split_part(rows: Int64[np.ndarray, "n"], view_indexes: Sequence[int], batch_size: int) -> Iterator[PartPiece]:
-    """A part in pieces of at most `batch_size` views, or of one row."""
-    at_once = max(1, batch_size // len(view_indexes))
-    for first in range(0, len(rows), at_once):
-        yield PartPiece(rows[first : first + at_once], view_indexes, first + at_once >= len(rows))
+    """Cut a part into pieces of at most `batch_size` views, but at least one row."""
+    num = max(1, batch_size // len(view_indexes))
+    for first in range(0, len(rows), num):
+        yield PartPiece(rows[first : first + num], view_indexes, first + num >= len(rows))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartSignals:
-    """A part's rows that could be decoded, one TopK per view over them, and the keys of those that could not.
+    """The signals of a part: the rows that could be decoded, one TopK per view over them, and the keys of the others.
 
     `unmapped_mass` is the model's mass on classes that the dataset does not have, summed over rows and views.
     """
@@ -53,8 +53,8 @@ class PartRunner:
     Attributes:
         k: classes to keep.
         temperatures: at which the tail's mass is kept.
-        device: where the teacher is.
-        label_check: looks at the first signals; None where labels may be wrong.
+        device: the teacher's.
+        label_check: is given all signals; None if labels may be wrong.
     """
 
     teacher: Teacher
@@ -65,14 +65,15 @@ class PartRunner:
     label_check: LabelCheck | None = None
 
     def run(self, pieces: Iterable[LoadedViews[PartPiece]], on_done: Callable[[int], object]) -> Iterator[PartSignals]:
-        """Each part's signals in turn.
+        """Yield each part's signals.
 
         Args:
-            pieces: all pieces of each part.
+            pieces: all pieces of each part, in order.
             on_done: called with the number of views after each forward pass.
 
         Raises:
-            DataError: the labels are hardly the teacher's.
+            DataError: the labels are probably in another order than the teacher's classes.
+            TeacherError: the teacher's logits are not finite.
         """
         kept: list[int] = []
         skipped: list[str] = []
@@ -100,22 +101,22 @@ class PartRunner:
 
     @torch.inference_mode()
     def _forward(self, images: UInt8[Tensor, "B 3 h w"], rows: list[int], num_views: int) -> tuple[TopK, float]:
-        """The views' signals, and the sum of the mass that they leave out."""
+        """The views' signals, and the sum of their unmapped mass."""
         labels = torch.from_numpy(self.source.labels[rows]).repeat_interleave(num_views)
-        of_model = self.teacher.model_logits(images.to(self.device, non_blocking=True))
-        logits = self.teacher.select_classes(of_model)
+        model_logits = self.teacher.model_logits(images.to(self.device, non_blocking=True))
+        logits = self.teacher.select_classes(model_logits)
         try:
             topk = TopK.from_logits(logits, labels.to(self.device), self.k, self.temperatures).to("cpu")
         except SignalError as error:
             raise TeacherError(
-                f"{self.teacher.architecture} in {self.teacher.precision}, on {len(rows)} samples from "
-                f"{self.source.key(rows[0])} on: {error}; try --precision bf16 or fp32, and look at the weights"
+                f"{self.teacher.architecture} in {self.teacher.precision}, on {len(rows)} samples starting at "
+                f"{self.source.key(rows[0])}: {error}; try --precision bf16 or fp32, and check the weights"
             ) from error
-        return topk, float(self.teacher.unmapped_mass(of_model).double().sum())
+        return topk, float(self.teacher.unmapped_mass(model_logits).double().sum())
 
 
 def _by_view(signals: list[TopK], num_views: int) -> list[TopK]:
-    """Chunks of [images x views] rows, regrouped into one TopK per view."""
+    """Regroup chunks of [images x views] rows into one TopK per view."""
     if not signals:
         return []
     tensors: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A pool of buffers: on many machines fresh pages cost more than what is done with them."""
+"""A buffer pool: on many machines, mapping fresh pages costs more than the work done in them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from torch import Tensor
 
-# From malloc.h, whose numbers are kept.
+# From malloc.h; these numbers are part of its ABI.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> None:
-    """Let glibc's malloc keep what this process frees, for models that run on the CPU; elsewhere nothing.
+    """Make glibc's malloc keep the memory that this process frees, for models on the CPU; does nothing elsewhere.
 
-    Left to itself it gives large blocks back at once, so a model's activations are fresh pages in each batch.
+    By default malloc returns large blocks to the system at once, so a model's activations are fresh pages every batch.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option and not torch.cuda.is_available():
@@ -33,18 +33,18 @@ def keep_freed_memory() -> None:
 
 
 def lend(block: UInt8[ndarray, "n"], give_back: Callable[[], object]) -> UInt8[Tensor, "n"]:
-    """A block of memory as a tensor; `give_back` is called when it and all its views are gone."""
-    # PyTorch holds the array that a storage was made from: one of its own for each loan.
+    """A block of memory as a tensor; `give_back` is called when the tensor and all its views are gone."""
+    # PyTorch references the array that a storage was made from, so each loan gets an array of its own.
     lease = block[:]
     weakref.finalize(lease, give_back).atexit = False
     return torch.from_numpy(lease)
 
 
 class BufferPool:
-    """Hands out tensors on blocks of memory; a block is handed out again once the last tensor on it is gone.
+    """Hands out tensors on blocks of memory; a block is reused once the last tensor on it is gone.
 
-    All blocks are as large as the largest tensor asked for so far, and there are as many as were in use at once. May
-    be asked from several threads.
+    All blocks are as large as the largest tensor requested so far, and there are as many as were in use at once.
+    Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class BufferPool:
         self._lock = threading.Lock()
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A contiguous tensor on the CPU with whatever was last in its memory."""
+        """A contiguous, uninitialised tensor on the CPU."""
         num_bytes = math.prod(shape) * dtype.itemsize
         with self._lock:
             if num_bytes > self._block_bytes:

@@ -1,4 +1,4 @@
-"""Work begun ahead of need, its results in order."""
+"""Prefetch: map a function over items in a pool, ahead of the consumer and in order."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ R = TypeVar("R")
 def map_ahead(
     pool: Executor, function: Callable[[T], R], items: Iterable[T], *, ahead: int
 ) -> Generator[R, None, None]:
-    """`function` of each item, in the items' order, `ahead` of them begun before they are asked for.
+    """Yield `function` of each item in order, with `ahead` items submitted before they are asked for.
 
-    What has not begun is cancelled where the generator is closed or a function raises.
+    If the generator is closed or a function raises, items that have not started are cancelled.
     """
-    begun: deque[Future[R]] = deque()
+    pending: deque[Future[R]] = deque()
     try:
         for item in items:
-            begun.append(pool.submit(function, item))
-            if len(begun) > ahead:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
-        for future in begun:
+        for future in pending:
             future.cancel()

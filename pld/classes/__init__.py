@@ -1,1 +1,1 @@
-"""Class names: the authority on classes. Matching them between teacher, store and data, and reading them from files."""
+"""Class names: read from files, and matched between teacher, store and dataset."""

@@ -1,4 +1,4 @@
-"""Where images come from: tar shards, folders and glyphs; decoding; the order of an epoch."""
+"""Images: sources (tar shards, folders, glyphs), decoding, and the order of an epoch."""
 
 from pld.images.order import epoch_order, global_batches
 from pld.images.sources.open import open_source

@@ -1,4 +1,4 @@
-"""Decode every image of a source once, to find those that cannot be."""
+"""Check a source: decode every image once, to find the broken ones."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pld.images.decode.image import decode_image
 from pld.images.sources.source import Source
 from pld.prefetch import map_ahead
 
-# Images begun before they are asked for, per thread: a broken one is told from its bytes, which takes longer.
+# Images submitted ahead, per thread: diagnosing a broken one takes longer than decoding.
 _AHEAD = 4
 
 
 def find_broken_images(source: Source, threads: int, on_image: Callable[[], object]) -> Iterator[tuple[int, str]]:
-    """The rows whose images cannot be read or decoded, in order, each with the reason.
+    """Yield the rows whose images cannot be read or decoded, in order, each with the reason.
 
-    Whole images are decoded, as no cache and no training does where a view needs less. Few of them are held at once,
-    whatever the source's size.
+    Images are decoded whole, whereas caching and training decode only what their views need. Few images are in memory
+    at once, whatever the source's size.
 
     Args:
         source: the images.
-        threads: how many decode; the decoders let go of Python's lock.
+        threads: how many decode; the decoders release the GIL.
         on_image: called after each image.
 
     Raises:
-        DataError: what is behind a URL cannot be read, which says nothing of the image.
+        DataError: an image behind a URL cannot be read, which does not mean that it is broken.
     """
     with ThreadPoolExecutor(threads, "decode") as pool:
         reasons = map_ahead(pool, lambda row: _reason(source, row), range(len(source)), ahead=_AHEAD * threads)
@@ -36,11 +36,11 @@ def find_broken_images(source: Source, threads: int, on_image: Callable[[], obje
                     yield row, reason
                 on_image()
         finally:
-            reasons.close()  # else the pool would first do all that has begun
+            reasons.close()  # else the pool would first finish everything submitted
 
 
 def _reason(source: Source, row: int) -> str | None:
-    """What is wrong with an image, without its name; None where nothing is."""
+    """What is wrong with an image, without its name; None if nothing is."""
     try:
         decode_image(source.read(row))
     except UndecodableImageError as error:

@@ -1,4 +1,4 @@
-"""What decoding asks of a dataset: labelled, encoded images by row."""
+"""The interface of an image dataset: labelled, encoded images by row."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class ImageDataset(Protocol):
 
     @property
     def location(self) -> str:
-        """What the user named, for messages."""
+        """The user's name for the dataset, for messages."""
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
 
     def key(self, row: int) -> str:
-        """The sample's own name, from which its views are drawn."""
+        """The sample's unique name, from which its views are drawn."""
 
     def label(self, row: int) -> int:
         """The sample's class index."""
@@ -33,7 +33,7 @@ class ImageDataset(Protocol):
         """The encoded image; raises DataError if it cannot be read."""
 
     def num_bytes(self, row: int) -> int:
-        """How many bytes `read` returns; raises DataError if the file is gone."""
+        """The number of bytes that `read` returns; raises DataError if the file is gone."""
 
     def where(self, row: int) -> str:
         """The file and the sample, for messages."""
@@ -42,7 +42,7 @@ class ImageDataset(Protocol):
 def decode_row(
     dataset: ImageDataset, row: int, data: bytes, size: tuple[int, int] | None = None, box: Box | None = None
 ) -> UInt8[Tensor, "3 h w"]:
-    """`decode_image` of a sample's bytes; raises UndecodableImageError that names the sample."""
+    """Call `decode_image` on a sample's bytes; raises UndecodableImageError with the sample's name."""
     try:
         return decode_image(data, size, box)
     except UndecodableImageError as error:
@@ -50,7 +50,7 @@ def decode_row(
 
 
 def read_image(dataset: ImageDataset, row: int) -> UInt8[Tensor, "3 H W"]:
-    """One whole image.
+    """Read and decode one whole image.
 
     Raises:
         UndecodableImageError: it cannot be decoded; names the sample.

@@ -1,4 +1,4 @@
-"""The order of an epoch: pure, and independent of world size, workers and where a run started."""
+"""The order of an epoch: a pure function, independent of world size, workers and where a run resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def epoch_order(
         epoch: 0, 1, ...
         shard_sizes: samples in each shard; shard i's rows follow shard i-1's.
         streams: a multiple of the number of processes makes each process read its own streams only.
-        window: shards in a window, at least 1; as many as there are shards permutes a stream wholly.
+        window: shards in a window, at least 1; the number of shards permutes a whole stream.
 
     Example:
         >>> order = np.concatenate(list(epoch_order(0, 0, shard_sizes=(4, 4, 4, 4), streams=2, window=2)))

@@ -1,1 +1,1 @@
-"""Joining what must belong together: a store with images, their pixels with the teacher's, a teacher with its store."""
+"""Join a store with images, and check that their pixels and the teacher are those that it was made with."""

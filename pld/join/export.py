@@ -1,4 +1,4 @@
-"""Image shards whose samples carry their logits: for pipelines of plain webdataset, without a store at training time.
+"""Export image shards whose samples carry their logits, for plain webdataset pipelines that train without a store.
 
 docs/webdataset_pipeline.md trains from them.
 """
@@ -32,27 +32,27 @@ ABOUT_FILE = "export.json"
 def export_with_images(
     store: Store, source: Source, out: Path, view: int, on_images: Callable[[int], object]
 ) -> str | None:
-    """Write `out/SHARD.tar` for each image shard; a shard that is there already is not written again.
+    """Write `out/SHARD.tar` for each image shard that does not exist yet.
 
-    The samples of a tar are KEY.jpg (or .png, ...; the bytes as they are), KEY.cls, KEY.view.json (the crop's box in
-    pixels of the image, and whether it is mirrored), KEY.topk.npy (float32 [2, k]: classes, most probable first, and
-    their log-probabilities) and KEY.rest.npy (float32 [1 + T]: the label's log-probability, and the tail's log mass at
-    each temperature). `out/export.json` says what the store says of them.
+    A sample consists of KEY.jpg (or .png, ...; the bytes unchanged), KEY.cls, KEY.view.json (the crop's box in pixels
+    of the image, and whether it is mirrored), KEY.topk.npy (float32 [2, k]: classes, most probable first, and their
+    log-probabilities) and KEY.rest.npy (float32 [1 + T]: the label's log-probability, and the tail's log mass at each
+    temperature). `out/export.json` describes the store that they come from.
 
     Args:
         store: the teacher's logits.
         source: the store's images, or some of them.
-        out: a folder, made where there is none.
+        out: a folder, created if missing.
         view: the view whose logits the samples carry.
-        on_images: told after each image that it is one more.
+        on_images: called with 1 after each image.
 
     Returns:
-        A warning where this machine's pixels differ a little from those that the teacher saw.
+        A warning if this machine's pixels differ a little from those that the teacher saw.
 
     Raises:
-        DataError: the source is not the store's, or a key has a dot, where webdataset would cut it.
-        DifferentPixelsError: these are other images than the teacher saw.
-        OutputError: `out` has another export, or tars that no export wrote, or cannot be written.
+        DataError: the source does not match the store, or a key has a dot, at which webdataset would cut it.
+        DifferentPixelsError: these are not the images that the teacher saw.
+        OutputError: `out` holds another export, or tars that no export wrote, or cannot be written.
         NotCachedError: the store does not hold the view.
     """
     source, policy = join_source(store, source), stored_policy(store)
@@ -71,7 +71,7 @@ def export_with_images(
         topk = table[rows[mine.start : mine.stop]]
         with writing(path), write_atomically(path, unique=False) as temporary, tarfile.open(temporary, "w") as tar:
             for index, row in enumerate(mine):
-                image = read_image(source, row)  # decoded for its size, and so that no broken one is exported
+                image = read_image(source, row)  # decoded for its size, and to export no broken image
                 box = draw_view(source.key(row), view, (image.shape[1], image.shape[2]), policy)
                 for extension, content in _members(source.read(row), box, topk, index).items():
                     add_member(tar, f"{source.key(row)}.{extension}", content)

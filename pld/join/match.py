@@ -1,4 +1,4 @@
-"""Pair images with a store by key, and with a teacher by class name."""
+"""Match images with a store by key, and with a teacher by class name."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pld.views import DRAWING_VERSION, Policy, policy_from_json
 
 
 def join_source(store: Store, source: Source, *, skip_missing: bool = False) -> Source:
-    """The source under the store's keys and labels, without the images that the store had to skip.
+    """Give a source the store's keys and label space, and leave out the images that the store had to skip.
 
     Args:
         store: the teacher's logits.
         source: the images.
-        skip_missing: leave out the images whose keys the store does not hold, too.
+        skip_missing: also leave out the images whose keys are not in the store.
 
     Raises:
-        DataError: another label space, other labels, or two images that match one key.
-        NotCachedError: a key that the store does not hold, or with skip_missing none that it holds.
+        DataError: the label space or the labels differ, or two images match one key.
+        NotCachedError: a key is not in the store, or with skip_missing no key is.
     """
     num_all = len(source)
-    source = _under_the_stores_keys(store, source, skip_missing=skip_missing)
+    source = _match_keys(store, source, skip_missing=skip_missing)
     if not len(source):
         raise NotCachedError(
             f"{source.location}: none of its {num_all} images has logits in {store.url}, whose keys begin with "
@@ -42,14 +42,14 @@ def join_source(store: Store, source: Source, *, skip_missing: bool = False) -> 
         row = int(different[0])
         raise DataError(
             f"{source.location}: {len(different)} of {len(source)} labels are not those of {store.url}, "
-            f"the first: sample {source.key(row)} has {source.labels[row]}, the store "
+            f"the first: sample {source.key(row)} has {source.labels[row]}, the store has "
             f"{store.labels[store.rows(source.keys[row : row + 1])[0]]}. Give the labels that were cached, or name the "
-            "classes that these labels number: --class_names FILE"
+            "classes of these labels: --class_names FILE"
         )
     return source
 
 
-def _under_the_stores_keys(store: Store, source: Source, *, skip_missing: bool) -> Source:
+def _match_keys(store: Store, source: Source, *, skip_missing: bool) -> Source:
     skipped = np.array([key.encode() for key in store.skipped], dtype=np.bytes_)
     held = np.concatenate([store.keys, skipped]) if len(skipped) else store.keys
     places = match_keys(source.keys, held)
@@ -68,30 +68,30 @@ def _under_the_stores_keys(store: Store, source: Source, *, skip_missing: bool) 
 def store_classes(store: Store) -> Classes:
     """A store's label space."""
     identity = store.manifest.identity
-    return Classes(names=identity.dataset.class_names, count=identity.teacher.num_classes, whose=store.url)
+    return Classes(names=identity.dataset.class_names, count=identity.teacher.num_classes, owner=store.url)
 
 
 def relabel(source: Source, wanted: Classes) -> Source:
-    """The source with the class numbers of a store or of the training images, matched by name.
+    """Give a source the class numbers of a store or of the training images, matched by name.
 
-    Numbers without names stay as they are: they are compared sample by sample where both sides have the samples.
+    Numbers without names are kept; `join_source` compares them sample by sample.
 
     Raises:
-        DataError: a class of the source is not among the wanted ones, or nothing tells which is which.
+        DataError: a class of the source is not among the wanted ones, or nothing says which is which.
     """
     if source.class_names is None:
         if len(source) and int(source.labels.max()) >= wanted.count:
             raise DataError(
-                f"{source.location}: label {source.labels.max()}, but {wanted.whose} has {wanted.count} classes; give "
+                f"{source.location}: label {source.labels.max()}, but {wanted.owner} has {wanted.count} classes; give "
                 "the images of that label space"
             )
         if wanted.names is None:
             return source
         return source.map_labels(range(wanted.count), wanted.names)
-    if wanted.names is not None:  # a class without images may be missing there
+    if wanted.names is not None:  # a class without images may be missing from it
         used = np.unique(source.labels).tolist()
         names = tuple(source.class_names[label] for label in used)
-        match = match_classes(Classes(names=names, count=len(names), whose=source.location), wanted)
+        match = match_classes(Classes(names=names, count=len(names), owner=source.location), wanted)
         numbers = np.full(len(source.class_names), -1, dtype=np.int64)
         numbers[used] = match.numbers
         return source.map_labels(numbers, wanted.names)
@@ -103,42 +103,42 @@ def relabel(source: Source, wanted: Classes) -> Source:
 def map_classes(
     teacher: Teacher, classes: Classes, class_map: Mapping[str, str] | None = None
 ) -> tuple[Teacher, str | None]:
-    """The teacher with a dataset's classes as its own: found among the model's by name.
+    """Restrict a teacher to a dataset's classes, found among the model's by name.
 
     Args:
-        teacher: as it was built.
+        teacher: as returned by `build_teacher`.
         classes: the dataset's.
-        class_map: the dataset's class -> the model's, names or numbers, where names differ.
+        class_map: the dataset's class -> the model's, names or numbers, for classes whose names differ.
 
     Returns:
-        The teacher, and what had to be taken for granted; None where names agree.
+        The teacher, and a note on what had to be assumed; None if the names agree.
 
     Raises:
-        DataError: the model lacks a class, or nothing tells which class is which.
+        DataError: the model lacks a class, or nothing says which class is which.
     """
     names = teacher.class_names
-    # Nobody says that a model of 1000 classes is ImageNet's: where no name is, it has numbers.
+    # A model of 1000 classes need not be ImageNet's: if none of its inferred names is in the dataset, it has none.
     if teacher.names_inferred and names and not class_map and classes.names and not {*names} & {*classes.names}:
         names = None
-    model = Classes(names=names, count=teacher.num_classes, whose=teacher.architecture)
+    model = Classes(names=names, count=teacher.num_classes, owner=teacher.architecture)
     match = match_classes(classes, model, class_map, takes_map=True)
     unchanged = match.numbers == tuple(range(teacher.num_classes))
     return dataclasses.replace(teacher, columns=None if unchanged else match.numbers), match.note
 
 
 def use_store_keys(manifest: Manifest | None, source: Source) -> Source:
-    """The source under the keys that a store was begun with: another form than today's if the version before did."""
+    """Give a source the form of keys that an existing store has: the first version of this package wrote another."""
     if manifest is None:
         return source
     wanted = manifest.identity.dataset.digest
     if dataset_digest(source.keys, source.labels) == wanted:
         return source
-    before = source.with_keys(first_version_keys(source.keys.tolist()))
-    return before if dataset_digest(before.keys, before.labels) == wanted else source
+    older = source.with_keys(first_version_keys(source.keys.tolist()))
+    return older if dataset_digest(older.keys, older.labels) == wanted else source
 
 
 def stored_policy(store: Store) -> Policy:
-    """How the store's views are drawn; raises StoreError if this package draws them differently."""
+    """The policy that draws the store's views; raises StoreError if this package draws them differently."""
     views = store.manifest.identity.views
     if views.drawing_version != DRAWING_VERSION:
         raise StoreError(

@@ -1,7 +1,7 @@
-"""Do this machine's pixels still match those that the teacher saw? A store keeps a few small views to compare with.
+"""Check that this machine's pixels match those that the teacher saw: a store keeps a few small views as probes.
 
-Beside their pixels it keeps their images' sizes: a crop of a resized image is nearly the same crop, and pixels alone
-would look like another decoder's.
+It also keeps the sizes of their images. A crop of a resized image is nearly the same crop; by its pixels alone the
+difference would look like another decoder's.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pld.views.preprocessing import Preprocessing
 _NUM_PROBES = 4
 _MAX_TRIES = 64
 _SIDE = 32
-# Of the difference to a probe, relative to the probe's own contrast; docs/decisions/0009 has what was seen.
+# Of the difference to a probe, relative to the probe's own contrast; docs/decisions/0009 has the measurements.
 _MAX_DISTANCE = 0.25
 # Contrast below which an image is too flat to tell crops apart, in steps of 255.
 _MIN_CONTRAST = 8.0
 
 
 def make_probes(source: Source, policy: Policy, gpu: torch.device | None = None) -> list[Probe]:
-    """View 0 of a few samples spread over the dataset, those that cannot be decoded left out.
+    """Draw view 0 of a few samples spread over the dataset, leaving out those that cannot be decoded.
 
     Args:
         source: the images.
@@ -65,10 +65,10 @@ def compare_probes(
         gpu: where nvJPEG decodes them, if it does.
 
     Returns:
-        None where every pixel is the same or no image can be decoded, else a warning that says how far they are apart.
+        None if every pixel is the same or no image can be decoded, else a warning with the size of the difference.
 
     Raises:
-        DifferentPixelsError: an image has another size than it had, or views are so far apart that these are others.
+        DifferentPixelsError: an image's size has changed, or views differ so much that the images or crops are others.
         DataError: an image cannot be read.
     """
     rows = {key.decode(): row for row, key in enumerate(source.keys.tolist())} if probes else {}
@@ -76,7 +76,7 @@ def compare_probes(
     found = []
     for probe in held:
         row = rows[probe.key]
-        # An image that is broken now tells nothing; whoever comes to it says so, or skips it.
+        # An image that is broken now cannot be compared; the code that needs it reports or skips it.
         with contextlib.suppress(UndecodableImageError):
             _check_size(probe, _image_size(source, row), where)
             found.append((probe, _pixels(source, row, probe.view, policy, probe.pixels.shape[1:], gpu)))
@@ -87,28 +87,28 @@ def compare_probes(
         probe = found[worst][0]
         raise DifferentPixelsError(
             f"{where}: view {probe.view} of sample {probe.key} is not what the teacher saw: it differs by "
-            f"{steps[worst]:.1f} of 255 on average, {distances[worst]:.2f} of its contrast; these are other images, or "
+            f"{steps[worst]:.1f} of 255 on average, {distances[worst]:.2f} of its contrast. These are other images, or "
             "this version draws other crops; use the images and the package that the store was made with"
         )
     if not any(steps):
         return None
-    # What was cached before sizes were kept may also be a resized image's.
+    # Probes from before sizes were kept may also differ because the image was resized.
     others = "" if all(probe.image_size for probe in held) else ", or the images were resized since they were cached"
     return (
-        f"{where}: this machine decodes or resizes images a little differently than the teacher's{others}: by "
-        f"{max(steps):.2g} of 255 on average where most, in {sum(map(bool, steps))} of {len(steps)} stored views"
+        f"{where}: this machine decodes or resizes images a little differently than the teacher's{others}: by at most "
+        f"{max(steps):.2g} of 255 on average, in {sum(map(bool, steps))} of {len(steps)} stored views"
     )
 
 
 def _candidates(num_samples: int) -> list[int]:
-    """Rows spread over the dataset, those that are farthest apart first."""
+    """Rows spread over the dataset, the ones farthest apart first."""
     far = np.linspace(0, num_samples - 1, _NUM_PROBES).astype(int).tolist()
     more = np.linspace(0, num_samples - 1, _MAX_TRIES).astype(int).tolist()
     return list(dict.fromkeys([*far, *more]))
 
 
 def _image_size(source: Source, row: int) -> tuple[int, int]:
-    """(height, width) of the whole image, from its header where that is enough."""
+    """(height, width) of the whole image, from its header if that is enough."""
     data = source.read(row)
     if size := jpeg_size(data):
         return size
@@ -117,12 +117,12 @@ def _image_size(source: Source, row: int) -> tuple[int, int]:
 
 
 def _check_size(probe: Probe, size: tuple[int, int], where: str) -> None:
-    """Raise DifferentPixelsError where a probe's image had another size."""
+    """Raise DifferentPixelsError if a probe's image had another size."""
     if probe.image_size not in (None, size):
         was, now = (" x ".join(map(str, sides)) for sides in (probe.image_size, size))
         raise DifferentPixelsError(
-            f"{where}: the image of sample {probe.key} was {was} pixels, is {now} (height x width): re-encoded or "
-            "resized since it was cached; use the images the store was made with, or cache these anew"
+            f"{where}: the image of sample {probe.key} was {was} pixels and is now {now} (height x width): re-encoded "
+            "or resized since it was cached; use the images that the store was made with, or cache these again"
         )
 
 

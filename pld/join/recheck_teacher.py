@@ -1,4 +1,4 @@
-"""The teacher once more, on a few samples of a store: does it still say what was stored?"""
+"""Rerun the teacher on a few samples of a store, and compare its probabilities with the stored ones."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pld.teachers import Teacher, view_logits
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How near a teacher is to what a store holds of it.
+    """How far a teacher's probabilities are from the stored ones.
 
     Attributes:
         num_rows: sample-views compared.
         mean_l1, max_l1: of the difference between the probabilities of the stored classes at T = 1.
-        rounding: what the store's grid alone may make of an L1 difference.
+        rounding: bound on the L1 difference that the store's quantisation alone can cause.
     """
 
     num_rows: int
@@ -34,8 +34,8 @@ def rerun_teacher(store: Store, source: Source, teacher: Teacher, num_rows: int,
     """Run the teacher on random samples of a random view and compare with the store.
 
     Raises:
-        TeacherError: its weights are not the store's.
-        DataError, StoreError: the source is not the store's, or cannot be read.
+        TeacherError: its weights are not those that the store was made with.
+        DataError, StoreError: the source does not match the store, or cannot be read.
     """
     wanted = store.manifest.identity.teacher.weights_sha256
     if teacher.weights_sha256 != wanted:

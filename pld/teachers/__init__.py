@@ -1,4 +1,4 @@
-"""Teachers: what `--teacher` may name, how one is built, and what identifies it."""
+"""Teachers: the names that `--teacher` takes, and the frozen models that are built from them."""
 
 from pld.teachers.build import build_teacher, model_preprocessing, weights_digest
 from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_model_name

@@ -11,10 +11,10 @@ import torch
 from timm.data.config import resolve_model_data_config
 from torch import nn
 
-from pld.classes.names import infer_names, label_names
+from pld.classes.names import infer_names, parse_label_names
 from pld.errors import TeacherError
 from pld.precision import Precision
-from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_known
+from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_model_name
 from pld.teachers.teacher import Teacher
 from pld.views import Interpolation
 from pld.views.preprocessing import Preprocessing
@@ -28,24 +28,24 @@ def build_teacher(
     Args:
         name: an alias, a timm name with or without tag, `local-dir:FOLDER` (what train_student exports) or
             `hf-hub:REPO`.
-        weights: a file (safetensors, or a .pth of tensors alone) in place of published weights; its number of
-            classes is taken from its classifier.
+        weights: a file (safetensors, or a .pth with tensors only) in place of published weights; the size of its
+            classifier gives the number of classes.
         precision: of the forward pass.
         device: where it runs.
 
     Raises:
-        TeacherError: no such model, weights that cannot be had, weights of another model, or no such device.
+        TeacherError: there is no such model or device, or the weights cannot be loaded or are of another model.
     """
     full_name = ALIASES.get(name, name)
-    check_known(name, full_name)
-    model: Any = _from_file(full_name, Path(weights)) if weights else _published(full_name)
+    check_model_name(full_name, alias=name)
+    model: Any = _load_file(full_name, Path(weights)) if weights else _load_published(full_name)
     model.eval().requires_grad_(False)
     try:
         model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise TeacherError(f"{full_name}: cannot run on the device {device!r}: {str(error).splitlines()[0]}") from error
     tag = full_name.partition(".")[2] if weights else model.pretrained_cfg.get("tag") or ""
-    stated = label_names(model.pretrained_cfg.get("label_names"), model.num_classes, full_name)
+    stated = parse_label_names(model.pretrained_cfg.get("label_names"), model.num_classes, full_name)
     published = not weights and not full_name.startswith(FOLDER_PREFIXES)
     return Teacher(
         model=model,
@@ -61,11 +61,13 @@ def build_teacher(
 
 
 def model_preprocessing(model: Any) -> Preprocessing:
-    """What a timm model's configuration says of its input; raises TeacherError for an unsupported resize."""
+    """The preprocessing in a timm model's configuration; raises TeacherError for an unsupported interpolation."""
     config = resolve_model_data_config(model)
     if config["interpolation"] not in get_args(Interpolation):
-        raise TeacherError(f"{model.pretrained_cfg['architecture']}: wants {config['interpolation']} resizing; "
-                           f"supported are {', '.join(get_args(Interpolation))}")  # fmt: skip
+        raise TeacherError(
+            f"{model.pretrained_cfg['architecture']}: wants {config['interpolation']} resizing; supported are "
+            f"{', '.join(get_args(Interpolation))}"
+        )
     return Preprocessing(
         input_size=tuple(config["input_size"][1:]),
         interpolation=config["interpolation"],
@@ -84,24 +86,24 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _published(name: str) -> nn.Module:
+def _load_published(name: str) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # hubs fail in as many ways as there are network libraries
         raise TeacherError(
-            f"{name}: its weights could not be loaded: {_first_line(error)}\n"
-            "Without a network, fetch them elsewhere (https://huggingface.co/timm) and name them: --weights FILE"
+            f"{name}: its weights could not be loaded: {_first_lines(error)}\n"
+            "Without a network, download them elsewhere (https://huggingface.co/timm) and name them: --weights FILE"
         ) from error
     return model
 
 
-def _from_file(name: str, path: Path) -> nn.Module:
+def _load_file(name: str, path: Path) -> nn.Module:
     if not path.is_file():
         raise TeacherError(f"{path}: no such file; --weights wants a .safetensors or .pth file")
     try:
         tensors = timm.models.load_state_dict(str(path), weights_only=True)
     except Exception as error:  # a damaged or hostile file fails in its parser's own way
-        raise TeacherError(f"{path}: not weights alone, or damaged: {_first_line(error)}") from error
+        raise TeacherError(f"{path}: damaged, or not only weights: {_first_lines(error)}") from error
     config = timm.get_pretrained_cfg(name)
     classifier = tensors.get(f"{config.classifier if config else 'fc'}.weight")
     num_classes = None if classifier is None else len(classifier)
@@ -109,9 +111,9 @@ def _from_file(name: str, path: Path) -> nn.Module:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise TeacherError(f"{path}: weights of another model than {name}: {_first_line(error, lines=4)}") from error
+        raise TeacherError(f"{path}: weights of another model than {name}: {_first_lines(error, 4)}") from error
     return model
 
 
-def _first_line(error: Exception, lines: int = 1) -> str:
-    return "\n".join(str(error).strip().splitlines()[:lines])[:500] or type(error).__name__
+def _first_lines(error: Exception, num: int = 1) -> str:
+    return "\n".join(str(error).strip().splitlines()[:num])[:500] or type(error).__name__

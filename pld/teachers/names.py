@@ -1,4 +1,4 @@
-"""What `--teacher` may name: aliases for the paper's teachers, timm's names, and folders of models."""
+"""Names of teachers, as `--teacher` takes them: aliases for the paper's, timm's names, and folders of models."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import timm
 
 from pld.errors import TeacherError
 
-# The paper names architectures and accuracies, not weights. Each tag is the published one nearest the paper's
-# top-1 (in brackets) at the resolution of the paper's students; none is exact.
+# The paper names architectures and accuracies, not weights. Each tag is the published one nearest to the paper's
+# top-1 (in brackets) at the resolution of the paper's students; none matches it exactly.
 ALIASES = {
     "vit_large": "vit_large_patch16_224.augreg_in21k_ft_in1k",  # 85.9 (84.80): the only 224 px fine-tuned tag
     "vit_base": "vit_base_patch16_224.orig_in21k_ft_in1k",  # 81.8 (82.07): augreg's 84.5 is farther
@@ -20,26 +20,21 @@ ALIASES = {
     "mnv4_hybrid_large": "mobilenetv4_hybrid_large.e600_r384_in1k",  # the paper gives no top-1
 }
 
-# Prefixes by which timm loads a model's folder, with its config.json, from elsewhere.
+# Prefixes with which timm loads a model's folder, including its config.json.
 FOLDER_PREFIXES = ("local-dir:", "hf-hub:")
 
 
-def check_model_name(name: str) -> None:
-    """Raise TeacherError, with the nearest names, unless timm can build a model of this name."""
-    check_known(name, name)
-
-
-def check_known(name: str, full_name: str) -> None:
-    """The same for what an alias `name` stands for, or for a model's folder."""
-    if full_name.startswith(FOLDER_PREFIXES):
-        folder = Path(full_name.removeprefix("local-dir:"))
-        if full_name.startswith("local-dir:") and not (folder / "config.json").is_file():
+def check_model_name(name: str, *, alias: str | None = None) -> None:
+    """Raise TeacherError, with the nearest names, unless timm can build a model of this name; `alias` stands for it."""
+    if name.startswith(FOLDER_PREFIXES):
+        folder = Path(name.removeprefix("local-dir:"))
+        if name.startswith("local-dir:") and not (folder / "config.json").is_file():
             raise TeacherError(f"{folder}: no config.json; wanted a model's folder, as train_student writes it")
         return
-    architecture, _, tag = full_name.partition(".")
+    architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, sorted({*ALIASES, *timm.list_models()}), n=5, cutoff=0.5)
-        raise TeacherError(f"unknown model {name!r}; nearest are {', '.join(near) or 'none'}")
+        raise TeacherError(f"unknown model {alias or name!r}; nearest are {', '.join(near) or 'none'}")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise TeacherError(f"{architecture} has no weights {tag!r}; it has {', '.join(tags) or 'none'}")

@@ -27,13 +27,13 @@ class Teacher:
         model: in evaluation mode, its parameters without gradients.
         preprocessing: what its weights were trained with.
         architecture: timm's name of the architecture.
-        tag: timm's name of the weights; for weights from a file what the user's name said, else empty.
-        weights_sha256: of its tensors, whatever file they came in.
+        tag: timm's name of the weights; for weights from a file, the tag that the user gave, or empty.
+        weights_sha256: of its tensors, independent of the file format.
         num_classes: of the model.
         precision: of its forward pass.
-        class_names: of the model's classes in their order; None where they are not known.
-        names_inferred: whether the names are ImageNet's because there are as many classes, and nobody states them.
-        columns: the model's classes that are the dataset's, in the dataset's order; all as they are where None.
+        class_names: of the model's classes in their order; None if unknown.
+        names_inferred: whether the names are not stated anywhere, but inferred from the number of classes.
+        columns: the model's classes that are the dataset's, in the dataset's order; None for all in the model's order.
     """
 
     model: nn.Module
@@ -49,31 +49,31 @@ class Teacher:
 
     @property
     def num_outputs(self) -> int:
-        """C of the logits that it gives: the dataset's classes."""
+        """C, the number of the dataset's classes, for which it gives logits."""
         return self.num_classes if self.columns is None else len(self.columns)
 
     # Not inference_mode: its tensors cannot be saved for a loss's backward pass.
     @torch.no_grad()
     def logits(self, images: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B C"]:
-        """Its logits in float32 for uint8 images of its input size, on its device: those of the dataset's classes.
+        """Logits of the dataset's classes in float32, for uint8 images of its input size on its device.
 
-        A softmax over them is the model's own, restricted to these classes and renormalised.
+        Their softmax is the model's, restricted to these classes and renormalised.
         """
         return self.select_classes(self.model_logits(images))
 
     @torch.no_grad()
     def model_logits(self, images: UInt8[Tensor, "B 3 h w"]) -> Float[Tensor, "B M"]:
-        """The same of all classes that the model has."""
+        """The same for all of the model's classes."""
         with autocast(images.device, self.precision):
             logits: Tensor = self.model(self.preprocessing.normalize(images))
         return logits.float()
 
     def select_classes(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B C"]:
-        """The logits of the dataset's classes, of the model's."""
+        """Select the logits of the dataset's classes from the model's."""
         return logits if self.columns is None else logits[:, self._index(logits.device)]
 
     def unmapped_mass(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B"]:
-        """The probability at T = 1 that the model gives to classes that the dataset does not have, of its logits."""
+        """The probability at T = 1 of the classes that the dataset does not have, from the model's logits."""
         if self.columns is None or len(self.columns) == self.num_classes:
             return logits.new_zeros(len(logits))
         probabilities = logits.double().softmax(dim=1)
@@ -87,7 +87,7 @@ class Teacher:
 
 @functools.lru_cache(maxsize=16)
 def _index(columns: tuple[int, ...], device: torch.device) -> Int[Tensor, "C"]:
-    """Sent to a device once."""
+    """The columns as a tensor, copied to each device once."""
     with torch.inference_mode(mode=False):
         return torch.tensor(columns, device=device)
 
@@ -95,18 +95,18 @@ def _index(columns: tuple[int, ...], device: torch.device) -> Int[Tensor, "C"]:
 def view_logits(
     teacher: Teacher, source: Source, rows: Sequence[int], view_index: int, policy: Policy
 ) -> Float[Tensor, "N C"]:
-    """A model's logits for one view of some images, on the CPU.
+    """A teacher's logits for one view of some images, computed on the CPU.
 
     Args:
-        teacher: a model on the CPU.
+        teacher: on the CPU.
         source: the images.
-        rows: which of them, at least one.
+        rows: which images, at least one.
         view_index: which view of them.
         policy: how views are drawn.
 
     Raises:
-        UndecodableImageError: an image is none; names the sample.
-        DataError: it cannot be read.
+        UndecodableImageError: an image cannot be decoded; names the sample.
+        DataError: an image cannot be read.
     """
     decoder = view_decoder(source, policy, [teacher.preprocessing])
     logits = []

@@ -34,8 +34,8 @@ def apply_view(
     """
     size = (output_size, output_size) if isinstance(output_size, int) else output_size
     box = image.narrow(1, view.top, view.height).narrow(2, view.left, view.width)
-    # Left to itself, interpolate takes a box cut out of channels last for channels first, and turns it round twice; so
-    # it does with one that has the strides of channels last in all dimensions but the batch.
+    # interpolate would treat a box that is a slice of a channels-last image as channels first, and transpose it twice;
+    # the same goes for one whose batch dimension alone does not have the strides of channels last.
     box = box.permute(1, 2, 0).contiguous().unsqueeze(0).permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(box, size=size, mode=interpolation, antialias=True).squeeze(0)
     pixels = resized.flip(2) if view.flip else resized

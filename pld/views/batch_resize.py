@@ -1,4 +1,4 @@
-"""`apply_view` for many images at once, on a GPU: a resize is a product with one matrix of weights for each axis."""
+"""Batched `apply_view` for a GPU: a resize is a product with one matrix of weights for each axis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pld.views import Interpolation, View
 
-# Pixels that are worked on at once, filled up to the largest crop's size: 200 MB in float32.
+# Pixels in one batch, padded to its largest crop: 200 MB in float32.
 _PADDED_PIXELS = 2**24
 
 _CUBIC = -0.5  # Keys's a, which antialiased resizing uses
@@ -22,24 +22,24 @@ def apply_views(
     size: tuple[int, int],
     interpolation: Interpolation,
 ) -> UInt8[Tensor, "B 3 h w"]:
-    """Cut a view out of each image, resize it, antialiased, to (height, width), and mirror it where it is to be.
+    """Crop a view out of each image, resize it, antialiased, to (height, width), and mirror it if the view says so.
 
-    Within two steps of 255 of `apply_view`, which has integer weights; more than one is rare. On the images' device,
-    channels last.
+    Within two steps of 255 of `apply_view`, which has integer weights; a difference of two is rare. The result is on
+    the images' device, channels last.
 
     Args:
-        images: at least one; an image of which several views are wanted is there several times.
-        views: as many.
+        images: at least one; an image is repeated for each of its views.
+        views: one per image.
         size: of the results.
         interpolation: of the resize.
     """
     out = torch.empty(
         (len(images), 3, *size), dtype=torch.uint8, device=images[0].device, memory_format=torch.channels_last
     )
-    for group in _groups(views):
+    for group in _group_by_size(views):
         crops = [_crop(images[i], views[i]) for i in group]
         flips = torch.tensor([views[i].flip for i in group], device=out.device)
-        out[torch.tensor(group, device=out.device)] = _resized(crops, flips, size, interpolation)
+        out[torch.tensor(group, device=out.device)] = _resize(crops, flips, size, interpolation)
     return out
 
 
@@ -47,8 +47,8 @@ def _crop(image: UInt8[Tensor, "3 H W"], view: View) -> UInt8[Tensor, "3 h w"]:
     return image[:, view.top : view.top + view.height, view.left : view.left + view.width]
 
 
-def _groups(views: Sequence[View]) -> list[list[int]]:
-    """Indices of views of like sizes, as many as are worked on at once."""
+def _group_by_size(views: Sequence[View]) -> list[list[int]]:
+    """Group the indices of views of similar sizes into batches."""
     groups: list[list[int]] = []
     height = width = 0
     for index in sorted(range(len(views)), key=lambda i: -views[i].height * views[i].width):
@@ -60,7 +60,7 @@ def _groups(views: Sequence[View]) -> list[list[int]]:
     return groups
 
 
-def _resized(
+def _resize(
     crops: Sequence[UInt8[Tensor, "3 _ _"]],
     flips: Bool[Tensor, "B"],
     size: tuple[int, int],
@@ -73,13 +73,13 @@ def _resized(
     vertical = _weights(torch.tensor(heights, device=flips.device), size[0], interpolation)
     horizontal = _weights(torch.tensor(widths, device=flips.device), size[1], interpolation)
     horizontal = torch.where(flips[:, None, None], horizontal.flip(1), horizontal)
-    # Rows first, rounded in between, as the kernel for single images does it.
+    # Rows first, rounded in between, like the kernel for single images.
     narrow = torch.matmul(padded, horizontal.transpose(1, 2)[:, None]).round_().clamp_(0, 255)
     return torch.matmul(vertical[:, None], narrow).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _weights(lengths: Int[Tensor, "B"], num: int, interpolation: Interpolation) -> Float[Tensor, "B num longest"]:
-    """What each of `num` pixels takes of each pixel of an axis, for axes of several lengths."""
+    """The weight of each pixel of an axis in each of `num` output pixels, for axes of several lengths."""
     scale = (lengths.double() / num)[:, None, None]
     stretch = scale.clamp(min=1)
     centre = (torch.arange(num, device=lengths.device)[:, None] + 0.5) * scale

@@ -1,7 +1,7 @@
 """Draw a view: one crop and flip of one image, a pure function of (view seed, sample key, view index).
 
-The generator is Philox, which is counter-based, keyed by a hash of the three. Only its raw bits are used, whose stream
-NumPy promises to keep, and never its distribution methods, which may change. Golden values pin the result.
+The generator is Philox, which is counter-based, keyed by a hash of the three. Only its raw bits are used, because NumPy
+guarantees their stream; its distribution methods may change. Golden values pin the result.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def draw_view(key: str, view_index: int, image_size: tuple[int, int], policy: Po
 
 
 def _uniforms(seed: int, key: str, view_index: int) -> Iterator[float]:
-    """Uniform numbers in [0, 1), 53 bits each, that depend on the three arguments alone."""
+    """Uniform numbers in [0, 1), 53 bits each, that depend only on the three arguments."""
     identity, first = f"{seed}/{view_index}/{key}", 0
     while True:
         for bits in raw_bits(identity, first, _DRAWN_AT_ONCE):

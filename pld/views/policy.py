@@ -8,7 +8,7 @@ from typing import Any
 
 from pld.errors import ConfigError
 
-# Part of every store's identity: raised when the same (seed, key, index, policy) would give another crop.
+# Part of every store's identity: incremented when the same (seed, key, index, policy) would give another crop.
 DRAWING_VERSION = 1
 
 
@@ -67,7 +67,7 @@ def policy_to_json(policy: Policy) -> dict[str, Any]:
 
 
 def policy_from_json(value: Any) -> Policy:
-    """The policy that `policy_to_json` wrote; raises ConfigError for anything else."""
+    """Parse a policy that `policy_to_json` wrote; raises ConfigError for anything else."""
     wanted = f'{{"name": one of {", ".join(_POLICIES)}, and its parameters}}'
     if not isinstance(value, dict) or value.get("name") not in _POLICIES:
         raise ConfigError(f"view policy: found {value!r}, wanted {wanted}")

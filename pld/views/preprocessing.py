@@ -1,4 +1,4 @@
-"""What a model wants its pixels to be: size, interpolation, mean and std."""
+"""A model's preprocessing: input size, interpolation, mean and std."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Preprocessing:
 def _constants(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """255 x mean and 1 / (255 x std), sent to a device once: each time the host would wait for a GPU's work."""
+    """255 x mean and 1 / (255 x std), copied to each device once: every copy would wait for the GPU's pending work."""
     with torch.inference_mode(mode=False):
         mean_255 = torch.tensor(mean, device=device).mul_(255)
         return mean_255, torch.tensor(std, device=device).mul_(255).reciprocal_()
@@ -58,7 +58,7 @@ def _constants(
 def _normalize_rows(
     images: UInt8[Tensor, "B 3 h w"], mean: Float[Tensor, "3"], scale: Float[Tensor, "3"]
 ) -> Float[Tensor, "B 3 h w"]:
-    """The same numbers on a CPU, in pieces that stay in its cache and rows long enough for its vectors."""
+    """The same on a CPU, in pieces that fit its cache and rows that are long enough to vectorise."""
     num, channels, height, width = images.shape
     mean, scale = mean.repeat(width), scale.repeat(width)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, width * channels)

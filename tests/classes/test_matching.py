@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pld.classes.matching import Classes, match_classes
-from pld.classes.names import imagenet_names, infer_names, label_names, read_class_map, read_class_names
+from pld.classes.names import imagenet_names, infer_names, parse_label_names, read_class_map, read_class_names
 from pld.errors import ConfigError, DataError, TeacherError
 
 NAMES = st.lists(st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=5), min_size=2, unique=True)
 
 
-def named(*names, whose="data"):
-    return Classes(names=tuple(names), count=len(names), whose=whose)
+def named(*names, owner="data"):
+    return Classes(names=tuple(names), count=len(names), owner=owner)
 
 
-def numbered(count, whose="data"):
-    return Classes(names=None, count=count, whose=whose)
+def numbered(count, owner="data"):
+    return Classes(names=None, count=count, owner=owner)
 
 
 @given(NAMES, st.randoms(use_true_random=False))
@@ -26,7 +26,7 @@ def test_any_subset_in_any_order_is_found_by_name(names, random):
     theirs = list(names)
     random.shuffle(theirs)
     ours = random.sample(names, random.randint(1, len(names)))
-    match = match_classes(named(*ours), named(*theirs, whose="teacher"))
+    match = match_classes(named(*ours), named(*theirs, owner="teacher"))
     assert [theirs[number] for number in match.numbers] == ours
     assert match.note is None
 
@@ -35,8 +35,8 @@ def test_any_subset_in_any_order_is_found_by_name(names, random):
     ("ours", "theirs", "numbers"),
     [
         (named("0", "1", "10", "2"), numbered(11, "teacher"), (0, 1, 10, 2)),  # ImageNetV2's folders
-        (numbered(3), named("2", "0", "1", whose="teacher"), (1, 2, 0)),
-        (named("10", "9", "8"), named(*map(str, range(11)), whose="teacher"), (10, 9, 8)),
+        (numbered(3), named("2", "0", "1", owner="teacher"), (1, 2, 0)),
+        (named("10", "9", "8"), named(*map(str, range(11)), owner="teacher"), (10, 9, 8)),
     ],
 )
 def test_names_that_are_numbers_are_those_numbers(ours, theirs, numbers):
@@ -51,7 +51,7 @@ def test_names_that_are_numbers_are_those_numbers(ours, theirs, numbers):
     [
         (
             numbered(3),
-            named("ant", "bee", "cat", whose="teacher"),
+            named("ant", "bee", "cat", owner="teacher"),
             "data states no class names.*teacher in their order",
         ),
         (named("ant", "bee", "cat"), numbered(3, "teacher"), "teacher states no class names.*data in their order"),
@@ -74,14 +74,14 @@ def test_as_many_without_names_are_taken_in_order_with_a_word(ours, theirs, said
             numbered(1000, "teacher"),
             "data: 100 classes without names; teacher: 1000 classes without names",
         ),
-        (numbered(100), named(*map(str, range(1000)), whose="teacher"), "Nothing says which is which.*--class_names"),
+        (numbered(100), named(*map(str, range(1000)), owner="teacher"), "Nothing says which is which.*--class_names"),
         (named("ant", "bee"), numbered(3, "teacher"), "'ant', 'bee'; teacher: 3 classes without.*--class_map"),
         (
             named("ant", "wasp"),
-            named("ant", "bee", "cat", whose="teacher"),
+            named("ant", "bee", "cat", owner="teacher"),
             "1 of 2 classes are not among.*'wasp'.*--class_map",
         ),
-        (named(*"abcdefgh"), named("x", "y", whose="t"), r"8 of 8 classes.*'a', 'b', 'c', 'd', 'e', \.\.\. .3 more."),
+        (named(*"abcdefgh"), named("x", "y", owner="t"), r"8 of 8 classes.*'a', 'b', 'c', 'd', 'e', \.\.\. .3 more."),
     ],
 )
 def test_other_label_spaces_are_refused_and_the_next_step_is_named(ours, theirs, message):
@@ -93,7 +93,7 @@ def test_other_label_spaces_are_refused_and_the_next_step_is_named(ours, theirs,
 
 
 def test_a_map_says_what_names_do_not():
-    theirs = named("n01", "n02", "n03", whose="teacher")
+    theirs = named("n01", "n02", "n03", owner="teacher")
     assert match_classes(named("ant", "n03"), theirs, {"ant": "n02"}).numbers == (1, 2)
     assert match_classes(named("ant", "bee"), theirs, {"ant": "2", "bee": "0"}).numbers == (2, 0)
     assert match_classes(numbered(2), theirs, {"0": "n03", "1": "n01"}).numbers == (2, 0)
@@ -174,9 +174,9 @@ def test_wrong_class_maps_are_refused(tmp_path, text, message):
 
 
 def test_a_models_label_names_are_one_for_each_class():
-    assert label_names(["ant", "bee"], 2, "m") == ("ant", "bee")
-    assert label_names({"1": "bee", "0": "ant"}, 2, "m") == ("ant", "bee")
-    assert label_names(None, 2, "m") is None
+    assert parse_label_names(["ant", "bee"], 2, "m") == ("ant", "bee")
+    assert parse_label_names({"1": "bee", "0": "ant"}, 2, "m") == ("ant", "bee")
+    assert parse_label_names(None, 2, "m") is None
     for stated in (["ant"], ["ant", "ant"], {"0": "ant", "2": "bee"}, 5):
         with pytest.raises(TeacherError, match=r"has .*label_names.*different name for each of 2 classes"):
-            label_names(stated, 2, "m")
+            parse_label_names(stated, 2, "m")

@@ -60,7 +60,7 @@ def test_names_from_one_folder_up_are_told(tmp_path):
 @pytest.mark.parametrize("what", ["a dangling class", "a loop", "a compressed shard", "two splits in one folder"])
 def test_what_would_be_lost_is_an_error(tmp_path, what):
     data = tmp_path / "d"
-    message = "a link that leads nowhere"
+    message = "a dangling link"
     if what == "a dangling class":
         (colour_folder(data, THREE) / "cow").symlink_to(tmp_path / "nowhere")
     elif what == "a loop":

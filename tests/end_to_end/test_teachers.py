@@ -149,7 +149,7 @@ def test_numbers_without_names(tmp_path, teacher, nameless, capsys):
     colour_tar(tmp_path / "all.tar", {name: number for number, name in enumerate(NAMES)})
     colour_tar(tmp_path / "few.tar", {name: number for number, name in enumerate(NAMES[:5])})
     assert top1(cached(tmp_path / "all.tar", teacher, tmp_path / "a")) == 1.0
-    assert "states no class names: its classes 0 to 7 are taken for those of resnet18" in capsys.readouterr().err
+    assert "states no class names: its classes 0 to 7 are assumed to be those of resnet18" in capsys.readouterr().err
     assert top1(cached(tmp_path / "all.tar", nameless, tmp_path / "b")) == 1.0
     for who, store in ((teacher, "c"), (nameless, "d")):
         assert caching(tmp_path / "few.tar", who, tmp_path / store) == 2
@@ -211,7 +211,7 @@ class TestATeacherNearChance:
         error = capsys.readouterr().err
         assert re.search(r"right on 0.0 % of the first 320 views; by chance it would be on 12.5 %", error)
         assert re.search(
-            r"another order than the labels \(taken: '\d' for '\d' 100 %.*--allow_wrong_labels goes on", error
+            r"another order than the labels \(taken: '\d' for '\d' 100 %.*go on with --allow_wrong_labels", error
         )
         assert not list((tmp_path / "s").glob("commits/**/*.json"))
 

@@ -70,7 +70,7 @@ class TrainingData:
     @property
     def classes(self) -> Classes:
         """The label space."""
-        return Classes(names=self.class_names, count=self.num_classes, whose=self.train.location)
+        return Classes(names=self.class_names, count=self.num_classes, owner=self.train.location)
 
     @property
     def fingerprint(self) -> str | None:
@@ -127,9 +127,9 @@ def open_training_data(
     num_classes = _num_classes(options, train, store)
     if num_classes < 2:
         raise DataError(
-            f"{train.classes.shown()}: a student needs two classes or more; name another dataset with --data"
+            f"{train.classes.describe()}: a student needs two classes or more; name another dataset with --data"
         )
-    space = Classes(names=train.class_names, count=num_classes, whose=f"{train.location}, {options.split}")
+    space = Classes(names=train.class_names, count=num_classes, owner=f"{train.location}, {options.split}")
     train, val = relabel(train, space), _in_training_space(val, space) if val else None
     val_store = open_store(validation_options.val_store) if validation_options.val_store else None
     if val_store and val:
@@ -160,7 +160,7 @@ def _in_training_space(val: Source, space: Classes) -> Source:
     note = None
     if val.class_names is None and space.names:
         note = (
-            f"{val.location} states no class names: its labels are taken for the numbers of {space.whose}, "
+            f"{val.location} states no class names: its labels are taken for the numbers of {space.owner}, "
             f"{shorten_list(space.names)}; a dataset.json with class_names beside it has them matched by name"
         )
     return relabel(val, space).with_notes(note)

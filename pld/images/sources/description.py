@@ -101,7 +101,7 @@ def common_description(descriptions: Sequence[Description | None], location: str
     if len({description and description.classes.names for description in descriptions}) > 1:
         found = shorten_list([description.classes.origin if description else "none" for description in descriptions])
         raise DataError(
-            f"{location}: the tars' folders number different classes in their labels, by {found}; give them one list "
-            "of classes, or train on one folder"
+            f"{location}: tars of folders whose labels number different classes, by {found}; give them one list of "
+            "classes, or train on one folder"
         )
     return descriptions[0]

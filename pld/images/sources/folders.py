@@ -1,4 +1,4 @@
-"""Image folders in ImageFolder's layout: one folder per class, its name the class's name."""
+"""Image folders in ImageFolder's layout: one folder per class, named after it."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import WHOLE_FILE, ImageShard, Source
 from pld.images.sources.splits import split_of
 
-# Files in one shard of a folder: large enough for small overheads, small enough to be lost in a crash.
+# Files in one shard of a folder: large enough for a small overhead, small enough to lose in a crash.
 SHARD_SAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StatedClasses:
-    """A dataset's class names, which fix the numbers, and where they are stated."""
+    """A dataset's class names, in the order of the class numbers, and where they come from."""
 
     names: tuple[str, ...]
     origin: str
 
 
 def folder_source(location: str, folder: Path, stated: StatedClasses | None = None) -> Source:
-    """A Source over `folder/CLASS/**/IMAGE`: a label is the number of the class folder's name among the class names.
+    """A Source over `folder/CLASS/**/IMAGE`: a label is the index of the class folder's name among the class names.
 
     Files are sorted by relative path and cut into shards of SHARD_SAMPLES. Links to folders are followed, as
     torchvision's ImageFolder does.
 
     Args:
-        location: what the user named, for messages.
+        location: the user's name for the dataset, for messages.
         folder: holds the class folders.
-        stated: the class names; the class folders' own, sorted as text, where None.
+        stated: the class names; None for the class folders' names, sorted as text.
 
     Raises:
-        DataError: no class folders, one that is not stated, none with images, folders that look like splits or like
-            folders of class folders, or two samples with one key.
+        DataError: there are no class folders, or none with images; one is not a stated class; they look like splits or
+            like folders of class folders; or two samples have one key.
     """
     present = class_folders(folder)
     if not present:
@@ -62,10 +62,10 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
     if lacking := [name for name in names if name not in found or not found[name].files]:
         notes.append(f"{folder}: no images of {len(lacking)} of {len(names)} classes: {shorten_list(lacking)}")
     if loose := _loose_images(folder):
-        notes.append(f"{folder}: {loose} images beside the class folders have no class and are left out")
+        notes.append(f"{folder}: {loose} images next to the class folders have no class and are left out")
     pairs = sorted((file, label) for label, name in enumerate(names) if name in found for file in found[name].files)
     if not pairs:
-        raise DataError(f"{folder}: class folders without one image; fill them, or name another folder")
+        raise DataError(f"{folder}: class folders without any image; fill them, or name another folder")
     files, labels = tuple(file for file, _ in pairs), np.array([label for _, label in pairs], dtype=np.int64)
     start = len(os.path.join(folder, ""))  # noqa: PTH118
     relative = [os.path.splitext(path[start:])[0].encode() for path in files]  # noqa: PTH122
@@ -83,7 +83,7 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
         offsets=np.zeros(num, dtype=np.int64),
         sizes=np.full(num, WHOLE_FILE, dtype=np.int64),
         class_names=tuple(names),
-        shuffle_window=-(-num // SHARD_SAMPLES),  # sorted by class: anything less would train on some classes first
+        shuffle_window=-(-num // SHARD_SAMPLES),  # sorted by class: a smaller window would train on some classes first
         left_out=sum((Counter(each.left_out) for each in found.values()), Counter()),
         notes=tuple(notes),
     )
@@ -93,7 +93,7 @@ def class_folders(folder: Path) -> list[str]:
     """The names of the folders that can be classes, sorted as text.
 
     Raises:
-        DataError: one is not UTF-8, or is a link that leads nowhere.
+        DataError: a name is not UTF-8, or a link is dangling.
     """
     names = []
     with os.scandir(folder) as entries:
@@ -101,7 +101,7 @@ def class_folders(folder: Path) -> list[str]:
             if entry.name[0] == "." or is_junk(entry.name):
                 continue
             if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
-                raise DataError(f"{entry.path}: a link that leads nowhere; mend or remove it")
+                raise DataError(f"{entry.path}: a dangling link; fix or remove it")
             if entry.is_dir():
                 names.append(entry.name)
     for name in names:
@@ -115,7 +115,7 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def _check_layout(folder: Path, found: Mapping[str, ImageFiles]) -> list[str]:
-    """What is to be said of class folders that nobody stated; raises DataError where they are hardly classes."""
+    """Notes on class folders whose names are not stated; raises DataError if they are probably not classes."""
     filled = {name: each.files for name, each in found.items() if each.files}
     if filled and all(split_of(name) for name in filled):
         raise DataError(
@@ -141,7 +141,7 @@ def _lies_in(folder: Path, file: str) -> bool:
 
 
 def _too_deep(folder: Path, filled: Mapping[str, list[str]]) -> str:
-    """No folder holds an image itself: are these the classes? Names the folder that looks like the one to give."""
+    """The error for folders that hold images only in subfolders; suggests the folder that the user probably means."""
     first = Path(min(min(files) for files in filled.values()))
     holder = first.parent.parent
     likely = holder.parent if split_of(holder.name) and holder != folder else holder
@@ -163,7 +163,7 @@ def _without_classes(folder: Path) -> str:
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether images lie in the folder itself."""
+    """Whether the folder itself holds images."""
     return _loose_images(folder) > 0
 
 

@@ -1,4 +1,4 @@
-"""A folder's images and what else lies there, by names alone: no file is opened."""
+"""List the image files of a folder, and count its other files, by name only: no file is opened."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from pathlib import Path
 from pld.errors import DataError
 from pld.images.decode.image import IMAGE_EXTENSIONS
 
-# What operating systems leave in folders and archives: never samples, never classes. macOS writes as ._NAME what its
-# archives know of NAME beside its content.
+# Files that operating systems leave in folders and archives: never samples, never classes. macOS writes NAME's metadata
+# to ._NAME.
 _JUNK_NAMES = frozenset(("__macosx", ".ds_store", "thumbs.db", "desktop.ini"))
 _JUNK_PREFIX = "._"
 
-# Under which names files that are no images are counted, where that is not their extension.
+# Kinds under which files other than images are counted, if not under their extension.
 JUNK = "junk"
 NO_EXTENSION = "no extension"
 
-# Files numbered behind their last dot have as many kinds as there are files.
+# Files with a number as their extension have as many kinds as there are files.
 _SHOWN_KINDS = 8
 
 _IMAGE_SUFFIXES = frozenset(f".{extension}" for extension in IMAGE_EXTENSIONS)
 
-# (device, number) of a folder, which tells it whatever links lead to it.
+# (device, inode) of a folder, the same through any link.
 _Identity = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-    """What a folder holds.
+    """The files of a folder.
 
     Attributes:
-        files: the images' paths, sorted as text; they begin as the folder was given.
-        left_out: how many other files, by lower-case extension with its dot, NO_EXTENSION or JUNK. A junk folder counts
-            as one.
+        files: the images' paths, sorted as text; they start with the folder's path as it was given.
+        left_out: the number of other files, by lower-case extension with its dot, NO_EXTENSION or JUNK. A junk folder
+            counts as one.
     """
 
     files: list[str]
@@ -44,12 +44,12 @@ class ImageFiles:
 
 
 def is_junk(name: str) -> bool:
-    """Whether a name, or a part of a path with slashes, is one of those that operating systems leave."""
+    """Whether a name, or any part of a path with slashes, is a file or folder that operating systems leave."""
     return any(part.startswith(_JUNK_PREFIX) or part.lower() in _JUNK_NAMES for part in name.split("/"))
 
 
 def kind_of(name: str) -> str:
-    """Under what a file that is no image is counted."""
+    """The kind under which a file that is not an image is counted."""
     if is_junk(name):
         return JUNK
     extension = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a million Path objects are slow
@@ -57,7 +57,7 @@ def kind_of(name: str) -> str:
 
 
 def format_counts(left_out: Mapping[str, int]) -> str:
-    """How many files of which kinds, the commonest first: `12 .txt, 3 .json, 4 junk`."""
+    """Format the number of files of each kind, the most frequent first: `12 .txt, 4 junk, 3 .json`."""
     ordered = sorted(left_out.items(), key=lambda pair: (-pair[1], pair[0]))
     shown = [f"{num:,} {kind}" for kind, num in ordered[:_SHOWN_KINDS]]
     rest = sum(num for _, num in ordered[_SHOWN_KINDS:])
@@ -65,13 +65,12 @@ def format_counts(left_out: Mapping[str, int]) -> str:
 
 
 def list_images(folder: Path) -> ImageFiles:
-    """The images in a folder and the folders in it, and how many files beside them.
+    """List the images in a folder and its subfolders, and count the other files.
 
-    Links to folders are followed, as torchvision's ImageFolder does; one that leads back to a folder that it lies in
-    is not.
+    Links to folders are followed, as torchvision's ImageFolder does, except those to a folder that contains them.
 
     Raises:
-        DataError: a folder cannot be read; an image's path is not UTF-8; what is named like an image is no file.
+        DataError: a folder cannot be read; an image's path is not UTF-8; something named like an image is not a file.
     """
     files: list[str] = []
     left_out: Counter[str] = Counter()
@@ -82,7 +81,7 @@ def list_images(folder: Path) -> ImageFiles:
             here = above | {_identity(path)}
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if _is_so(entry.is_dir):
+                    if _is_true(entry.is_dir):
                         if is_junk(entry.name):
                             left_out[JUNK] += 1
                         elif not entry.is_symlink() or _identity(entry.path) not in here:
@@ -98,22 +97,22 @@ def list_images(folder: Path) -> ImageFiles:
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    """By its name; raises DataError where no image can be read under it."""
+    """Whether a file is named like an image; raises DataError if it cannot be read as one."""
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
     if suffix not in _IMAGE_SUFFIXES or is_junk(entry.name):
         return False
     if not entry.path.isascii():
         _check_utf8(entry.path)
-    if not _is_so(entry.is_file):
-        found = "a link to a file that is not there" if entry.is_symlink() else "no file"
-        raise DataError(f"{entry.path}: named like an image, and {found}; put the image there, or remove it")
+    if not _is_true(entry.is_file):
+        found = "a link to a missing file" if entry.is_symlink() else "not a file"
+        raise DataError(f"{entry.path}: named like an image, but {found}; put the image there, or remove it")
     return True
 
 
-def _is_so(ask: Callable[[], bool]) -> bool:
-    """False where a link leads nowhere, be it in a circle."""
+def _is_true(check: Callable[[], bool]) -> bool:
+    """The result of a check of a file; False for a dangling or circular link."""
     try:
-        return ask()
+        return check()
     except OSError:
         return False
 
@@ -122,9 +121,7 @@ def _check_utf8(path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise DataError(
-            f"{os.fsencode(path)!r}: its name is not UTF-8, which a sample's key has to be; rename it"
-        ) from None
+        raise DataError(f"{os.fsencode(path)!r}: its name is not UTF-8, as a sample's key must be; rename it") from None
 
 
 def _identity(path: str) -> _Identity:
@@ -133,6 +130,6 @@ def _identity(path: str) -> _Identity:
 
 
 def _folders_above(folder: Path) -> frozenset[_Identity]:
-    """Also those above where the folder really is, if it is a link."""
+    """The folder's parents; if it is a link, also its target's."""
     above = {*folder.absolute().parents, *folder.resolve().parents}
     return frozenset(_identity(str(parent)) for parent in above)

@@ -1,8 +1,8 @@
-"""The key of a sample: its path, the same in any subset, sharding, folder or tar.
+"""Keys of samples: the same in any subset, sharding, folder or tar.
 
-A key is the path of the image in its dataset, without extension. A folder that the file's name repeats is left out:
-ImageNet's `n01440764/n01440764_10026.JPEG` and the flat `n01440764_10026.jpg` of its shards are one image. Other paths
-that differ only in leading folders are matched where it is known what else there is; see `match_keys`.
+A key is the path of the image in its dataset, without extension. A folder whose name the file's name repeats is left
+out: ImageNet's `n01440764/n01440764_10026.JPEG` and the flat `n01440764_10026.jpg` of its shards are one image. Other
+paths that differ only in leading folders can be matched only against a store's keys; see `match_keys`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def sample_keys(paths: Sequence[bytes], where: Sequence[str]) -> Shaped[ndarray,
 
     Args:
         paths: relative paths without extension, UTF-8.
-        where: for each, the file to name in an error.
+        where: for each path, the file to name in an error.
 
     Returns:
         bytes [N], NumPy `S`.
@@ -54,7 +54,7 @@ def sample_key(path: bytes) -> bytes:
 
 
 def first_version_keys(paths: Sequence[bytes]) -> Shaped[ndarray, "N"]:
-    """The file names where they are unique, else the paths: what keys were before they were a sample's own."""
+    """The keys that the first version of this package gave: file names if they are unique, else paths."""
     full = np.array(paths, dtype=np.bytes_)
     names = np.array([path.rpartition(b"/")[2] for path in paths], dtype=np.bytes_)
     _, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
@@ -62,31 +62,30 @@ def first_version_keys(paths: Sequence[bytes]) -> Shaped[ndarray, "N"]:
 
 
 def match_keys(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[ndarray, "N"]:
-    """For each key its place among those that a store holds, or NO_MATCH.
+    """For each key, its index among the keys that a store holds, or NO_MATCH.
 
-    Keys match if they are equal, or if one is the end of the other after a `/` and no other key that the store holds
-    has that file name: a store of `ant/1` has a tar's `1`, and one of `1` has the folder's `ant/1`; but a store of
-    `ant/1` has no `bee/1`, and one of `ant/1` and `bee/1` has no `1`.
+    Keys match if they are equal, or if one ends with `/` and the other, and no other key of the store has that file
+    name: a store of `ant/1` has a tar's `1`, and one of `1` has the folder's `ant/1`; but a store of `ant/1` does not
+    have `bee/1`, and one of `ant/1` and `bee/1` does not have `1`.
 
     Raises:
-        DataError: two of the keys match one that is held; names them.
+        DataError: two of the keys match the same key of the store; names them.
     """
     found = find_keys(keys, held)
     if (found == NO_MATCH).any():
-        # Stores of the version before have whole paths where file names repeat.
+        # Stores of the first version have whole paths if file names repeat.
         own = np.array([sample_key(key) for key in held.tolist()], dtype=np.bytes_)
         if len(np.unique(own)) == len(own):
             found = find_keys(keys, own)
-    open_places = np.flatnonzero(found == NO_MATCH)
-    if len(open_places):
-        by_name = _by_name(keys[open_places], held)
-        _check_one_each(keys, held, found, open_places, by_name)
-        found[open_places] = by_name
+    rest = np.flatnonzero(found == NO_MATCH)
+    if len(rest):
+        found[rest] = _match_names(keys[rest], held)
+        _check_unique(keys, held, found)
     return found
 
 
 def find_keys(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[ndarray, "N"]:
-    """For each key its place among those that are held, where it is there as it is; else NO_MATCH."""
+    """For each key, the index of the same key among those held, or NO_MATCH."""
     order = np.argsort(held)
     places = np.searchsorted(held, keys, sorter=order)
     inside = places < len(held)
@@ -96,7 +95,8 @@ def find_keys(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[n
     return found
 
 
-def _by_name(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[ndarray, "N"]:
+def _match_names(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[ndarray, "N"]:
+    """Match keys by file names that occur once among those held."""
     unique: dict[bytes, int] = {}
     for place, key in enumerate(held.tolist()):
         name = key.rpartition(b"/")[2]
@@ -113,21 +113,14 @@ def _is_end(first: bytes, second: bytes) -> bool:
     return (b"/" + first).endswith(b"/" + second) or (b"/" + second).endswith(b"/" + first)
 
 
-def _check_one_each(
-    keys: Shaped[ndarray, "N"],
-    held: Shaped[ndarray, "M"],
-    exact: Int64[ndarray, "N"],
-    open_places: Int64[ndarray, "O"],
-    by_name: Int64[ndarray, "O"],
-) -> None:
-    taken = {int(place): int(row) for row, place in enumerate(exact) if place != NO_MATCH}
-    for row, place in zip(open_places.tolist(), by_name.tolist(), strict=True):
-        if place == NO_MATCH:
-            continue
-        if place in taken:
-            raise DataError(
-                f"{keys[taken[place]].decode()!r} and {keys[row].decode()!r} both match the store's sample "
-                f"{held[place].decode()!r}, as they differ only in their folders; name the folder that was cached with "
-                "--data"
-            )
-        taken[place] = row
+def _check_unique(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"], found: Int64[ndarray, "N"]) -> None:
+    """Raise DataError if two keys match the same key of the store."""
+    rows = np.flatnonzero(found != NO_MATCH)
+    places, counts = np.unique(found[rows], return_counts=True)
+    if len(repeated := places[counts > 1]):
+        first, second = rows[found[rows] == repeated[0]][:2]
+        raise DataError(
+            f"{keys[first].decode()!r} and {keys[second].decode()!r} both match the store's sample "
+            f"{held[repeated[0]].decode()!r}, as they differ only in their folders; name the folder that was cached "
+            "with --data"
+        )

@@ -1,4 +1,4 @@
-"""A Source: the samples of a dataset in shards, each with a key, a label and the place of its bytes."""
+"""A Source: the samples of a dataset in shards, each with a key, a label and the location of its bytes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pld.images.sources.image_files import format_counts
 from pld.remote.image_shards import RemotePlace, RemoteShard
 from pld.views import Policy, RandomResizedCrop
 
-# As a size: read to the file's end. A folder of a million files is listed without asking for each one's size.
+# As a size: read to the file's end. This avoids a stat for each file of a large folder.
 WHOLE_FILE = -1
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageShard:
-    """A tar, or a fixed-size run of a folder's sorted files: the unit in which stage one works."""
+    """A tar, or a fixed-size run of a folder's sorted files: stage one's unit of work."""
 
     name: str
     num_samples: int
@@ -38,7 +38,7 @@ class RemoteFiles:
     shards: tuple[RemoteShard, ...]
 
     def read(self, file: int, offset: int, size: int) -> bytes:
-        """Bytes of one file, fewer where it ends; raises DataError."""
+        """Read bytes of one file, fewer at its end; raises DataError."""
         return self.place.read(self.shards[file], offset, size)
 
 
@@ -47,20 +47,20 @@ class Source:
     """Samples in shards. Global row i is the i-th sample, shard after shard; arrays are indexed by it.
 
     Attributes:
-        location: what the user named, for messages.
+        location: the user's name for the dataset, for messages.
         shards: names and sizes.
         keys: bytes [N] (NumPy `S`, UTF-8), unique.
         labels: int64 [N], class indices.
         files: the files that hold the bytes, or their URLs.
-        file_index: int64 [N], which file.
-        offsets: int64 [N], where in it, bytes.
-        sizes: int64 [N], how many bytes; -1 for a whole file.
+        file_index: int64 [N], the file of each sample.
+        offsets: int64 [N], bytes from the start of the file.
+        sizes: int64 [N], bytes; -1 for a whole file.
         class_names: the label space, if the dataset states it.
         policy: how this dataset's views are drawn unless the user says otherwise.
-        shuffle_window: shards to shuffle together; all of them where a shard holds few classes.
-        remote: where the files are, if they are behind URLs, and what is known of each.
-        left_out: how many files beside the images are no samples, by extension.
-        notes: what the user should know of how this was read, a sentence each.
+        shuffle_window: shards to shuffle together; all of them if a shard holds few classes.
+        remote: the files' place and descriptions, if they are behind URLs.
+        left_out: the number of files that are not samples, by extension.
+        notes: one sentence for each thing that the user should know about how this was read.
     """
 
     location: str
@@ -99,7 +99,7 @@ class Source:
         return f"{self.files[self.file_index[row]]}: sample {self.key(row)}"
 
     def read(self, row: int) -> bytes:
-        """The encoded bytes of one image; raises DataError if the file no longer holds them."""
+        """Read the encoded bytes of one image; raises DataError if the file no longer holds them."""
         file, offset, size = int(self.file_index[row]), int(self.offsets[row]), int(self.sizes[row])
         try:
             read = functools.partial(self.remote.read, file) if self.remote else _open_file(self.files[file]).read
@@ -112,7 +112,7 @@ class Source:
         return data
 
     def num_bytes(self, row: int) -> int:
-        """How many bytes `read` gives; raises DataError if the file is gone."""
+        """The number of bytes that `read` returns; raises DataError if the file is gone."""
         size = int(self.sizes[row])
         try:
             return size if size != WHOLE_FILE else Path(self.files[self.file_index[row]]).stat().st_size
@@ -121,23 +121,23 @@ class Source:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The notes, and what files were left out."""
+        """The notes, and the number of files left out."""
         return (
             (*self.notes, f"{self.location}: left out {format_counts(self.left_out)}") if self.left_out else self.notes
         )
 
     @property
     def classes(self) -> Classes:
-        """The label space; without names as many classes as the highest label tells of."""
+        """The label space; without names, the highest label gives the number of classes."""
         count = len(self.class_names) if self.class_names else int(self.labels.max(initial=-1)) + 1
-        return Classes(names=self.class_names, count=count, whose=self.location)
+        return Classes(names=self.class_names, count=count, owner=self.location)
 
     def map_labels(self, numbers: Sequence[int] | Int64[ndarray, "C"], class_names: tuple[str, ...] | None) -> Source:
         """The same samples in another label space.
 
         Args:
-            numbers: for each class its number there.
-            class_names: the label space, if it has names.
+            numbers: the new number of each class.
+            class_names: of the new label space, if it has names.
         """
         labels = np.asarray(numbers, dtype=np.int64)[self.labels]
         return dataclasses.replace(self, labels=labels, class_names=class_names)
@@ -147,7 +147,7 @@ class Source:
         return dataclasses.replace(self, keys=keys)
 
     def with_notes(self, *notes: str | None) -> Source:
-        """The same with more notes; those that are None say nothing."""
+        """The same samples with more notes; None is ignored."""
         return dataclasses.replace(self, notes=(*self.notes, *filter(None, notes)))
 
     def subset(self, keep: Bool[ndarray, "N"]) -> Source:
@@ -160,7 +160,7 @@ class Source:
 
 
 class _OpenFile:
-    """A descriptor that closes when the last reader lets go of it, so a cache may drop it at any time."""
+    """A file descriptor that closes when its last reader is done, so a cache may drop it at any time."""
 
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -181,5 +181,5 @@ def _open_file(path: str) -> _OpenFile:
 
 
 def forget_open_files() -> None:
-    """Close what is kept open, so that files replaced since are seen as they are now."""
+    """Close the files that are kept open, so that files replaced since then are read anew."""
     _open_file.cache_clear()

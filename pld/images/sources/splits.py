@@ -1,4 +1,4 @@
-"""The parts of a dataset, training, validation and test, by the names that people give them."""
+"""Splits of a dataset (training, validation, test), recognised by the names that people give them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _WORDS = {
 
 
 def split_of(name: str) -> str | None:
-    """Which split a folder's or a shard's name says, `train`, `val` or `test`; None where it says none.
+    """The split that a folder's or a shard's name refers to, `train`, `val` or `test`; None if it refers to none.
 
-    The word comes first or last and in any capitals: `Training`, `seg_train`, `val2017`, `imagenet1k-validation`.
+    The word comes first or last, in any case: `Training`, `seg_train`, `val2017`, `imagenet1k-validation`.
     """
     words = re.findall(r"[a-z]+", name.lower())
     found = {_WORDS[word] for word in (*words[:1], *words[-1:]) if word in _WORDS}
@@ -25,15 +25,15 @@ def split_of(name: str) -> str | None:
 
 
 def shard_group(stem: str) -> str:
-    """What a shard's name says before its number: `train` of `train-0012`, nothing of `0012`."""
+    """A shard's name without its number: `train` for `train-0012`, empty for `0012`."""
     return re.sub(r"[-_.]?\d+$", "", stem)
 
 
 def choose_split(wanted: str, names: Sequence[str], where: str) -> str | None:
-    """Which of the names is the wanted split: the same name, else another word for it; None where there is none.
+    """Choose the name of the wanted split: the same name, else a synonym; None if there is none.
 
     Raises:
-        DataError: several could be meant.
+        DataError: several names qualify.
     """
     if wanted in names:
         return wanted

@@ -1,4 +1,4 @@
-"""What a tar's headers say: where each sample's image lies, its label, and what is no sample."""
+"""Index a tar by its headers: the offset of each sample's image, its label, and the files that are not samples."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]
 _MAX_LABEL_BYTES = 32
 _MAX_LABEL = 2**63 - 1
 
-# A kept index is believed where so many members begin as they did: pairs of neighbours, an image and its label mostly,
-# spread over the tar from its first member to its last; and so much of each, its header and what comes behind.
+# A cached index is valid if these members are unchanged: pairs of neighbours (mostly an image and its label) spread
+# over the tar from its first member to its last, each compared by its header and the block after it.
 _CHECKED_PAIRS = 8
 _CHECKED_BYTES = 2 * tarfile.BLOCKSIZE
 
 _CHUNK_BYTES = 2**20
 
-# How compressed files begin, what made them and what unpacks them.
+# The first bytes of compressed files, the compressor, and the command that unpacks them.
 _COMPRESSED = (
     (b"\x1f\x8b", "gzip", "gunzip"),
     (b"BZh", "bzip2", "bunzip2"),
@@ -43,13 +43,13 @@ _COMPRESSED = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TarIndex:
-    """What a tar's headers say.
+    """The samples of a tar.
 
     Attributes:
         rows: one (path, label, offset, size) per sample, in the tar's order.
-        left_out: how many files are no samples, as `kind_of` calls them.
-        checked: byte offsets of the headers that tell whether the tar is still this one.
-        digest: SHA-256 of what is at these offsets.
+        left_out: the number of files that are not samples, by `kind_of`.
+        checked: byte offsets of the headers that are compared to see whether the tar has changed.
+        digest: SHA-256 of the bytes at these offsets.
     """
 
     rows: ndarray
@@ -59,7 +59,7 @@ class TarIndex:
 
 
 def is_current(index: TarIndex, path: Path) -> bool:
-    """Whether a tar begins, at the members that were chosen, as it did when the index was made."""
+    """Whether the tar's checked members are still what they were when the index was made."""
     try:
         return _digest(path, index.checked) == index.digest
     except OSError:
@@ -82,11 +82,11 @@ class _Sample:
 
 
 def read_tar(path: Path, shown: str | None = None) -> TarIndex:
-    """Read a tar's headers; see `tar_source` for what is a sample and what is raised.
+    """Index a tar; see `tar_source` for its samples and errors.
 
     Args:
         path: the tar.
-        shown: its name in errors, where that is not its path.
+        shown: its name in errors, if that is not its path.
     """
     where = shown or str(path)
     samples: dict[str, _Sample] = {}
@@ -106,34 +106,31 @@ def read_tar(path: Path, shown: str | None = None) -> TarIndex:
                     left_out[kind_of(member.name)] += 1
             end = tar.offset
         _check_end(path, end, where)
-        checked = _spread(headers)
+        checked = _sample_headers(headers)
         digest = _digest(path, checked)
     except tarfile.TarError as error:
-        raise DataError(f"{where}: {_compressed(path) or _damaged(error)}") from error
+        advice = _diagnose_compression(path) or f"{error}; the tar is truncated or damaged, copy it again"
+        raise DataError(f"{where}: {advice}") from error
     except OSError as error:
         raise DataError(f"{where}: {error.strerror}") from error
     if not samples:
         found = f"; found {format_counts(left_out)}" if left_out else ""
         raise DataError(f"{where}: an empty shard{found}; wanted at least one image with its .cls")
-    return TarIndex(rows=_as_rows(samples, where), left_out=left_out, checked=checked, digest=digest)
+    return TarIndex(rows=_to_rows(samples, where), left_out=left_out, checked=checked, digest=digest)
 
 
-def _damaged(error: tarfile.TarError) -> str:
-    return f"{error}; the tar is truncated or damaged, copy it again"
-
-
-def _compressed(path: Path) -> str | None:
+def _diagnose_compression(path: Path) -> str | None:
     """What to do about a tar that cannot be read because it is compressed."""
     with path.open("rb") as file:
         start = file.read(max(len(magic) for magic, _, _ in _COMPRESSED))
     for magic, name, unpack in _COMPRESSED:
         if start.startswith(magic):
-            return f"{name}-compressed; samples are read at their places in the tar: unpack it with {unpack}"
+            return f"{name}-compressed; samples are read at their offsets in the tar: unpack it with {unpack}"
     return None
 
 
-def _spread(headers: Sequence[int]) -> Int64[ndarray, "C"]:
-    """The headers by which a tar is known again."""
+def _sample_headers(headers: Sequence[int]) -> Int64[ndarray, "C"]:
+    """The headers that are compared to see whether a tar has changed."""
     if len(headers) <= 2 * _CHECKED_PAIRS:
         return np.array(headers, dtype=np.int64)
     firsts = np.linspace(0, len(headers) - 2, _CHECKED_PAIRS).astype(np.int64)
@@ -141,28 +138,28 @@ def _spread(headers: Sequence[int]) -> Int64[ndarray, "C"]:
 
 
 def _check_member(member: tarfile.TarInfo, where: str) -> None:
-    """Raise DataError for what is no plain file, and for a name that can be no key."""
+    """Raise DataError for anything but a plain file whose name can be a key."""
     try:
         member.name.encode()
     except UnicodeEncodeError:
         name = member.name.encode(errors="surrogateescape")
         raise DataError(
-            f"{where}: member {name!r}: its name is not UTF-8, which a sample's key has to be; rename the file and "
-            "pack it again"
+            f"{where}: member {name!r}: its name is not UTF-8, as a sample's key must be; rename the file and pack it "
+            "again"
         ) from None
     if member.issparse():
         raise DataError(
-            f"{where}: member {member.name!r} is sparse: its bytes are not as they are in the file; pack it again, "
+            f"{where}: member {member.name!r} is sparse, so its bytes are not those of the file; pack it again "
             "without tar's --sparse"
         )
     if not member.isfile():
         raise DataError(f"{where}: member {member.name!r} is a link or a device; wanted plain files")
-    if member.size < 0:  # of which tarfile would go back and find the same member again
+    if member.size < 0:  # tarfile would go back and read the same member again, forever
         raise DataError(f"{where}: member {member.name!r} has {member.size} bytes; the tar is damaged, copy it again")
 
 
 def _add_member(samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bool:
-    """Whether it belongs to a sample."""
+    """Add a member to its sample; False if it belongs to none."""
     folder, _, name = member.name.rpartition("/")
     stem, _, extension = name.partition(".")
     key = f"{folder}/{stem}".removeprefix("./").lstrip("/")
@@ -180,8 +177,8 @@ def _add_member(samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfi
         sample.label = _parse_label(tar, member, where)
     elif extension.lower().rpartition(".")[2] in (*IMAGE_EXTENSIONS, "cls"):
         raise DataError(
-            f"{where}: {member.name}: a dot in the sample's name; webdataset takes all behind the first dot for the "
-            "extension. Rename it, e.g. with a _ for the dot"
+            f"{where}: {member.name}: a dot in the sample's name; webdataset takes everything after the first dot for "
+            "the extension. Rename it, e.g. with a _ for the dot"
         )
     else:
         return False
@@ -201,9 +198,9 @@ def _parse_label(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> i
 
 
 def _check_end(path: Path, end: int, where: str) -> None:
-    """A tar ends in a block of zeros, and nothing else comes behind.
+    """Raise DataError unless the tar ends in a block of zeros, with no other data after it.
 
-    Python's tarfile takes one cut between two members for complete, and two that were joined for the first.
+    Python's tarfile accepts a tar cut between two members as complete, and reads only the first of two joined tars.
     """
     with path.open("rb") as file:
         file.seek(end)
@@ -214,22 +211,24 @@ def _check_end(path: Path, end: int, where: str) -> None:
             if rest := chunk.lstrip(b"\0"):
                 first = at + len(chunk) - len(rest)
                 file.seek(first - first % tarfile.BLOCKSIZE)
-                raise DataError(f"{where}: {_behind_end(file.read(tarfile.BLOCKSIZE), first)}")
+                raise DataError(f"{where}: {_describe_trailing_data(file.read(tarfile.BLOCKSIZE), first)}")
             at += len(chunk)
 
 
-def _behind_end(block: bytes, first: int) -> str:
+def _describe_trailing_data(block: bytes, first: int) -> str:
     try:
         tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
-        return f"a byte that is not zero behind the tar's end, byte {first:,}; it is damaged or added to: copy it again"
+        return (
+            f"a nonzero byte after the tar's end, byte {first:,}; the tar is damaged or was appended to: copy it again"
+        )
     return (
-        f"another tar begins at byte {first:,}, behind this one's end, as cat joins them: readers see the first one "
-        "alone. Join them with 'tar --concatenate', or name each of them"
+        f"another tar begins at byte {first:,}, after the end of this one, as if joined by cat: readers see only the "
+        "first. Join them with 'tar --concatenate', or name each of them"
     )
 
 
-def _as_rows(samples: dict[str, _Sample], where: str) -> ndarray:
+def _to_rows(samples: dict[str, _Sample], where: str) -> ndarray:
     for key, sample in samples.items():
         if sample.label < 0:
             raise DataError(f"{where}: sample {key!r} has no label; wanted a member {key}.cls with its class index")

@@ -171,7 +171,7 @@ def test_deeper_images_are_told_of(tmp_path):
     assert labels(source) == {"ant/1": "ant", "bee/more/2": "bee"}
     assert any("1 class folders hold images in folders of their own: 'bee'" in note for note in source.notes)
     fill(tmp_path, "loose.jpg")
-    assert any("1 images beside the class folders" in note for note in open_source(str(tmp_path)).notes)
+    assert any("1 images next to the class folders" in note for note in open_source(str(tmp_path)).notes)
 
 
 @pytest.mark.parametrize(

@@ -140,13 +140,13 @@ def test_other_scripts_are_good(tmp_path):
 @pytest.mark.parametrize("target", ["gone.jpg", "/nowhere/at/all.jpg"])
 def test_a_link_to_an_image_that_is_gone_is_named(tmp_path, target):
     (tmp_path / "x.jpg").symlink_to(target)
-    with pytest.raises(DataError, match=r"x\.jpg: named like an image, and a link to a file that is not there"):
+    with pytest.raises(DataError, match=r"x\.jpg: named like an image, but a link to a missing file"):
         list_images(tmp_path)
 
 
 def test_what_would_be_waited_for_for_ever_is_named(tmp_path):
     os.mkfifo(tmp_path / "x.jpg")
-    with pytest.raises(DataError, match=r"x\.jpg: named like an image, and no file"):
+    with pytest.raises(DataError, match=r"x\.jpg: named like an image, but not a file"):
         list_images(tmp_path)
 
 

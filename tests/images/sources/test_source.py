@@ -206,7 +206,7 @@ def test_folders_without_classes_or_images(tmp_path):
     with pytest.raises(DataError, match="no class folders and no tar shards"):
         open_source(str(tmp_path / "empty"))
     (tmp_path / "classes" / "dog").mkdir(parents=True)
-    with pytest.raises(DataError, match="class folders without one image"):
+    with pytest.raises(DataError, match="class folders without any image"):
         open_source(str(tmp_path / "classes"))
 
 

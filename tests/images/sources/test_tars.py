@@ -175,7 +175,7 @@ def test_other_bytes_behind_the_end_are_refused(tmp_path, extra):
     tar = write_tar(tmp_path / "t.tar", GOOD)
     first = len(tar.read_bytes()) + len(extra) - len(extra.lstrip(b"\0"))
     tar.write_bytes(tar.read_bytes() + extra)
-    with pytest.raises(DataError, match=rf"t\.tar: a byte that is not zero behind the tar's end, byte {first:,}"):
+    with pytest.raises(DataError, match=rf"t\.tar: a nonzero byte after the tar's end, byte {first:,}"):
         open_source(str(tar))
 
 

@@ -144,7 +144,7 @@ def test_images_at_another_size_are_refused(world, tmp_path, store, source, fact
     row = source.keys.tolist().index(probes[0].key.encode())
     was, now = (" x ".join(map(str, read_image(some, row).shape[1:])) for some in (source, smaller))
     message = (
-        rf"^s: the image of sample {probes[0].key} was {was} pixels, is {now} \(height x width\): re-encoded or "
+        rf"^s: the image of sample {probes[0].key} was {was} pixels and is now {now} \(height x width\): re-encoded or "
         "resized since it was cached; use the images the store was made with, or cache these anew$"
     )
     with pytest.raises(DifferentPixelsError, match=message):
@@ -223,7 +223,7 @@ def test_a_student_a_cache_and_verify_refuse_resized_images(world, tmp_path, cap
         )
     with pytest.raises(SystemExit):
         _main(["verify", str(world / "top5"), "--replay", "3", "--data", str(smaller)])
-    assert re.search(r"probes\.json: .* was \d+ x \d+ pixels, is ", capsys.readouterr().out)
+    assert re.search(r"probes\.json: .* was \d+ x \d+ pixels and is now ", capsys.readouterr().out)
 
 
 def test_verify_replays_them(world, other_images, capsys):
