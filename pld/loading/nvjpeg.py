@@ -112,7 +112,9 @@ class NvjpegViewDecoder(ViewDecoder):
                 if repeated:
                     pixels = apply_views(repeated, views, output.input_size, output.interpolation)
                     out[torch.tensor(places, device=self.device)] = pixels.unflatten(0, (len(places), num_views))
-                outputs.append(_share_with_default_stream(out))
+                if out.is_cuda:  # its memory may not be reused before the default stream's work on it is done
+                    out.record_stream(torch.cuda.default_stream(out.device))
+                outputs.append(out)
         return tuple(outputs), [place in images for place in range(num_rows)]
 
     def _decode(
@@ -167,13 +169,6 @@ def _side_stream(device: torch.device) -> Iterator[None]:
 def _stream(device: torch.device) -> torch.cuda.Stream:
     # One per device: the allocator keeps separate memory for each stream.
     return torch.cuda.Stream(device)
-
-
-def _share_with_default_stream(images: Tensor) -> Tensor:
-    """Keep the side stream from reusing the images' memory before the default stream's work on it is done."""
-    if images.is_cuda:
-        images.record_stream(torch.cuda.default_stream(images.device))
-    return images
 
 
 def _table(request: ViewRequest, memory: UInt8[Tensor, "bytes"]) -> Int32[ndarray, "n numbers"]:

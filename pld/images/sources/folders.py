@@ -13,7 +13,7 @@ import numpy as np
 from pld.classes.matching import shorten_list
 from pld.errors import DataError
 from pld.images.decode.image import IMAGE_EXTENSIONS
-from pld.images.sources.image_files import ImageFiles, is_junk, list_images
+from pld.images.sources.image_files import ImageFiles, check_utf8, is_junk, list_images
 from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import WHOLE_FILE, ImageShard, Source
 from pld.images.sources.splits import split_of
@@ -103,14 +103,8 @@ def class_folders(folder: Path) -> list[str]:
             if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
                 raise DataError(f"{entry.path}: a dangling link; fix or remove it")
             if entry.is_dir():
+                check_utf8(entry.path)
                 names.append(entry.name)
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"{folder}: a folder's name, {os.fsencode(name)!r}, is not UTF-8 text; rename the folder"
-            ) from None
     return sorted(names)
 
 
