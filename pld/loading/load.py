@@ -8,7 +8,7 @@ import functools
 import itertools
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from jaxtyping import UInt8
@@ -19,7 +19,7 @@ from pld.loading.view_decoder import Map, ViewDecoder
 from pld.loading.worker_processes import Request, explain_deaths, fill_in_processes, shared_rows
 from pld.prefetch import map_ahead
 
-_Filled = tuple[Request, Tensor, list[bool]]
+_Filled = tuple[Request, Tensor, list[Any]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,8 +108,8 @@ def _views(decoder: ViewDecoder, filled: Iterable[_Filled[Request]]) -> Generato
 
 
 def _finish(decoder: ViewDecoder, filled: _Filled[Request]) -> LoadedViews[Request]:
-    request, memory, good = filled
-    return LoadedViews(request, *decoder.views(request, memory, good))
+    request, memory, rows = filled
+    return LoadedViews(request, *decoder.views(request, memory, rows))
 
 
 def _pin(loaded: LoadedViews[Request]) -> LoadedViews[Request]:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import simplejpeg
 import torch
-from jaxtyping import Int32, UInt8
-from numpy import ndarray
+from jaxtyping import UInt8
 from torch import Tensor
 from torchvision import io
 
@@ -29,9 +27,14 @@ from pld.loading.view_decoder import Map, ViewDecoder, ViewRequest
 from pld.views import View, draw_view
 from pld.views.batch_resize import apply_views
 
-# A block of memory begins with a table: for each image its number of bytes (0: bad), whether nvJPEG decodes it, and its
-# views.
-_IMAGE_NUMBERS, _VIEW_NUMBERS = 2, len(dataclasses.fields(View))
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """What a worker says of an image that it has read, and whose file lies in memory behind those before it."""
+
+    num_bytes: int
+    for_nvjpeg: bool
+    views: list[View]
 
 
 def check_device(device: torch.device) -> None:
@@ -58,8 +61,8 @@ class NvjpegViewDecoder(ViewDecoder):
     device: torch.device
 
     def num_bytes(self, request: ViewRequest) -> int:
-        """The size of the files and of a table of sizes and views."""
-        return _table_bytes(request) + sum(map(self.dataset.num_bytes, request.rows.tolist()))
+        """The size of the files."""
+        return sum(map(self.dataset.num_bytes, request.rows.tolist()))
 
     def block_bytes(self, request: ViewRequest) -> int:
         """See ViewDecoder; other rows' files may be larger."""
@@ -67,11 +70,11 @@ class NvjpegViewDecoder(ViewDecoder):
 
     def fill(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
-    ) -> list[bool]:
-        """See ViewDecoder; the memory holds the files and the views to crop. Rows are read one after another."""
-        table, block = _table(request, memory), memory.numpy()
-        used, table[:] = table.nbytes, 0
-        for row, numbers in zip(request.rows.tolist(), table, strict=True):
+    ) -> list[_File | None]:
+        """See ViewDecoder; the memory holds the files. Rows are read one after another."""
+        block, used = memory.numpy(), 0
+        files: list[_File | None] = []
+        for row in request.rows.tolist():
             on_row(row)
             data = self.dataset.read(row)
             size = jpeg_size(data)
@@ -82,29 +85,27 @@ class NvjpegViewDecoder(ViewDecoder):
                 except UndecodableImageError:
                     if not self.skip_bad_images:
                         raise
+                    files.append(None)
                     continue
                 size = height, width
             views = [draw_view(self.dataset.key(row), index, size, self.policy) for index in request.view_indexes]
-            numbers[:] = [len(data), is_plain, *itertools.chain.from_iterable(map(dataclasses.astuple, views))]
+            files.append(_File(len(data), is_plain, views))
             if used + len(data) > len(block):
                 raise DataError(f"{self.dataset.where(row)}: the file is growing; wait until it is complete")
             block[used : used + len(data)] = np.frombuffer(data, np.uint8)
             used += len(data)
-        return [bool(num_bytes) for num_bytes in table[:, 0]]
+        return files
 
     def views(
-        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], filled: Sequence[_File | None]
     ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
         """See ViewDecoder; bad images are black. May be called in any thread; the GPU has finished on return."""
         num_rows, num_views = len(request.rows), len(request.view_indexes)
-        table = _table(request, memory)
-        encoded = memory[table.nbytes :][: table[:, 0].sum()].split(table[:, 0].tolist())
         outputs = []
         with _side_stream(self.device):
-            images = self._decode(request, encoded, table)
+            images = self._decode(request, memory, filled)
             places = list(images)
-            boxes = table[places, _IMAGE_NUMBERS:].reshape(-1, _VIEW_NUMBERS).tolist()
-            views = [View(top, left, height, width, bool(flip)) for top, left, height, width, flip in boxes]
+            views = [view for place, file in enumerate(filled) if file and place in images for view in file.views]
             repeated = [image for image in images.values() for _ in range(num_views)]
             for output in self.outputs:
                 shape = (num_rows, num_views, *output.input_size, 3)
@@ -118,22 +119,25 @@ class NvjpegViewDecoder(ViewDecoder):
         return tuple(outputs), [place in images for place in range(num_rows)]
 
     def _decode(
-        self, request: ViewRequest, encoded: Sequence[UInt8[Tensor, "_"]], table: Int32[ndarray, "n numbers"]
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], files: Sequence[_File | None]
     ) -> dict[int, UInt8[Tensor, "3 _ _"]]:
         """Decode the good images, by nvJPEG if it can and else by the CPU; by their places in the request, in order.
 
         Raises:
             UndecodableImageError: an image cannot be decoded after all and bad images are not skipped.
         """
-        plain = np.flatnonzero(table[:, 1]).tolist()
+        sizes = [file.num_bytes if file else 0 for file in files]
+        encoded = memory[: sum(sizes)].split(sizes)
+        plain = [place for place, file in enumerate(files) if file and file.for_nvjpeg]
         by_gpu = dict(zip(plain, _decode_by_nvjpeg([encoded[place] for place in plain], self.device), strict=True))
         images = {}
-        for place in np.flatnonzero(table[:, 0]).tolist():
+        for place, row in enumerate(request.rows.tolist()):
+            if files[place] is None:
+                continue
             image = by_gpu.get(place)
             try:
                 if image is None:
-                    data = encoded[place].numpy().tobytes()
-                    image = decode_row(self.dataset, int(request.rows[place]), data).to(self.device)
+                    image = decode_row(self.dataset, row, encoded[place].numpy().tobytes()).to(self.device)
                 images[place] = image
             except UndecodableImageError:
                 if not self.skip_bad_images:
@@ -169,13 +173,3 @@ def _side_stream(device: torch.device) -> Iterator[None]:
 def _stream(device: torch.device) -> torch.cuda.Stream:
     # One per device: the allocator keeps separate memory for each stream.
     return torch.cuda.Stream(device)
-
-
-def _table(request: ViewRequest, memory: UInt8[Tensor, "bytes"]) -> Int32[ndarray, "n numbers"]:
-    """The table at the head of a block of memory: the numbers of each image."""
-    return memory.numpy()[: _table_bytes(request)].view(np.int32).reshape(len(request.rows), -1)
-
-
-def _table_bytes(request: ViewRequest) -> int:
-    numbers = _IMAGE_NUMBERS + _VIEW_NUMBERS * len(request.view_indexes)
-    return len(request.rows) * numbers * np.dtype(np.int32).itemsize

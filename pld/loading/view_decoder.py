@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
@@ -62,7 +63,7 @@ class ViewDecoder(abc.ABC):
     @abc.abstractmethod
     def fill(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
-    ) -> list[bool]:
+    ) -> list[Any]:
         """Write what `views` needs to memory of at least `num_bytes`.
 
         Args:
@@ -72,7 +73,7 @@ class ViewDecoder(abc.ABC):
             map_rows: `map`, or a thread pool's, which processes several rows at once.
 
         Returns:
-            Which rows could be decoded.
+            For each row what `views` needs to know of it; false if it could not be decoded.
 
         Raises:
             UndecodableImageError: an image cannot be decoded and bad images are not skipped; names the sample.
@@ -81,7 +82,7 @@ class ViewDecoder(abc.ABC):
 
     @abc.abstractmethod
     def views(
-        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], filled: Sequence[Any]
     ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
         """The views that `fill` prepared, channels last, for each output, and which rows are good.
 
@@ -120,10 +121,10 @@ class CpuViewDecoder(ViewDecoder):
         return list(map_rows(decode, range(len(request.rows))))
 
     def views(
-        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], filled: Sequence[Any]
     ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
         """See ViewDecoder."""
-        return self._split(request, memory), good
+        return self._split(request, memory), list(filled)
 
     def _shapes(self, request: ViewRequest) -> list[tuple[int, ...]]:
         return [(len(request.rows), len(request.view_indexes), *output.input_size, 3) for output in self.outputs]

@@ -13,7 +13,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -45,8 +45,8 @@ def fill_in_processes(
     held: int,
     at_row: Int64[Tensor, "processes"],
     context: str | None = None,
-) -> Generator[tuple[Request, UInt8[Tensor, "bytes"], list[bool]], None, None]:
-    """Run `decoder.fill` in processes: yield each request, the memory filled for it, and which rows are good.
+) -> Generator[tuple[Request, UInt8[Tensor, "bytes"], list[Any]], None, None]:
+    """Run `decoder.fill` in processes: yield each request, the memory filled for it, and what `fill` returned.
 
     Args:
         decoder: is sent to the processes.
@@ -84,8 +84,8 @@ def fill_in_processes(
             request, block = orders.popleft()
             if isinstance(filled, PLDError):
                 raise filled
-            memory, good = filled
-            yield request, memory if block is None else blocks.lend(block), good
+            memory, rows = filled
+            yield request, memory if block is None else blocks.lend(block), rows
     finally:
         atexit.unregister(at_exit)
 
@@ -106,7 +106,7 @@ class _SharedBlocks:
         return lend(self.memory[block].numpy(), functools.partial(self._free.append, block))
 
 
-class _Worker(Dataset[tuple[Tensor | None, list[bool]] | PLDError], Generic[Request]):
+class _Worker(Dataset[tuple[Tensor | None, list[Any]] | PLDError], Generic[Request]):
     """Fills the block that comes with a request; allocates and returns memory only if there is none.
 
     A PLDError is returned, not raised: DataLoader would wrap it in its worker's traceback.
@@ -117,7 +117,7 @@ class _Worker(Dataset[tuple[Tensor | None, list[bool]] | PLDError], Generic[Requ
         self._blocks = blocks
         self._at_row = at_row
 
-    def __getitem__(self, order: tuple[Request, int | None]) -> tuple[Tensor | None, list[bool]] | PLDError:
+    def __getitem__(self, order: tuple[Request, int | None]) -> tuple[Tensor | None, list[Any]] | PLDError:
         request, block = order
         worker = get_worker_info()
         assert worker is not None
