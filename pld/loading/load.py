@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic
@@ -68,15 +67,8 @@ def loading(
     at_row = shared_rows(processes)
     with contextlib.ExitStack() as stack:
         if processes:
-            first = list(itertools.islice(requests := iter(requests), 1))
             filled = fill_in_processes(
-                decoder,
-                itertools.chain(first, requests),
-                processes=processes,
-                block_bytes=max(map(decoder.block_bytes, first), default=0),
-                held=held,
-                at_row=at_row,
-                context=context,
+                decoder, requests, processes=processes, held=held, at_row=at_row, context=context
             )
         else:
             filled = _fill_here(decoder, requests, threads)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import itertools
 import os
 import signal
 from collections import deque
@@ -41,7 +42,6 @@ def fill_in_processes(
     requests: Iterable[Request],
     *,
     processes: int,
-    block_bytes: int,
     held: int,
     at_row: Int64[Tensor, "processes"],
     context: str | None = None,
@@ -50,9 +50,8 @@ def fill_in_processes(
 
     Args:
         decoder: is sent to the processes.
-        requests: what to fill.
+        requests: what to fill. Shared memory is sized by the first one; larger ones take longer.
         processes: at least one.
-        block_bytes: shared memory per request; larger requests take longer.
         held: results that the caller holds at the same time.
         at_row: shared; each process writes to it which row it is reading.
         context: how processes are started; None for PyTorch's default.
@@ -60,18 +59,22 @@ def fill_in_processes(
     Raises:
         PLDError: the error that a worker raised.
     """
+    first = list(itertools.islice(requests := iter(requests), 1))
+    block_bytes = max(map(decoder.block_bytes, first), default=0)
     # While the caller asks for its next results it still holds the last ones.
-    blocks = _SharedBlocks(processes * _PREFETCH + 2 * held, block_bytes)
+    blocks = torch.empty((processes * _PREFETCH + 2 * held, block_bytes), dtype=torch.uint8).share_memory_()
+    free = deque(range(len(blocks)))
     orders: deque[tuple[Request, int | None]] = deque()
 
     def order(request: Request) -> tuple[Request, int | None]:
-        orders.append((request, blocks.take(decoder.num_bytes(request))))
+        fits = free and decoder.num_bytes(request) <= block_bytes
+        orders.append((request, free.popleft() if fits else None))
         return orders[-1]
 
     ending = torch.zeros(1, dtype=torch.uint8).share_memory_()
     loader = DataLoader(
-        _Worker(decoder, blocks.memory, at_row),
-        sampler=map(order, requests),
+        _Worker(decoder, blocks, at_row),
+        sampler=map(order, itertools.chain(first, requests)),
         batch_size=None,
         num_workers=processes,
         prefetch_factor=_PREFETCH,
@@ -85,25 +88,11 @@ def fill_in_processes(
             if isinstance(filled, PLDError):
                 raise filled
             memory, rows = filled
-            yield request, memory if block is None else blocks.lend(block), rows
+            if block is not None:  # which is free again when no tensor refers to it any more
+                memory = lend(blocks[block].numpy(), functools.partial(free.append, block))
+            yield request, memory, rows
     finally:
         atexit.unregister(at_exit)
-
-
-class _SharedBlocks:
-    """A pool of shared memory for requests. A block is free again when no tensor refers to it any more."""
-
-    def __init__(self, num: int, num_bytes: int) -> None:
-        self.memory = torch.empty((num, num_bytes), dtype=torch.uint8).share_memory_()
-        self._free = deque(range(num))
-
-    def take(self, num_bytes: int) -> int | None:
-        """Take a free block, if there is one and it is large enough."""
-        return self._free.popleft() if self._free and num_bytes <= self.memory.shape[1] else None
-
-    def lend(self, block: int) -> Tensor:
-        """A block's memory; it is free again when the tensor is gone."""
-        return lend(self.memory[block].numpy(), functools.partial(self._free.append, block))
 
 
 class _Worker(Dataset[tuple[Tensor | None, list[Any]] | PLDError], Generic[Request]):
