@@ -7,31 +7,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from pld.cli import card, convert, copy, data, export, inspect, landscape, report, verify
 from pld.config import add_completion, run
 
-# What it does, how its arguments are added, what runs it.
-_Command = tuple[str | None, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]
-
-
-def _command(module: Any) -> _Command:
-    return module.__doc__, module.add_arguments, module.execute
-
-
-_COMMANDS = {
-    "card": _command(card),
-    "convert": _command(convert),
-    "data": _command(data),
-    "export": _command(export),
-    "inspect": _command(inspect),
-    "landscape": _command(landscape),
+# What each does, what adds its arguments, what runs it.
+_COMMANDS: dict[str, tuple[str | None, Callable[..., None], Callable[..., None]]] = {
     "pull": (copy.pull.__doc__, copy.add_pull_arguments, copy.pull),
     "push": (copy.push.__doc__, copy.add_push_arguments, copy.push),
-    "report": _command(report),
-    "verify": _command(verify),
 }
+for _module in (card, convert, data, export, inspect, landscape, report, verify):
+    _COMMANDS[_module.__name__.rpartition(".")[2]] = (_module.__doc__, _module.add_arguments, _module.execute)
 
 
 def main() -> int:
@@ -51,7 +37,7 @@ def _main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="pld", description="Look at datasets, stores and runs.")
     add_completion(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (summary, add_arguments, execute) in _COMMANDS.items():
+    for name, (summary, add_arguments, execute) in sorted(_COMMANDS.items()):
         summary = (summary or "").strip().splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)
         add_arguments(command)

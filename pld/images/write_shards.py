@@ -7,7 +7,6 @@ import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -26,11 +25,6 @@ from pld.views import policy_to_json
 # Small files on a network disk: it is the waiting that threads share.
 _THREADS = 8
 _UNFINISHED = "unfinished"
-
-
-class _Shard(NamedTuple):
-    name: str
-    rows: Int64[ndarray, "n"]
 
 
 def write_shards(
@@ -58,7 +52,7 @@ def write_shards(
     check_keys(source)
     shards = _plan(len(source), split, shard_samples)
     finished = sorted(path.name for path in out.glob(f"{split}-*.tar"))
-    if finished and finished != [shard.name for shard in shards]:
+    if finished and finished != list(shards):
         raise OutputError(f"{out}: has {len(finished)} shards of {split} already; remove them, or name another folder")
     _check_alias(out, split)
     _describe(source, out)
@@ -66,18 +60,18 @@ def write_shards(
     with writing(staging):
         staging.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_THREADS) as pool:
-        writes = [pool.submit(_write, source, shard, staging / shard.name, on_images) for shard in shards]
+        writes = [pool.submit(_write, source, rows, staging / name, on_images) for name, rows in shards.items()]
         try:
             for write in writes:
                 write.result()
         finally:
             pool.shutdown(cancel_futures=True)
     with writing(out):
-        for shard in shards:
-            (staging / shard.name).replace(out / shard.name)
+        for name in shards:
+            (staging / name).replace(out / name)
         if staging != out and not any(staging.iterdir()):
             staging.rmdir()
-    return [out / shard.name for shard in shards]
+    return [out / name for name in shards]
 
 
 def _check_alias(out: Path, split: str) -> None:
@@ -88,27 +82,28 @@ def _check_alias(out: Path, split: str) -> None:
         raise OutputError(f"{out}: has the split {split!r} as {others[0]!r} already; write it as --split {others[0]}")
 
 
-def _plan(num_samples: int, split: str, shard_samples: int) -> list[_Shard]:
+def _plan(num_samples: int, split: str, shard_samples: int) -> dict[str, Int64[ndarray, "n"]]:
+    """The shards' names, each with its rows."""
     order = permutation(num_samples, f"shards/{split}")
     runs = np.split(order, range(shard_samples, num_samples, shard_samples))
     digits = max(4, len(str(len(runs) - 1)))
-    return [_Shard(f"{split}-{number:0{digits}d}.tar", rows) for number, rows in enumerate(runs)]
+    return {f"{split}-{number:0{digits}d}.tar": rows for number, rows in enumerate(runs)}
 
 
-def _write(source: Source, shard: _Shard, path: Path, on_images: Callable[[int], object]) -> None:
+def _write(source: Source, rows: Int64[ndarray, "n"], path: Path, on_images: Callable[[int], object]) -> None:
     """Write one tar; one that is there already is checked instead."""
     if path.exists():
         index = read_tar(path).rows
-        same = np.array_equal(index["path"], source.keys[shard.rows])
-        same &= np.array_equal(index["label"], source.labels[shard.rows])
-        if not same or index["size"].tolist() != [source.num_bytes(row) for row in shard.rows.tolist()]:
+        same = np.array_equal(index["path"], source.keys[rows])
+        same &= np.array_equal(index["label"], source.labels[rows])
+        if not same or index["size"].tolist() != [source.num_bytes(row) for row in rows.tolist()]:
             raise OutputError(
                 f"{path}: holds other samples than those to write, or other bytes; remove it, or name another folder"
             )
-        on_images(len(shard.rows))
+        on_images(len(rows))
         return
     with writing(path), write_atomically(path, unique=False) as temporary, tarfile.open(temporary, "w") as tar:
-        for row in shard.rows.tolist():
+        for row in rows.tolist():
             content = source.read(row)
             add_member(tar, f"{source.key(row)}.{image_extension(content)}", content)
             add_member(tar, f"{source.key(row)}.cls", str(int(source.labels[row])).encode())

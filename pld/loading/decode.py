@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,11 +26,9 @@ def view_decoder(
     skip_bad_images: bool = False,
 ) -> ViewDecoder:
     """The decoder of a dataset's views: nvJPEG if a GPU is given, else the CPU."""
-    if gpu is None:
-        return CpuViewDecoder(dataset=dataset, policy=policy, outputs=tuple(outputs), skip_bad_images=skip_bad_images)
-    return NvjpegViewDecoder(
-        dataset=dataset, policy=policy, outputs=tuple(outputs), device=gpu, skip_bad_images=skip_bad_images
-    )
+    make: Callable[..., ViewDecoder]
+    make = CpuViewDecoder if gpu is None else functools.partial(NvjpegViewDecoder, device=gpu)
+    return make(dataset=dataset, policy=policy, outputs=tuple(outputs), skip_bad_images=skip_bad_images)
 
 
 def decode_views(

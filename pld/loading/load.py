@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from jaxtyping import UInt8
@@ -19,7 +18,7 @@ from pld.loading.view_decoder import Map, ViewDecoder
 from pld.loading.worker_processes import Request, explain_deaths, fill_in_processes, shared_rows
 from pld.prefetch import map_ahead
 
-_Filled = tuple[Request, Tensor, list[bool]]
+_Filled = tuple[Request, Tensor, list[Any]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,15 +67,8 @@ def loading(
     at_row = shared_rows(processes)
     with contextlib.ExitStack() as stack:
         if processes:
-            first = list(itertools.islice(requests := iter(requests), 1))
             filled = fill_in_processes(
-                decoder,
-                itertools.chain(first, requests),
-                processes=processes,
-                block_bytes=max(map(decoder.block_bytes, first), default=0),
-                held=held,
-                at_row=at_row,
-                context=context,
+                decoder, requests, processes=processes, held=held, at_row=at_row, context=context
             )
         else:
             filled = _fill_here(decoder, requests, threads)
@@ -108,8 +100,8 @@ def _views(decoder: ViewDecoder, filled: Iterable[_Filled[Request]]) -> Generato
 
 
 def _finish(decoder: ViewDecoder, filled: _Filled[Request]) -> LoadedViews[Request]:
-    request, memory, good = filled
-    return LoadedViews(request, *decoder.views(request, memory, good))
+    request, memory, rows = filled
+    return LoadedViews(request, *decoder.views(request, memory, rows))
 
 
 def _pin(loaded: LoadedViews[Request]) -> LoadedViews[Request]:

@@ -10,29 +10,31 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import simplejpeg
 import torch
-from jaxtyping import Int32, UInt8
-from numpy import ndarray
+from jaxtyping import UInt8
 from torch import Tensor
 from torchvision import io
 
 from pld.errors import ConfigError, DataError, UndecodableImageError
-from pld.images.dataset import ImageDataset, decode_row
+from pld.images.dataset import decode_row
 from pld.images.decode.image import jpeg_colours, jpeg_size
 from pld.images.decode.jpeg_markers import has_one_whole_scan
-from pld.loading.view_decoder import Map, ViewRequest
-from pld.views import Policy, View, draw_view
+from pld.loading.view_decoder import Map, ViewDecoder, ViewRequest
+from pld.views import View, draw_view
 from pld.views.batch_resize import apply_views
-from pld.views.preprocessing import Preprocessing
 
-# A block of memory begins with a table: for each image its number of bytes (0: bad), whether nvJPEG decodes it, and its
-# views.
-_IMAGE_NUMBERS, _VIEW_NUMBERS = 2, len(dataclasses.fields(View))
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """What a worker says of an image that it has read, and whose file lies in memory behind those before it."""
+
+    num_bytes: int
+    for_nvjpeg: bool
+    views: list[View]
 
 
 def check_device(device: torch.device) -> None:
@@ -49,26 +51,18 @@ def check_device(device: torch.device) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NvjpegViewDecoder:
+class NvjpegViewDecoder(ViewDecoder):
     """A ViewDecoder whose workers read files and draw views, and whose `views` decodes and crops them on a GPU.
 
     Attributes:
-        dataset: the images.
-        policy: how views are drawn.
-        outputs: one or more; a student and a live teacher may want different sizes of the same crop.
         device: the GPU.
-        skip_bad_images: report images that cannot be decoded as not good, instead of raising.
     """
 
-    dataset: ImageDataset
-    policy: Policy
-    outputs: tuple[Preprocessing, ...]
     device: torch.device
-    skip_bad_images: bool = False
 
     def num_bytes(self, request: ViewRequest) -> int:
-        """The size of the files and of a table of sizes and views."""
-        return _table_bytes(request) + sum(map(self.dataset.num_bytes, request.rows.tolist()))
+        """The size of the files."""
+        return sum(map(self.dataset.num_bytes, request.rows.tolist()))
 
     def block_bytes(self, request: ViewRequest) -> int:
         """See ViewDecoder; other rows' files may be larger."""
@@ -76,11 +70,11 @@ class NvjpegViewDecoder:
 
     def fill(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
-    ) -> list[bool]:
-        """See ViewDecoder; the memory holds the files and the views to crop. Rows are read one after another."""
-        table, block = _table(request, memory), memory.numpy()
-        used, table[:] = table.nbytes, 0
-        for row, numbers in zip(request.rows.tolist(), table, strict=True):
+    ) -> list[_File | None]:
+        """See ViewDecoder; the memory holds the files. Rows are read one after another."""
+        block, used = memory.numpy(), 0
+        files: list[_File | None] = []
+        for row in request.rows.tolist():
             on_row(row)
             data = self.dataset.read(row)
             size = jpeg_size(data)
@@ -91,29 +85,27 @@ class NvjpegViewDecoder:
                 except UndecodableImageError:
                     if not self.skip_bad_images:
                         raise
+                    files.append(None)
                     continue
                 size = height, width
             views = [draw_view(self.dataset.key(row), index, size, self.policy) for index in request.view_indexes]
-            numbers[:] = [len(data), is_plain, *itertools.chain.from_iterable(map(dataclasses.astuple, views))]
+            files.append(_File(len(data), is_plain, views))
             if used + len(data) > len(block):
                 raise DataError(f"{self.dataset.where(row)}: the file is growing; wait until it is complete")
             block[used : used + len(data)] = np.frombuffer(data, np.uint8)
             used += len(data)
-        return [bool(num_bytes) for num_bytes in table[:, 0]]
+        return files
 
     def views(
-        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], filled: Sequence[_File | None]
     ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
         """See ViewDecoder; bad images are black. May be called in any thread; the GPU has finished on return."""
         num_rows, num_views = len(request.rows), len(request.view_indexes)
-        table = _table(request, memory)
-        encoded = memory[table.nbytes :][: table[:, 0].sum()].split(table[:, 0].tolist())
         outputs = []
         with _side_stream(self.device):
-            images = self._decode(request, encoded, table)
+            images = self._decode(request, memory, filled)
             places = list(images)
-            boxes = table[places, _IMAGE_NUMBERS:].reshape(-1, _VIEW_NUMBERS).tolist()
-            views = [View(top, left, height, width, bool(flip)) for top, left, height, width, flip in boxes]
+            views = [view for place, file in enumerate(filled) if file and place in images for view in file.views]
             repeated = [image for image in images.values() for _ in range(num_views)]
             for output in self.outputs:
                 shape = (num_rows, num_views, *output.input_size, 3)
@@ -121,26 +113,31 @@ class NvjpegViewDecoder:
                 if repeated:
                     pixels = apply_views(repeated, views, output.input_size, output.interpolation)
                     out[torch.tensor(places, device=self.device)] = pixels.unflatten(0, (len(places), num_views))
-                outputs.append(_share_with_default_stream(out))
+                if out.is_cuda:  # its memory may not be reused before the default stream's work on it is done
+                    out.record_stream(torch.cuda.default_stream(out.device))
+                outputs.append(out)
         return tuple(outputs), [place in images for place in range(num_rows)]
 
     def _decode(
-        self, request: ViewRequest, encoded: Sequence[UInt8[Tensor, "_"]], table: Int32[ndarray, "n numbers"]
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], files: Sequence[_File | None]
     ) -> dict[int, UInt8[Tensor, "3 _ _"]]:
         """Decode the good images, by nvJPEG if it can and else by the CPU; by their places in the request, in order.
 
         Raises:
             UndecodableImageError: an image cannot be decoded after all and bad images are not skipped.
         """
-        plain = np.flatnonzero(table[:, 1]).tolist()
+        sizes = [file.num_bytes if file else 0 for file in files]
+        encoded = memory[: sum(sizes)].split(sizes)
+        plain = [place for place, file in enumerate(files) if file and file.for_nvjpeg]
         by_gpu = dict(zip(plain, _decode_by_nvjpeg([encoded[place] for place in plain], self.device), strict=True))
         images = {}
-        for place in np.flatnonzero(table[:, 0]).tolist():
+        for place, row in enumerate(request.rows.tolist()):
+            if files[place] is None:
+                continue
             image = by_gpu.get(place)
             try:
                 if image is None:
-                    data = encoded[place].numpy().tobytes()
-                    image = decode_row(self.dataset, int(request.rows[place]), data).to(self.device)
+                    image = decode_row(self.dataset, row, encoded[place].numpy().tobytes()).to(self.device)
                 images[place] = image
             except UndecodableImageError:
                 if not self.skip_bad_images:
@@ -176,20 +173,3 @@ def _side_stream(device: torch.device) -> Iterator[None]:
 def _stream(device: torch.device) -> torch.cuda.Stream:
     # One per device: the allocator keeps separate memory for each stream.
     return torch.cuda.Stream(device)
-
-
-def _share_with_default_stream(images: Tensor) -> Tensor:
-    """Keep the side stream from reusing the images' memory before the default stream's work on it is done."""
-    if images.is_cuda:
-        images.record_stream(torch.cuda.default_stream(images.device))
-    return images
-
-
-def _table(request: ViewRequest, memory: UInt8[Tensor, "bytes"]) -> Int32[ndarray, "n numbers"]:
-    """The table at the head of a block of memory: the numbers of each image."""
-    return memory.numpy()[: _table_bytes(request)].view(np.int32).reshape(len(request.rows), -1)
-
-
-def _table_bytes(request: ViewRequest) -> int:
-    numbers = _IMAGE_NUMBERS + _VIEW_NUMBERS * len(request.view_indexes)
-    return len(request.rows) * numbers * np.dtype(np.int32).itemsize

@@ -6,14 +6,12 @@ shards are needed, and for how long, is planned from that order.
 
 from __future__ import annotations
 
-import bisect
-import contextlib
+import functools
 import itertools
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -111,8 +109,7 @@ def prefetch_shards(
         for items in passes:
             yield from items()
         return
-    budget = int(source.remote.place.cache.max_bytes * share) // _local_processes()
-    with _Fetcher(source, source.remote, passes, rows_of, in_flight, budget, share) as fetcher:
+    with _Fetcher(source, source.remote, passes, rows_of, in_flight, share) as fetcher:
         number = 0
         for items in passes:
             for item in items():
@@ -135,69 +132,74 @@ class _Fetcher(Generic[T]):
         passes: Sequence[Callable[[], Iterable[T]]],
         rows_of: Callable[[T], Int64[ndarray, "n"]],
         in_flight: int,
-        budget: int,
         share: float,
     ) -> None:
         self._source, self._remote, self._passes, self._rows_of = source, remote, passes, rows_of
-        self._in_flight, self._budget, self._share = in_flight, budget, share
+        self._in_flight, self._share = in_flight, share
+        self._budget = int(remote.place.cache.max_bytes * share) // _local_processes()
         self._num_bytes = np.array([shard.num_bytes for shard in remote.shards], dtype=np.int64)
         self._changed = threading.Condition()
         self._planned = 0  # all fetching for items before this one has started
-        self._fetching: list[Use] = []  # sorted
-        self._held: dict[Use, HeldShard] = {}
-        self._uses: Counter[int] = Counter()  # of each shard, those that have started and have not ended
-        self._used_bytes = 0  # of these shards
-        self._error: BaseException | None = None
+        self._fetches: dict[Use, Future[HeldShard]] = {}  # those that have started and whose items are not done
         self._stop = threading.Event()
 
     def __enter__(self) -> _Fetcher[T]:
         self._pool = ThreadPoolExecutor(_FETCHING_THREADS + 1)
-        self._pool.submit(self._plan)
+        self._planning = self._pool.submit(self._plan)
+        self._planning.add_done_callback(lambda _: self._notify())
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._notify()
+        self._pool.shutdown(cancel_futures=True)
+        for fetch in self._fetches.values():
+            if not fetch.cancelled() and not fetch.exception():
+                fetch.result().release()
+
+    def _notify(self) -> None:
         with self._changed:
-            self._stop.set()
             self._changed.notify_all()
-        self._pool.shutdown()
-        for held in self._held.values():
-            held.release()
 
     def wait_for(self, number: int) -> None:
         """Wait until the item's shards are here; release those whose items are done."""
         with self._changed:
-            for use in [use for use in self._held if use.last + self._in_flight <= number]:
-                self._held.pop(use).release()
-                self._uses[use.shard] -= 1
-                if not self._uses[use.shard]:
-                    self._used_bytes -= int(self._num_bytes[use.shard])
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._error or self._ready > number)
-            if self._error:
-                raise self._error
-
-    @property
-    def _ready(self) -> int:
-        """The number of the first item that may still lack a shard."""
-        return min(self._planned, self._fetching[0].first) if self._fetching else self._planned
+            for use in [use for use in self._fetches if use.last + self._in_flight <= number]:
+                self._fetches.pop(use).result().release()
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self._planned > number or self._planning.done())
+            needed = [fetch for use, fetch in self._fetches.items() if use.first <= number]
+        if self._planning.done():
+            self._planning.result()
+        for fetch in needed:
+            fetch.result()
 
     def _plan(self) -> None:
-        with self._forward_errors():
-            start = 0
-            before: list[Use] = []
-            for items in self._passes:
-                rows = (self._rows_of(item) for item in items())
-                uses, end = plan_uses(self._source.file_index, rows, start)
-                # The last shards of a pass are still held when the first of the next are needed.
-                self._check_budget(before + uses)
-                for use in uses:
-                    if not self._start(use):
-                        return
+        start = 0
+        before: list[Use] = []
+        for items in self._passes:
+            uses, end = plan_uses(self._source.file_index, (self._rows_of(item) for item in items()), start)
+            # The last shards of a pass are still held when the first of the next are needed.
+            self._check_budget(before + uses)
+            for use in uses:
                 with self._changed:
-                    self._planned = end
+                    self._planned = use.first
                     self._changed.notify_all()
-                before = [use for use in before + uses if use.last + self._in_flight > end]
-                start = end
+                    self._changed.wait_for(functools.partial(self._may_start, use.shard))
+                    if self._stop.is_set():
+                        return
+                    shard = self._remote.shards[use.shard]
+                    self._fetches[use] = self._pool.submit(self._remote.place.hold, shard, self._stop)
+            with self._changed:
+                self._planned = end
+                self._changed.notify_all()
+            before = [use for use in before + uses if use.last + self._in_flight > end]
+            start = end
+
+    def _may_start(self, shard: int) -> bool:
+        """Whether there is room for a shard, or the fetcher is to stop."""
+        shards = {shard, *(use.shard for use in self._fetches)}
+        return self._stop.is_set() or int(self._num_bytes[list(shards)].sum()) <= self._budget
 
     def _check_budget(self, uses: list[Use]) -> None:
         needed = peak_bytes(uses, self._num_bytes, self._in_flight)
@@ -208,42 +210,6 @@ class _Fetcher(Generic[T]):
                 f"{wanted:,} on this machine for the shards that are used at the same time. Raise the limit if the "
                 "disk has room, or train with fewer --streams, still a multiple of the number of processes"
             )
-
-    def _start(self, use: Use) -> bool:
-        """Start fetching when there is room and a thread; False if stopped before."""
-        with self._changed:
-            self._planned = use.first
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._stop.is_set() or self._error or self._has_room(use.shard))
-            if self._stop.is_set() or self._error:
-                return False
-            self._used_bytes += 0 if self._uses[use.shard] else int(self._num_bytes[use.shard])
-            self._uses[use.shard] += 1
-            bisect.insort(self._fetching, use)
-        self._pool.submit(self._fetch, use)
-        return True
-
-    def _has_room(self, shard: int) -> bool:
-        more = 0 if self._uses[shard] else int(self._num_bytes[shard])
-        return self._used_bytes + more <= self._budget and len(self._fetching) < _FETCHING_THREADS
-
-    def _fetch(self, use: Use) -> None:
-        with self._forward_errors():
-            held = self._remote.place.hold(self._remote.shards[use.shard], self._stop)
-            with self._changed:
-                self._held[use] = held
-                self._fetching.remove(use)
-                self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def _forward_errors(self) -> Generator[None, None, None]:
-        """Hand an error to `wait_for`, which raises it in the consumer's thread."""
-        try:
-            yield
-        except BaseException as error:
-            with self._changed:
-                self._error = self._error or error
-                self._changed.notify_all()
 
 
 def _local_processes() -> int:

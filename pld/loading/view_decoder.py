@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
@@ -36,52 +36,9 @@ class ViewRequest:
         return view_index
 
 
-@runtime_checkable
-class ViewDecoder(Protocol):
-    """Makes views in two steps: `fill` in a worker, which writes to shared memory, then `views` in the main process."""
-
-    @property
-    def dataset(self) -> ImageDataset:
-        """The images."""
-
-    def num_bytes(self, request: ViewRequest) -> int:
-        """The size of the memory that `fill` needs."""
-
-    def block_bytes(self, request: ViewRequest) -> int:
-        """A size that is enough for most requests of as many rows."""
-
-    def fill(
-        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
-    ) -> list[bool]:
-        """Write what `views` needs to memory of at least `num_bytes`.
-
-        Args:
-            request: what to prepare.
-            memory: where to write.
-            on_row: called with each row before it is read.
-            map_rows: `map`, or a thread pool's, which processes several rows at once.
-
-        Returns:
-            Which rows could be decoded.
-
-        Raises:
-            UndecodableImageError: an image cannot be decoded and bad images are not skipped; names the sample.
-            DataError: an image cannot be read.
-        """
-
-    def views(
-        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
-    ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
-        """The views that `fill` prepared, channels last, for each output, and which rows are good.
-
-        Raises:
-            UndecodableImageError: as `fill`.
-        """
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CpuViewDecoder:
-    """Decodes each image once and cuts its views on the CPU.
+class ViewDecoder(abc.ABC):
+    """Makes views in two steps: `fill` in a worker, which writes to shared memory, then `views` in the main process.
 
     Attributes:
         dataset: the images.
@@ -95,13 +52,51 @@ class CpuViewDecoder:
     outputs: tuple[Preprocessing, ...]
     skip_bad_images: bool = False
 
+    @abc.abstractmethod
+    def num_bytes(self, request: ViewRequest) -> int:
+        """The size of the memory that `fill` needs."""
+
+    def block_bytes(self, request: ViewRequest) -> int:
+        """A size that is enough for most requests of as many rows."""
+        return self.num_bytes(request)
+
+    @abc.abstractmethod
+    def fill(
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
+    ) -> list[Any]:
+        """Write what `views` needs to memory of at least `num_bytes`.
+
+        Args:
+            request: what to prepare.
+            memory: where to write.
+            on_row: called with each row before it is read.
+            map_rows: `map`, or a thread pool's, which processes several rows at once.
+
+        Returns:
+            For each row what `views` needs to know of it; false if it could not be decoded.
+
+        Raises:
+            UndecodableImageError: an image cannot be decoded and bad images are not skipped; names the sample.
+            DataError: an image cannot be read.
+        """
+
+    @abc.abstractmethod
+    def views(
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], filled: Sequence[Any]
+    ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
+        """The views that `fill` prepared, channels last, for each output, and which rows are good.
+
+        Raises:
+            UndecodableImageError: as `fill`.
+        """
+
+
+class CpuViewDecoder(ViewDecoder):
+    """Decodes each image once and cuts its views on the CPU."""
+
     def num_bytes(self, request: ViewRequest) -> int:
         """The bytes of all views."""
         return sum(math.prod(shape) for shape in self._shapes(request))
-
-    def block_bytes(self, request: ViewRequest) -> int:
-        """See ViewDecoder."""
-        return self.num_bytes(request)
 
     def fill(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
@@ -126,10 +121,10 @@ class CpuViewDecoder:
         return list(map_rows(decode, range(len(request.rows))))
 
     def views(
-        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], good: list[bool]
+        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], filled: Sequence[Any]
     ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
         """See ViewDecoder."""
-        return self._split(request, memory), good
+        return self._split(request, memory), list(filled)
 
     def _shapes(self, request: ViewRequest) -> list[tuple[int, ...]]:
         return [(len(request.rows), len(request.view_indexes), *output.input_size, 3) for output in self.outputs]
@@ -137,12 +132,9 @@ class CpuViewDecoder:
     def _split(self, request: ViewRequest, memory: UInt8[Tensor, "bytes"]) -> tuple[UInt8[Tensor, "n V 3 h w"], ...]:
         """The memory as one tensor for each output."""
         shapes = self._shapes(request)
-        ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
-        starts = [0, *ends[:-1]]
-        return tuple(
-            memory[start:end].view(shape).permute(0, 1, 4, 2, 3)
-            for start, end, shape in zip(starts, ends, shapes, strict=True)
-        )
+        sizes = [math.prod(shape) for shape in shapes]
+        parts = memory[: sum(sizes)].split(sizes)
+        return tuple(part.view(shape).permute(0, 1, 4, 2, 3) for part, shape in zip(parts, shapes, strict=True))
 
 
 def decode_for_views(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import itertools
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -41,18 +42,16 @@ def fill_in_processes(
     requests: Iterable[Request],
     *,
     processes: int,
-    block_bytes: int,
     held: int,
     at_row: Int64[Tensor, "processes"],
     context: str | None = None,
-) -> Generator[tuple[Request, UInt8[Tensor, "bytes"], list[bool]], None, None]:
-    """Run `decoder.fill` in processes: yield each request, the memory filled for it, and which rows are good.
+) -> Generator[tuple[Request, UInt8[Tensor, "bytes"], list[Any]], None, None]:
+    """Run `decoder.fill` in processes: yield each request, the memory filled for it, and what `fill` returned.
 
     Args:
         decoder: is sent to the processes.
-        requests: what to fill.
+        requests: what to fill. Shared memory is sized by the first one; larger ones take longer.
         processes: at least one.
-        block_bytes: shared memory per request; larger requests take longer.
         held: results that the caller holds at the same time.
         at_row: shared; each process writes to it which row it is reading.
         context: how processes are started; None for PyTorch's default.
@@ -60,52 +59,43 @@ def fill_in_processes(
     Raises:
         PLDError: the error that a worker raised.
     """
+    first = list(itertools.islice(requests := iter(requests), 1))
+    block_bytes = max(map(decoder.block_bytes, first), default=0)
     # While the caller asks for its next results it still holds the last ones.
-    blocks = _SharedBlocks(processes * _PREFETCH + 2 * held, block_bytes)
+    blocks = torch.empty((processes * _PREFETCH + 2 * held, block_bytes), dtype=torch.uint8).share_memory_()
+    free = deque(range(len(blocks)))
     orders: deque[tuple[Request, int | None]] = deque()
 
     def order(request: Request) -> tuple[Request, int | None]:
-        orders.append((request, blocks.take(decoder.num_bytes(request))))
+        fits = free and decoder.num_bytes(request) <= block_bytes
+        orders.append((request, free.popleft() if fits else None))
         return orders[-1]
 
     ending = torch.zeros(1, dtype=torch.uint8).share_memory_()
     loader = DataLoader(
-        _Worker(decoder, blocks.memory, at_row),
-        sampler=map(order, requests),
+        _Worker(decoder, blocks, at_row),
+        sampler=map(order, itertools.chain(first, requests)),
         batch_size=None,
-        collate_fn=_identity,
         num_workers=processes,
         prefetch_factor=_PREFETCH,
         multiprocessing_context=context,
         worker_init_fn=functools.partial(_defer_sigterm, ending),
     )
-    with _at_exit(functools.partial(ending.fill_, 1)):
+    at_exit = atexit.register(functools.partial(ending.fill_, 1))
+    try:
         for filled in loader:
             request, block = orders.popleft()
             if isinstance(filled, PLDError):
                 raise filled
-            memory, good = filled
-            yield request, memory if block is None else blocks.lend(block), good
+            memory, rows = filled
+            if block is not None:  # which is free again when no tensor refers to it any more
+                memory = lend(blocks[block].numpy(), functools.partial(free.append, block))
+            yield request, memory, rows
+    finally:
+        atexit.unregister(at_exit)
 
 
-class _SharedBlocks:
-    """A pool of shared memory for requests. A block is free again when no tensor refers to it any more."""
-
-    def __init__(self, num: int, num_bytes: int) -> None:
-        self.memory = torch.empty((num, num_bytes), dtype=torch.uint8)
-        self.memory.share_memory_()
-        self._free = deque(range(num))
-
-    def take(self, num_bytes: int) -> int | None:
-        """Take a free block, if there is one and it is large enough."""
-        return self._free.popleft() if self._free and num_bytes <= self.memory.shape[1] else None
-
-    def lend(self, block: int) -> Tensor:
-        """A block's memory; it is free again when the tensor is gone."""
-        return lend(self.memory[block].numpy(), functools.partial(self._free.append, block))
-
-
-class _Worker(Dataset[tuple[Tensor | None, list[bool]] | PLDError], Generic[Request]):
+class _Worker(Dataset[tuple[Tensor | None, list[Any]] | PLDError], Generic[Request]):
     """Fills the block that comes with a request; allocates and returns memory only if there is none.
 
     A PLDError is returned, not raised: DataLoader would wrap it in its worker's traceback.
@@ -116,7 +106,7 @@ class _Worker(Dataset[tuple[Tensor | None, list[bool]] | PLDError], Generic[Requ
         self._blocks = blocks
         self._at_row = at_row
 
-    def __getitem__(self, order: tuple[Request, int | None]) -> tuple[Tensor | None, list[bool]] | PLDError:
+    def __getitem__(self, order: tuple[Request, int | None]) -> tuple[Tensor | None, list[Any]] | PLDError:
         request, block = order
         worker = get_worker_info()
         assert worker is not None
@@ -126,20 +116,6 @@ class _Worker(Dataset[tuple[Tensor | None, list[bool]] | PLDError], Generic[Requ
             return own, self._decoder.fill(request, self._blocks[block] if own is None else own, on_row)
         except PLDError as error:
             return error
-
-
-@contextlib.contextmanager
-def _at_exit(callback: Callable[[], object]) -> Iterator[None]:
-    """Call `callback` if the interpreter exits inside the context."""
-    atexit.register(callback)
-    try:
-        yield
-    finally:
-        atexit.unregister(callback)
-
-
-def _identity(filled: object) -> object:
-    return filled
 
 
 def _defer_sigterm(ending: UInt8[Tensor, "1"], worker: int) -> None:
@@ -152,8 +128,7 @@ def _defer_sigterm(ending: UInt8[Tensor, "1"], worker: int) -> None:
 
 def shared_rows(processes: int) -> Int64[Tensor, "processes"]:
     """Shared memory to which each process writes the row that it is reading; -1 before the first."""
-    rows = torch.full((processes,), -1, dtype=torch.int64)
-    rows.share_memory_()
+    rows: Tensor = torch.full((processes,), -1, dtype=torch.int64).share_memory_()
     return rows
 
 

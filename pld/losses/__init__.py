@@ -3,7 +3,7 @@
 from pld.losses.dist import DISTLoss, dist_loss
 from pld.losses.dkd import DKDLoss, dkd_loss
 from pld.losses.kd import CrossEntropyLoss, KDLoss, cross_entropy_loss, kd_loss
-from pld.losses.named import NamedLoss, RequiredSignal, build_loss, needs_teacher, required_signal
+from pld.losses.named import NamedLoss, RequiredSignal, build_loss, needs_teacher
 from pld.losses.plackett_luce.nll import plackett_luce_nll
 from pld.losses.ranking import (
     ListMLELoss,
@@ -43,6 +43,5 @@ __all__ = [
     "plackett_luce_nll",
     "pld_loss",
     "plistmle_loss",
-    "required_signal",
     "standardize_logits",
 ]

@@ -134,11 +134,6 @@ def needs_teacher(name: str) -> bool:
     return _find(name).needs_teacher
 
 
-def required_signal(name: str, **settings: Any) -> RequiredSignal:
-    """What the loss that `build_loss` makes of the same arguments asks of a store or a live teacher."""
-    return build_loss(name, **settings).required_signal
-
-
 def _find(name: str) -> Loss:
     if name not in LOSSES:
         raise ConfigError(f"loss {name!r}: {_nearest(name, LOSSES)}")

@@ -70,19 +70,15 @@ class Teacher:
 
     def select_classes(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B C"]:
         """Select the logits of the dataset's classes from the model's."""
-        return logits if self.columns is None else logits[:, self._index(logits.device)]
+        return logits if self.columns is None else logits[:, _index(self.columns, logits.device)]
 
     def unmapped_mass(self, logits: Float[Tensor, "B M"]) -> Float[Tensor, "B"]:
         """The probability at T = 1 of the classes that the dataset does not have, from the model's logits."""
         if self.columns is None or len(self.columns) == self.num_classes:
             return logits.new_zeros(len(logits))
         probabilities = logits.double().softmax(dim=1)
-        probabilities[:, self._index(logits.device)] = 0
+        probabilities[:, _index(self.columns, logits.device)] = 0
         return probabilities.sum(dim=1).to(logits.dtype)
-
-    def _index(self, device: torch.device) -> Int[Tensor, "C"]:
-        assert self.columns is not None
-        return _index(self.columns, device)
 
 
 @functools.lru_cache(maxsize=16)

@@ -126,7 +126,7 @@ def test_a_place_that_does_not_answer_is_no_broken_image(tmp_path, monkeypatch):
     def read(*_):
         raise DataError("no answer")
 
-    monkeypatch.setattr(type(source.remote), "read", read)
+    monkeypatch.setattr(type(source.remote.place), "read", read)
     with pytest.raises(DataError, match="no answer"):
         list(find_broken_images(source, 2, lambda: None))
 

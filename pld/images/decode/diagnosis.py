@@ -66,7 +66,7 @@ _OPTIONAL_FORMATS = ("TIFF", "WebP", "AVIF")
 _FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
 _END_OF_IMAGE = b"\xff\xd9"
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"  # the last chunk, always empty, and its checksum
 
 
 def diagnose(data: bytes, error: Exception | None) -> str:
@@ -104,7 +104,7 @@ def _diagnose_format(data: bytes) -> str | None:
         case "JPEG":
             return _diagnose_jpeg(data)
         case "PNG":
-            return None if _has_png_end(data) else "PNG cut short: its end is missing"
+            return None if _PNG_END in data else "PNG cut short: its end is missing"
         case "WebP":
             return _diagnose_length("WebP", 8 + int.from_bytes(data[4:8], "little"), data)
         case "BMP":
@@ -122,15 +122,6 @@ def image_format(data: bytes) -> str | None:
 
 def _diagnose_length(form: str, declared: int, data: bytes) -> str | None:
     return f"{form} cut after {len(data):,} of {declared:,} bytes" if len(data) < declared else None
-
-
-def _has_png_end(data: bytes) -> bool:
-    at = len(_PNG)
-    while at + 12 <= len(data):
-        if data[at + 4 : at + 8] == b"IEND":
-            return True
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return False
 
 
 def _diagnose_text(data: bytes) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 from pld.classes.matching import shorten_list
 from pld.errors import DataError
 from pld.images.decode.image import IMAGE_EXTENSIONS
-from pld.images.sources.image_files import ImageFiles, is_junk, list_images
+from pld.images.sources.image_files import ImageFiles, check_utf8, is_junk, list_images
 from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import WHOLE_FILE, ImageShard, Source
 from pld.images.sources.splits import split_of
@@ -61,7 +61,7 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
     notes = [] if stated else _check_layout(folder, found)
     if lacking := [name for name in names if name not in found or not found[name].files]:
         notes.append(f"{folder}: no images of {len(lacking)} of {len(names)} classes: {shorten_list(lacking)}")
-    if loose := _loose_images(folder):
+    if loose := count_loose_images(folder):
         notes.append(f"{folder}: {loose} images next to the class folders have no class and are left out")
     pairs = sorted((file, label) for label, name in enumerate(names) if name in found for file in found[name].files)
     if not pairs:
@@ -103,14 +103,8 @@ def class_folders(folder: Path) -> list[str]:
             if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
                 raise DataError(f"{entry.path}: a dangling link; fix or remove it")
             if entry.is_dir():
+                check_utf8(entry.path)
                 names.append(entry.name)
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"{folder}: a folder's name, {os.fsencode(name)!r}, is not UTF-8 text; rename the folder"
-            ) from None
     return sorted(names)
 
 
@@ -154,7 +148,7 @@ def _too_deep(folder: Path, filled: Mapping[str, list[str]]) -> str:
 
 
 def _without_classes(folder: Path) -> str:
-    if loose := _loose_images(folder):
+    if loose := count_loose_images(folder):
         return (
             f"{folder}: {loose} images and no class folders, so they have no labels; wanted CLASS/IMAGE.jpg in it. "
             "Sort them into a folder for each class, or pack them into tars with a .cls for each image"
@@ -162,12 +156,8 @@ def _without_classes(folder: Path) -> str:
     return f"{folder}: no class folders and no tar shards; wanted CLASS/IMAGE.jpg or SHARD.tar in it"
 
 
-def holds_images(folder: Path) -> bool:
-    """Whether the folder itself holds images."""
-    return _loose_images(folder) > 0
-
-
-def _loose_images(folder: Path) -> int:
+def count_loose_images(folder: Path) -> int:
+    """Count the images that lie in the folder itself."""
     with os.scandir(folder) as entries:
         return sum(
             e.name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS and not is_junk(e.name) and os.path.isfile(e.path)  # noqa: PTH113 - a loop of links is no error here

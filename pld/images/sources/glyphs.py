@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import simplejpeg
 
@@ -27,15 +26,6 @@ SHARD_SAMPLES = 1_410
 # Characters must not be mirrored. A crop this mild leaves most of a character that fills half the image or more.
 _VIEW_POLICY = {"name": "random_resized_crop", "scale": [0.5, 1.0], "ratio": [0.85, 1.1765], "flip": False}
 _JPEG_QUALITY = 92
-
-
-class _Shard(NamedTuple):
-    """A run of one split's samples that shares a tar."""
-
-    split: str
-    number: int
-    first: int
-    labels: Sequence[int]
 
 
 def glyphs_folder() -> Path:
@@ -71,51 +61,43 @@ def write_glyphs(
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder}: not empty; remove it, or name another folder for the glyphs")
     glyphs = load_glyphs()
-    shards = [*_plan_shards("train", num_train, seed), *_plan_shards("val", num_val, seed)]
     try:
-        with write_atomically(folder) as temporary:
+        # One thread: about 10 s. Two are slower, since most of the work holds the GIL; processes would need a main
+        # guard in the program of whoever opens the dataset.
+        with write_atomically(folder) as temporary, progress(num_train + num_val, "drawing glyphs") as bar:
             temporary.mkdir()
-            _write_all(temporary, shards, glyphs, size, seed)
+            for split, count in (("train", num_train), ("val", num_val)):
+                _write_split(temporary, split, count, glyphs, size, seed, bar.update)
+            described = {"class_names": list(CHARACTERS), "view_policy": _VIEW_POLICY}
+            text = json.dumps({"name": "glyphs", "version": VERSION, **described}, indent=2) + "\n"
+            (temporary / "dataset.json").write_text(text, encoding="utf-8")
     except OSError as error:
         # A folder with files is not replaced: another process may have finished its copy meanwhile.
         if not _is_finished(folder):
             raise DataError(f"{folder}: the glyphs could not be written: {error}") from error
 
 
-def _plan_shards(split: str, count: int, seed: int) -> Iterator[_Shard]:
-    """Deal `count` samples to the classes evenly, shuffle their order, and cut it into shards."""
-    order = permutation(count, f"glyphs/{VERSION}/{seed}/{split}/order")
-    labels = (order % len(CHARACTERS)).tolist()
-    for number, first in enumerate(range(0, count, SHARD_SAMPLES)):
-        yield _Shard(split, number, first, labels[first : first + SHARD_SAMPLES])
-
-
-def _write_all(
-    folder: Path, shards: Sequence[_Shard], glyphs: Mapping[str, Sequence[Glyph]], size: int, seed: int
+def _write_split(
+    folder: Path,
+    split: str,
+    count: int,
+    glyphs: Mapping[str, Sequence[Glyph]],
+    size: int,
+    seed: int,
+    on_images: Callable[[int], object],
 ) -> None:
-    # One thread: about 10 s. Two are slower, since most of the work holds the GIL; processes would need a main guard
-    # in the calling program.
-    with progress(sum(len(shard.labels) for shard in shards), "drawing glyphs") as bar:
-        for shard in shards:
-            _write_shard(folder, shard, glyphs, size, seed)
-            bar.update(len(shard.labels))
-    description = {
-        "name": "glyphs",
-        "version": VERSION,
-        "class_names": list(CHARACTERS),
-        "view_policy": _VIEW_POLICY,
-    }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_shard(folder: Path, shard: _Shard, glyphs: Mapping[str, Sequence[Glyph]], size: int, seed: int) -> None:
-    with tarfile.open(folder / f"{shard.split}-{shard.number:04d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-        for index, label in enumerate(shard.labels, start=shard.first):
-            identity = f"glyphs/{VERSION}/{seed}/{shard.split}/{index}"
-            image = render_glyph(glyphs[CHARACTERS[label]], identity, size)
-            jpeg = simplejpeg.encode_jpeg(image, quality=_JPEG_QUALITY, colorsubsampling="444")
-            add_member(tar, f"{shard.split}-{index:06d}.jpg", jpeg)
-            add_member(tar, f"{shard.split}-{index:06d}.cls", str(label).encode())
+    """Deal `count` samples to the classes evenly, shuffle their order, and write them in shards."""
+    identity = f"glyphs/{VERSION}/{seed}/{split}"
+    labels = (permutation(count, f"{identity}/order") % len(CHARACTERS)).tolist()
+    for number, first in enumerate(range(0, count, SHARD_SAMPLES)):
+        shard = labels[first : first + SHARD_SAMPLES]
+        with tarfile.open(folder / f"{split}-{number:04d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+            for index, label in enumerate(shard, start=first):
+                image = render_glyph(glyphs[CHARACTERS[label]], f"{identity}/{index}", size)
+                jpeg = simplejpeg.encode_jpeg(image, quality=_JPEG_QUALITY, colorsubsampling="444")
+                add_member(tar, f"{split}-{index:06d}.jpg", jpeg)
+                add_member(tar, f"{split}-{index:06d}.cls", str(label).encode())
+        on_images(len(shard))
 
 
 def _is_finished(folder: Path) -> bool:

@@ -101,8 +101,7 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
     if suffix not in _IMAGE_SUFFIXES or is_junk(entry.name):
         return False
-    if not entry.path.isascii():
-        _check_utf8(entry.path)
+    check_utf8(entry.path)
     if not _is_true(entry.is_file):
         found = "a link to a missing file" if entry.is_symlink() else "not a file"
         raise DataError(f"{entry.path}: named like an image, but {found}; put the image there, or remove it")
@@ -117,7 +116,8 @@ def _is_true(check: Callable[[], bool]) -> bool:
         return False
 
 
-def _check_utf8(path: str) -> None:
+def check_utf8(path: str) -> None:
+    """Raise DataError for a path that is not UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:

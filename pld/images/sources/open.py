@@ -22,7 +22,7 @@ from pld.images.sources.description import (
     parse_description,
     read_description,
 )
-from pld.images.sources.folders import StatedClasses, class_folders, folder_source, holds_images
+from pld.images.sources.folders import StatedClasses, class_folders, count_loose_images, folder_source
 from pld.images.sources.glyphs import glyphs_folder
 from pld.images.sources.image_files import is_junk
 from pld.images.sources.source import Source, forget_open_files
@@ -93,7 +93,7 @@ def _open_folder(location: str, folder: Path, split: str, given: GivenClasses) -
     if part is not None:
         train = choose_split("train", parts, str(folder))
         source = _open_part(location, folder / part, folder / train if train else None, given)
-        extra = [name for name in class_folders(folder) if not split_of(name) and holds_images(folder / name)]
+        extra = [n for n in class_folders(folder) if not split_of(n) and count_loose_images(folder / n)]
         note = f"{folder}: {shorten_list(extra)} hold images next to the split {part!r} and are left out"
         return source.with_notes(note if extra else None)
     others = [*(name for name, paths in groups.items() if _names_split(paths[0].stem)), *parts]

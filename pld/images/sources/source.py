@@ -37,10 +37,6 @@ class RemoteFiles:
     place: RemotePlace
     shards: tuple[RemoteShard, ...]
 
-    def read(self, file: int, offset: int, size: int) -> bytes:
-        """Read bytes of one file, fewer at its end; raises DataError."""
-        return self.place.read(self.shards[file], offset, size)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
@@ -102,8 +98,10 @@ class Source:
         """Read the encoded bytes of one image; raises DataError if the file no longer holds them."""
         file, offset, size = int(self.file_index[row]), int(self.offsets[row]), int(self.sizes[row])
         try:
-            read = functools.partial(self.remote.read, file) if self.remote else _open_file(self.files[file]).read
-            data = read(offset, size)
+            if self.remote:
+                data = self.remote.place.read(self.remote.shards[file], offset, size)
+            else:
+                data = _open_file(self.files[file]).read(offset, size)
         except OSError as error:
             raise DataError(f"{self.where(row)}: {error.strerror}") from error
         if len(data) != size and size != WHOLE_FILE:

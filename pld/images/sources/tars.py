@@ -13,7 +13,7 @@ import threading
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -66,18 +66,15 @@ def remote_tar_source(location: str, place: RemotePlace, shards: list[RemoteShar
         DataError: as `tar_source`, or a shard cannot be read.
         OutputError, ConfigError: the cache cannot be written, or is smaller than a shard.
     """
-    indexes: dict[int, TarIndex] = {}
     order = random.sample(range(len(shards)), len(shards))  # others take another: each finds what they have done
     stop = threading.Event()
     with ThreadPoolExecutor(_THREADS) as pool:
-        waiting = {pool.submit(_remote_index, place, shards[i], stop): i for i in order}
+        found = map_ahead(pool, lambda i: _remote_index(place, shards[i], stop), order, ahead=len(order))
         try:
-            for done in tqdm(as_completed(waiting), "indexing shards", len(shards), unit="shard", delay=2):
-                indexes[waiting[done]] = done.result()
-        except BaseException:
+            indexes = dict(zip(order, tqdm(found, "indexing shards", len(shards), unit="shard", delay=2), strict=True))
+        finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
-            raise
     urls = [shard.url for shard in shards]
     names = [PurePosixPath(urlsplit(url).path).stem for url in urls]
     source = _source(location, urls, names, [indexes[i] for i in range(len(shards))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pld.losses import required_signal
+from pld.losses import needs_teacher
 from pld.report.runs.comparison import interval_text
 from pld.report.runs.groups import group_runs
 from pld.report.runs.read import RunRecord
@@ -72,7 +72,7 @@ def where_from(runs: Sequence[RunRecord]) -> str:
 
 
 def _teacher(run: RunRecord) -> str:
-    if not required_signal(run.config["loss"]).needs_teacher:
+    if not needs_teacher(run.config["loss"]):
         return "none"
     if run.config["online_teacher"]:
         return "live"
