@@ -1,4 +1,4 @@
-"""Randomness from identity: a generator that belongs to a text, and to nothing else."""
+"""Random generators that are seeded by a text, such as a sample's key."""
 
 from __future__ import annotations
 

@@ -65,10 +65,12 @@ def test_rooms_are_small(room):
     assert len(list(room.glob("*.py"))) <= MOST_MODULES
 
 
-def test_the_page_has_a_line_for_each_room():
-    listed = re.findall(r"^\| `([\w/]+)/` \|", PAGE, re.MULTILINE)
-    assert listed == sorted(listed)
-    assert listed == [relative(room) for room in rooms(*PACKAGES)]
+def test_the_page_has_each_rooms_first_line():
+    listed = re.findall(r"^\| `([\w/]+)/` \| (.*) \|$", PAGE, re.MULTILINE)
+    found = [
+        (relative(room), (room / "__init__.py").read_text().split("\n")[0].strip('"')) for room in rooms(*PACKAGES)
+    ]
+    assert listed == found
 
 
 def test_the_drawing_shows_the_rooms():
@@ -93,7 +95,7 @@ def test_the_pages_layers_are_the_contracts():
 
 def test_the_ten_changes_lead_somewhere():
     section = PAGE.partition("## Where ten likely changes go")[2].partition("\n## ")[0]
-    changes = re.findall(r"^\| ([^|`]+) \| (.*) \|$", section, re.MULTILINE)
+    changes = re.findall(r"^\| ([^|]+) \| (.*) \|$", section, re.MULTILINE)
     assert len([change for change in changes if change[0] not in ("a change", "---")]) == 10
     for _, places in changes:
         for place in re.findall(r"`([\w/.]+)`", places):

@@ -1,4 +1,4 @@
-"""The interface of an image dataset: labelled, encoded images by row."""
+"""ImageDataset: the protocol of datasets that views can be decoded from."""
 
 from __future__ import annotations
 

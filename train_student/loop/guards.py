@@ -1,4 +1,4 @@
-"""What ends a run early: a loss that is not finite, and a machine that is taken away."""
+"""What stops a run early: a loss that is not finite, and preemption."""
 
 from __future__ import annotations
 

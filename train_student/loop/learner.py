@@ -1,4 +1,4 @@
-"""What a step changes: the student, its optimizer and schedule, the average of its weights."""
+"""The student in training: its steps, optimizer, schedule, and the average of its weights."""
 
 from __future__ import annotations
 
