@@ -169,7 +169,6 @@ class ShardCache:
 
     @contextlib.contextmanager
     def _lock_folder(self) -> Iterator[None]:
-        """Alone with the folder."""
         with self._explain_failure():
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / ".lock").open("wb") as lock:
