@@ -18,9 +18,8 @@ from pld.store.documents.probes import read_probes
 from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import sha256_hex
 from pld.store.objects.storage import THREADS, Storage
+from pld.store.read.chunks import MEND
 from pld.store.write.writer import StoreWriter, check_same_samples
-
-_MEND = "`pld verify STORE --repair delete` takes it out there, then cache it again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,9 +115,9 @@ def _copy(source: Storage, destination: Storage, writer: StoreWriter, part: Part
     try:
         data = source.read(commit.part_name, commit.part_bytes)
     except NotCachedError:
-        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; {_MEND}") from None
+        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; {MEND}") from None
     if sha256_hex(data) != commit.part_sha256:
-        raise CorruptStoreError(f"{where}: other bytes than were committed, so it was not copied; {_MEND}")
+        raise CorruptStoreError(f"{where}: other bytes than were committed, so it was not copied; {MEND}")
     # A part that was there before tells whether both stores were made of the same images.
     other = next((there for there in held.committed if there.shard == part.shard), None)
     if other is not None:
