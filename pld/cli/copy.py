@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
-from collections.abc import Callable
 
 from pld.cli.card import add_license
 from pld.errors import ConfigError
 from pld.progress import progress
 from pld.report.card import CARD_NAME, card_license, dataset_card, is_generated, read_card, write_card
 from pld.store import open_store
-from pld.store.maintain.transfer import TransferPlan, transfer
+from pld.store.maintain.transfer import transfer
 from pld.store.objects.open import open_storage
 from pld.store.objects.storage import Storage
 
@@ -62,25 +60,17 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
 def _copy_store(source_url: str, destination_url: str, views: str | None) -> tuple[Storage, Storage]:
     """Copy what is not there yet, with a progress bar and a summary; returns both places."""
     source, destination = open_storage(source_url), open_storage(destination_url)
+    plan, copies = transfer(source, destination, _parse_views(views))
+    if plan.num_held:
+        print(f"{destination.url}: {plan.num_held} parts are there already")
+    if plan.num_missing:
+        print(f"{source.url}: {plan.num_missing} parts are not cached yet")
     num_bytes = 0
-    with contextlib.ExitStack() as stack:
-
-        def on_plan(plan: TransferPlan) -> Callable[[int], None]:
-            if plan.num_held:
-                print(f"{destination.url}: {plan.num_held} parts are there already")
-            if plan.num_missing:
-                print(f"{source.url}: {plan.num_missing} parts are not cached yet")
-            bar = stack.enter_context(progress(len(plan.parts), f"copying to {destination.url}", "part"))
-
-            def on_part(part_bytes: int) -> None:
-                nonlocal num_bytes
-                num_bytes += part_bytes
-                bar.set_postfix_str(f"{num_bytes / 1e6:,.1f} MB", refresh=False)
-                bar.update()
-
-            return on_part
-
-        plan = transfer(source, destination, _parse_views(views), on_plan)
+    with progress(len(plan.parts), f"copying to {destination.url}", "part") as bar:
+        for part_bytes in copies:
+            num_bytes += part_bytes
+            bar.set_postfix_str(f"{num_bytes / 1e6:,.1f} MB", refresh=False)
+            bar.update()
     complete = open_store(destination_url).num_views
     print(
         f"{destination.url}: {len(plan.parts)} parts copied, {num_bytes:,} bytes; {complete} views are complete there"

@@ -62,24 +62,24 @@ def execute(arguments: argparse.Namespace) -> None:
     if damage and arguments.repair:
         _repair(storage, damage, delete=arguments.repair == "delete")
     # A damaged store is not compared with anything: first it has to be whole.
-    strange = [] if damage else [*_replay(arguments), *_rerun(arguments)]
-    for problem in strange:
-        print(f"{problem.name}: {problem.found}")
-    if num := len(damage) + len(strange):
-        print(f"{arguments.store}: {num} problem{'s' if num > 1 else ''}")
+    if not damage:
+        store = open_store(arguments.store)
+        damage = [*_replay(store, arguments), *_rerun(store, arguments)]
+        for problem in damage:
+            print(f"{problem.name}: {problem.found}")
+    if damage:
+        print(f"{arguments.store}: {len(damage)} problem{'s' if len(damage) > 1 else ''}")
         raise SystemExit(1)
-    store = open_store(arguments.store)
     print(
         f"{arguments.store}: no problem found in {store.stats.num_rows:,} sample-views; "
         f"{store.num_views} views are complete, from the first on"
     )
 
 
-def _replay(arguments: argparse.Namespace) -> Iterator[Problem]:
+def _replay(store: Store, arguments: argparse.Namespace) -> Iterator[Problem]:
     """Where this machine's pixels are not those that the teacher saw."""
     if not arguments.replay:
         return
-    store = open_store(arguments.store)
     source = join_source(store, open_images(arguments.data, arguments), skip_missing=True)
     keys = {key.decode() for key in source.keys.tolist()}
     probes = [probe for probe in store.probes if probe.key in keys][: arguments.replay]
@@ -112,11 +112,10 @@ def _decoding_gpu(store: Store) -> torch.device | None:
     return gpu
 
 
-def _rerun(arguments: argparse.Namespace) -> Iterator[Problem]:
+def _rerun(store: Store, arguments: argparse.Namespace) -> Iterator[Problem]:
     """Where the teacher says something else now."""
     if not arguments.teacher:
         return
-    store = open_store(arguments.store)
     precision = store.manifest.identity.teacher.precision
     teacher = build_teacher(arguments.teacher, arguments.weights, precision=precision)
     agreement = rerun_teacher(store, open_images(arguments.data, arguments), teacher, arguments.samples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -21,9 +22,10 @@ def bytes_from_environment(name: str, default: int) -> int:
     return int(text)
 
 
-def status_of(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """A file's status; None where another process has removed it since it was listed."""
-    try:
-        return entry.stat()
-    except FileNotFoundError:
-        return None
+def files_in(folder: Path) -> list[tuple[os.stat_result, Path]]:
+    """The files of a folder and their status, but for those that another process removes meanwhile."""
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append((path.stat(), path))
+    return found

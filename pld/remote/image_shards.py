@@ -145,7 +145,6 @@ class RemotePlace:
             raise DataError(f"{shard.url}: was replaced since it was looked at; start again")
 
     def _copy(self, shard: RemoteShard, file: BinaryIO, stop: threading.Event) -> str:
-        """The MD5 of what was written."""
         digest = hashlib.md5(usedforsecurity=False)
         file.seek(0)
         step = _CHUNK_BYTES if shard.ranges else shard.num_bytes

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pld.errors import ConfigError, OutputError
-from pld.remote.cache_folder import bytes_from_environment, cache_folder, status_of
+from pld.remote.cache_folder import bytes_from_environment, cache_folder, files_in
 
 LIMIT_VARIABLE = "PLD_IMAGE_CACHE_BYTES"
 DEFAULT_CACHE_BYTES = 200 * 10**9
@@ -152,14 +152,12 @@ class ShardCache:
         An epoch's order is new each time, so of this run's shards those that it has used wait longest for their next
         use. The usual rule, to remove what was used longest ago, would remove those that are about to be used.
         """
-        with os.scandir(self.folder) as entries:
-            shards = [entry for entry in entries if not entry.name.startswith(".")]
-            files = [(status, entry.path) for entry in shards if (status := status_of(entry))]
+        files = [(status, path) for status, path in files_in(self.folder) if not path.name.startswith(".")]
         excess = sum(status.st_size for status, _ in files) + num_bytes - self.max_bytes
         for status, path in sorted(files, key=lambda file: self._eviction_order(file[0].st_mtime)):
             if excess <= 0:
                 break
-            if _delete_unless_held(Path(path)):
+            if _delete_unless_held(path):
                 excess -= status.st_size
         return excess <= 0
 
@@ -169,7 +167,6 @@ class ShardCache:
 
     @contextlib.contextmanager
     def _lock_folder(self) -> Iterator[None]:
-        """Alone with the folder."""
         with self._explain_failure():
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / ".lock").open("wb") as lock:

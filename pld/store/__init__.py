@@ -3,7 +3,7 @@
 from pld.store.documents.commit import Commit
 from pld.store.documents.manifest import FormatName, Manifest, Shard, find_manifest
 from pld.store.documents.probes import Probe
-from pld.store.format.blocks import Block, PartId, plan_parts
+from pld.store.format.blocks import Block, PartId
 from pld.store.format.identity import (
     ClassMap,
     CodecIdentity,
@@ -48,5 +48,4 @@ __all__ = [
     "key_array",
     "open_store",
     "open_stores",
-    "plan_parts",
 ]

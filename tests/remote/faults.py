@@ -1,12 +1,11 @@
 """Images behind URLs, for tests: putting them there, counting what is fetched, comparing with a folder."""
 
 import functools
-import os
 
 import fsspec
 import numpy as np
 
-from pld.remote.cache_folder import status_of
+from pld.remote.cache_folder import files_in
 from pld.remote.image_shards import RemotePlace
 from train_student.data.batches import epoch_items
 
@@ -21,8 +20,7 @@ def put(folder, url):
 
 def kept(folder):
     """Bytes of the files there; one may get its final name while they are listed."""
-    found = (status_of(entry) for entry in os.scandir(folder)) if folder.is_dir() else ()
-    return sum(status.st_size for status in found if status)
+    return sum(status.st_size for status, _ in files_in(folder)) if folder.is_dir() else 0
 
 
 def limit(monkeypatch, num_bytes):

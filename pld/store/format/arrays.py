@@ -133,7 +133,13 @@ class ArraySpec:
         Raises:
             CorruptStoreError: its sizes are not this array's, or it cannot be decoded.
         """
-        _check_sizes(data, self.chunk_bytes, where)
+        # What the chunk says of its sizes is checked before any memory is spent on it.
+        wanted = (self.chunk_bytes, len(data))
+        found = int.from_bytes(data[4:8], "little"), int.from_bytes(data[12:16], "little")
+        if len(data) < _BLOSC_HEADER_BYTES or found != wanted:
+            raise CorruptStoreError(
+                f"{where}: found a chunk of {found[0]} decoded bytes in {found[1]}, wanted {wanted[0]} in {wanted[1]}"
+            )
         try:
             raw = blosc.decompress(data)
         except RuntimeError as error:
@@ -142,16 +148,6 @@ class ArraySpec:
         if self.delta:
             values = np.cumsum(values, dtype=self.dtype)
         return values[: math.prod(self.row_shape)].reshape(self.row_shape)
-
-
-def _check_sizes(data: bytes | memoryview, wanted: int, where: str) -> None:
-    """Refuse a chunk that says it decodes to more, or is shorter, than it should: before any memory is spent on it."""
-    declared = int.from_bytes(data[4:8], "little")
-    length = int.from_bytes(data[12:16], "little")
-    if len(data) < _BLOSC_HEADER_BYTES or declared != wanted or length != len(data):
-        raise CorruptStoreError(
-            f"{where}: found a chunk of {declared} decoded bytes in {length}, wanted {wanted} in {len(data)}"
-        )
 
 
 @contextlib.contextmanager

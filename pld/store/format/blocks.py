@@ -7,7 +7,7 @@ adding blocks. A part is one image shard x one block.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta
@@ -62,12 +62,3 @@ def plan_blocks(blocks: Sequence[Block], num_views: int, block_views: int) -> li
     while (start := planned[-1].last + 1 if planned else 0) < num_views:
         planned.append(Block(first=start, last=min(start + block_views, num_views) - 1))
     return planned
-
-
-def plan_parts(
-    shards: Iterable[str], blocks: Iterable[Block], committed: Collection[PartId], num_views: int
-) -> list[PartId]:
-    """The parts not committed yet of the blocks that hold views below num_views, block by block, in shard order."""
-    names = list(shards)
-    wanted = [PartId(block=block, shard=shard) for block in blocks if block.first < num_views for shard in names]
-    return [part for part in wanted if part not in committed]

@@ -22,7 +22,8 @@ def key_array(keys: Keys) -> Shaped[np.ndarray, "N"]:
         DataError: a key is empty, longer than MAX_KEY_BYTES, has control characters, or is not text.
     """
     try:
-        encoded = [key if isinstance(key, bytes) else key.encode() for key in _as_list(keys)]
+        listed: Sequence[str | bytes] = keys.tolist() if isinstance(keys, np.ndarray) else keys
+        encoded = [key if isinstance(key, bytes) else key.encode() for key in listed]
         for key in encoded:
             if not key.decode() or len(key) > MAX_KEY_BYTES or min(key) < ord(" "):
                 raise DataError(f"key {key[:99]!r}: empty, too long or with control characters, wanted a plain name")
@@ -47,11 +48,6 @@ def samples_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N
     for key, label in zip(keys.tolist(), labels.tolist(), strict=True):
         digest.update(b"%s\t%d\n" % (key, label))
     return digest.hexdigest()
-
-
-def _as_list(keys: Keys) -> list[str | bytes]:
-    listed: list[str | bytes] = keys.tolist() if isinstance(keys, np.ndarray) else list(keys)
-    return listed
 
 
 class KeyIndex:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from pld.errors import CorruptStoreError, NotCachedError
@@ -27,7 +28,9 @@ def plan_repair(storage: Storage, manifest: Manifest, problems: Iterable[Problem
             names.add(seal_name(problem.block))
         if problem.part:
             names.add(problem.part.commit_name)
-            names |= _part_names(storage, manifest, problem)
+            # Where the commit cannot be read, the next seal sweeps the part away.
+            with contextlib.suppress(CorruptStoreError, NotCachedError):
+                names.add(read_commit(storage, manifest, problem.part).part_name)
     return sorted(name for name in names if storage.exists(name))
 
 
@@ -39,12 +42,3 @@ def repair(storage: Storage, names: Iterable[str], problems: Iterable[Problem]) 
     for problem in problems:
         if problem.block and problem.name == block_name(problem.block.first):
             claim_block(storage, problem.block)
-
-
-def _part_names(storage: Storage, manifest: Manifest, problem: Problem) -> set[str]:
-    """The file of a part, as its commit names it; where that cannot be read, the next seal sweeps the part away."""
-    assert problem.part is not None
-    try:
-        return {read_commit(storage, manifest, problem.part).part_name}
-    except (CorruptStoreError, NotCachedError):
-        return set()

@@ -7,7 +7,7 @@ a store with fewer parts, and copying again goes on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from pld.errors import ConfigError, CorruptStoreError, NotCachedError
@@ -18,9 +18,8 @@ from pld.store.documents.probes import read_probes
 from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import sha256_hex
 from pld.store.objects.storage import THREADS, Storage
+from pld.store.read.chunks import MEND
 from pld.store.write.writer import StoreWriter, check_same_samples
-
-_MEND = "`pld verify STORE --repair delete` takes it out there, then cache it again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +37,6 @@ class TransferPlan:
     parts: tuple[PartId, ...]
     num_held: int
     num_missing: int
-
-
-_NOTHING = Layout(blocks=(), committed=frozenset(), sealed=frozenset())
 
 
 def plan_transfer(manifest: Manifest, source: Layout, held: Layout, views: range | None) -> TransferPlan:
@@ -77,48 +73,39 @@ def plan_transfer(manifest: Manifest, source: Layout, held: Layout, views: range
     )
 
 
-def transfer(
-    source: Storage,
-    destination: Storage,
-    views: range | None,
-    on_plan: Callable[[TransferPlan], Callable[[int], object]],
-) -> TransferPlan:
-    """Copy what the destination lacks; each part is checked against its commit before it is written.
+def transfer(source: Storage, destination: Storage, views: range | None) -> tuple[TransferPlan, Iterator[int]]:
+    """Prepare to copy what the destination lacks; each part is checked against its commit before it is written.
 
     Args:
         source: a store.
         destination: where to; nothing, or a store of the same fingerprint.
         views: copy the blocks that hold these; None for all.
-        on_plan: called with the plan; returns what is called with the bytes of each part that has arrived.
+
+    Returns:
+        The plan, and an iterator that carries it out and gives the bytes of each part that has arrived.
 
     Raises:
         FingerprintMismatchError: the destination holds another store; shows both fingerprints and what differs.
-        ConfigError: see `plan_transfer`.
+        ConfigError: see `plan_transfer`; nothing is written then.
         CorruptStoreError: a part of the source is not what was committed; it is not copied.
         StoreError: a place could not be read or written.
     """
-    ours = read_manifest(source)
-    layout = read_layout(source, ours)
-    if not destination.exists(MANIFEST_NAME):
-        # What cannot be copied is refused before anything is written.
-        plan_transfer(ours, layout, _NOTHING, views)
-    writer = StoreWriter.create(destination, ours)
-    held = read_layout(destination, ours)
-    plan = plan_transfer(ours, layout, held, views)
+    manifest = read_manifest(source)
+    if destination.exists(MANIFEST_NAME):
+        read_manifest(destination).check_same(manifest, destination.url)
+    held = read_layout(destination, manifest)
+    plan = plan_transfer(manifest, read_layout(source, manifest), held, views)
+    writer = StoreWriter.create(destination, manifest)
     writer.copy_blocks(plan.blocks)
-    if probes := read_probes(source, ours):
+    if probes := read_probes(source, manifest):
         writer.add_probes(probes)
-    arrived = on_plan(plan)
-    with ThreadPoolExecutor(THREADS) as pool:
-        copies = [pool.submit(_copy, source, destination, writer, part, held) for part in plan.parts]
-        try:
-            for copy in copies:
-                arrived(copy.result())
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    writer.seal()
-    return plan
+
+    def carry_out() -> Iterator[int]:
+        with ThreadPoolExecutor(THREADS) as pool:
+            yield from pool.map(lambda part: _copy(source, destination, writer, part, held), plan.parts)
+        writer.seal()
+
+    return plan, carry_out()
 
 
 def _copy(source: Storage, destination: Storage, writer: StoreWriter, part: PartId, held: Layout) -> int:
@@ -128,9 +115,9 @@ def _copy(source: Storage, destination: Storage, writer: StoreWriter, part: Part
     try:
         data = source.read(commit.part_name, commit.part_bytes)
     except NotCachedError:
-        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; {_MEND}") from None
+        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; {MEND}") from None
     if sha256_hex(data) != commit.part_sha256:
-        raise CorruptStoreError(f"{where}: other bytes than were committed, so it was not copied; {_MEND}")
+        raise CorruptStoreError(f"{where}: other bytes than were committed, so it was not copied; {MEND}")
     # A part that was there before tells whether both stores were made of the same images.
     other = next((there for there in held.committed if there.shard == part.shard), None)
     if other is not None:

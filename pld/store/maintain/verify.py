@@ -67,7 +67,10 @@ def verify_store(storage: Storage, on_bytes: Callable[[int, int], object]) -> It
         block = next((block for block in _blocks_with_objects(storage) if block_name(block.first) == error.name), None)
         yield Problem(name=error.name, found=f"{error}; no part can be checked without it", block=block)
         return
-    yield from _lost_blocks(storage, layout)
+    for block in _blocks_with_objects(storage):
+        if block not in layout.blocks:
+            found = f"gone, and there are objects of {block.name}"
+            yield Problem(name=block_name(block.first), found=found, block=block)
     commits: dict[PartId, Commit] = {}
     for block in layout.blocks:
         yield from _check_block(storage, manifest, layout, block, commits)
@@ -81,14 +84,6 @@ def verify_store(storage: Storage, on_bytes: Callable[[int, int], object]) -> It
         read_probes(storage, manifest)
     except CorruptStoreError as error:
         yield Problem(name=PROBES_NAME, found=str(error))
-
-
-def _lost_blocks(storage: Storage, layout: Layout) -> Iterator[Problem]:
-    """Objects in the folder of a block that no file claims."""
-    for block in _blocks_with_objects(storage):
-        if block not in layout.blocks:
-            found = f"gone, and there are objects of {block.name}"
-            yield Problem(name=block_name(block.first), found=found, block=block)
 
 
 def _blocks_with_objects(storage: Storage) -> list[Block]:

@@ -95,7 +95,6 @@ def _same(found: PartStats, wanted: PartStats) -> bool:
 
 
 def _sha256(storage: Storage, commit: Commit) -> str:
-    """Of the committed bytes, read piece by piece."""
     digest = hashlib.sha256()
     for start in range(0, commit.part_bytes, _READ_BYTES):
         digest.update(storage.read_range(commit.part_name, start, min(_READ_BYTES, commit.part_bytes - start)))

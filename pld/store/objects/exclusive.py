@@ -48,10 +48,10 @@ def create(staged: Path, path: Path, data: bytes) -> bool:
         OSError: anything else that the file system answers.
     """
     try:
-        for attempt in (_link, _rename_new):
+        for attempt in (_link, _rename_new, _rename_alone):
             if (created := attempt(staged, path)) is not None:
                 return created
-        return _rename_alone(staged, path) if _single_writer() else _rename_by_claim(staged, path, data)
+        return _rename_by_claim(staged, path, data)
     except FileNotFoundError:
         # Another writer's sweep took the staged file, after a third one had created the object.
         if path.exists():
@@ -85,14 +85,13 @@ def _rename_new(staged: Path, path: Path) -> bool | None:
     raise OSError(code, os.strerror(code), str(path))
 
 
-def _single_writer() -> bool:
+def _rename_alone(staged: Path, path: Path) -> bool | None:
+    """Where $PLD_SINGLE_WRITER says that nobody else writes; None elsewhere."""
     text = os.environ.get(SINGLE_WRITER) or "0"
     if text not in ("0", "1"):
         raise ConfigError(f"{SINGLE_WRITER}: found {text!r}, wanted 1 where only one process writes a store, else 0")
-    return text == "1"
-
-
-def _rename_alone(staged: Path, path: Path) -> bool:
+    if text == "0":
+        return None
     if path.exists():
         return False
     staged.replace(path)

@@ -35,12 +35,8 @@ class LocalStorage:
     def read_range(self, name: str, offset: int, num_bytes: int, check: Check | None = None) -> bytes:
         """See Storage."""
         with self._open(name) as file:
-            data = os.pread(file.fileno(), num_bytes, offset)
-            # One pread stops at 2 GiB and may be cut short by a signal on some file systems.
-            while len(data) < num_bytes and (
-                more := os.pread(file.fileno(), num_bytes - len(data), offset + len(data))
-            ):
-                data += more
+            file.seek(offset)
+            data = file.read(num_bytes)
         if len(data) != num_bytes:
             raise CorruptStoreError(
                 f"{self._path(name)}: found the end after {len(data)} of {num_bytes} bytes from byte {offset}: "

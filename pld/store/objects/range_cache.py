@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pld.errors import CorruptStoreError
 from pld.files import write_atomically
-from pld.remote.cache_folder import bytes_from_environment, cache_folder, status_of
+from pld.remote.cache_folder import bytes_from_environment, cache_folder, files_in
 from pld.store.objects.storage import Check
 
 DEFAULT_CACHE_BYTES = 20 * 10**9
@@ -71,16 +71,13 @@ class RangeCache:
 
     def _evict(self, folder: Path) -> None:
         """Remove the longest unused files, those that a killed process was writing among them, until the rest fits."""
-        with os.scandir(folder) as entries:
-            files = [
-                (status.st_mtime_ns, status.st_size, entry.path) for entry in entries if (status := status_of(entry))
-            ]
-        excess = sum(size for _, size, _ in files) - self._share
-        for _, size, path in sorted(files):
+        files = files_in(folder)
+        excess = sum(status.st_size for status, _ in files) - self._share
+        for status, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
             if excess <= 0:
                 break
-            Path(path).unlink(missing_ok=True)
-            excess -= size
+            path.unlink(missing_ok=True)
+            excess -= status.st_size
 
     def _path(self, key: str) -> Path:
         digest = hashlib.sha256(key.encode()).hexdigest()

@@ -18,7 +18,7 @@ from pld.store.format.webdataset_part import NpyColumn
 from pld.store.objects.storage import Storage
 
 Column = ArraySpec | NpyColumn
-_MEND = "`pld verify STORE --repair delete` takes it out, then cache or copy it again"
+MEND = "`pld verify STORE --repair delete` takes it out, then cache or copy it again"
 # What may lie between two neighbouring chunks: zip headers.
 _MAX_GAP_BYTES = 2**12
 
@@ -75,12 +75,12 @@ def _read(storage: Storage, commit: Commit, chunks: Sequence[tuple[Column, Chunk
         for column, chunk in chunks:
             if sha256_hex(encoded(data, chunk)) != chunk.sha256:
                 place = f"{where}: {column.chunk_name(index)}"
-                raise CorruptStoreError(f"{place}: other bytes than were committed; {_MEND}")
+                raise CorruptStoreError(f"{place}: other bytes than were committed; {MEND}")
 
     try:
         data = storage.read_range(commit.part_name, start, num_bytes, check)
     except NotCachedError:
-        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; {_MEND}") from None
+        raise CorruptStoreError(f"{where}: a commit names this part and it is gone; {MEND}") from None
     return [column.decode(encoded(data, chunk), f"{where}: {column.chunk_name(index)}") for column, chunk in chunks]
 
 

@@ -20,7 +20,6 @@ from pld.store.documents.layout import Layout, read_layout
 from pld.store.documents.manifest import Manifest, read_manifest
 from pld.store.documents.probes import Probe, read_probes
 from pld.store.format.blocks import Block, PartId
-from pld.store.format.identity import Identity
 from pld.store.format.quantise import GridTopK, logprob_error, narrow
 from pld.store.format.samples import KeyIndex, Keys
 from pld.store.format.schema import MAX_VIEW_BYTES
@@ -49,16 +48,6 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     storage = open_storage(url)
     manifest = read_manifest(storage)
     return Store(storage, manifest, read_layout(storage, manifest))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _ShardRows:
-    """What all blocks must agree on for one image shard."""
-
-    num_samples: int
-    samples_sha256: str
-    skipped: tuple[str, ...]
-    labels: np.ndarray
 
 
 class Store:
@@ -102,12 +91,12 @@ class Store:
     @property
     def num_samples(self) -> int:
         """How many rows there are; skipped samples have none."""
-        return sum(shard.num_samples for shard in self._shards)
+        return len(self._labels)
 
     @property
     def skipped(self) -> tuple[str, ...]:
         """Keys of the dataset's samples that have no row."""
-        return tuple(key for shard in self._shards for key in shard.skipped)
+        return tuple(key for commit, _ in self._shards for key in commit.skipped)
 
     @functools.cached_property
     def keys(self) -> Shaped[np.ndarray, "N"]:
@@ -138,26 +127,32 @@ class Store:
             NotCachedError: the view is not there, or k is more than was cached.
             CorruptStoreError: a chunk is lost, or its bytes are not those that were committed.
         """
-        held = self._identity.codec
+        held = self.manifest.identity.codec
         kept = held.k if k is None else k
         if not 0 <= view < self.num_views:
             raise NotCachedError(f"{self.url}: view {view}: {self.num_views} views are complete; cache more of them")
         if not 1 <= kept <= held.k:
             raise NotCachedError(f"{self.url}: k = {kept}: wanted 1 to {held.k}, which is what was cached")
         block = next(block for block in self.layout.blocks if view <= block.last)
-        labels, shards, parts = self._labels, self._shards, self.manifest.parts(block)
-        ends = np.cumsum([shard.num_samples for shard in shards])
-        grid = self._allocate(kept)
+        labels, firsts, parts = self._labels, [commit for commit, _ in self._shards], self.manifest.parts(block)
+        ends = np.cumsum([first.num_samples for first in firsts])
+        try:
+            grid = GridTopK.empty(len(labels), kept, self.manifest.identity)
+        except MemoryError as error:
+            raise StoreError(f"{self.url}: a view of {len(labels)} rows does not fit in memory: {error}") from None
 
         def load(index: int) -> None:
-            commit, wanted = self._read_commit(parts[index]), shards[index]
-            if (commit.num_samples, commit.samples_sha256) != (wanted.num_samples, wanted.samples_sha256):
+            commit, first = self._read_commit(parts[index]), firsts[index]
+            if (commit.num_samples, commit.samples_sha256) != (first.num_samples, first.samples_sha256):
                 raise CorruptStoreError(f"{self.url}/{commit.part_name}: other samples than in the store's first block")
             rows = slice(int(ends[index]) - commit.num_samples, int(ends[index]))
             part = read_view(self._storage, self.manifest, commit, view)
             grid.put(rows, part if kept == held.k else narrow(part, labels[rows], held, kept))
 
-        self._map_in_threads(load, range(len(parts)), most=self._most_decoded)
+        # Few parts at once where they are large, so that what is being decoded stays small.
+        largest = max(first.num_samples for first in firsts)
+        most = max(1, MAX_VIEW_BYTES // self.manifest.view_bytes(Block(first=0, last=0), largest, 1))
+        self._map_in_threads(load, range(len(parts)), most=most)
         return LogitTable(
             view=view, codec=dataclasses.replace(held, k=kept), grid=grid, labels=labels, find_rows=self.rows
         )
@@ -195,7 +190,7 @@ class Store:
         """
         if not 0 <= fraction <= 1:
             raise ConfigError(f"fraction = {fraction}: wanted a number from 0 to 1")
-        rounding = 4 * math.tanh(logprob_error(self._identity.codec) / 2)
+        rounding = 4 * math.tanh(logprob_error(self.manifest.identity.codec) / 2)
         return 2 * self.stats.mean_tail_mass + rounding, 2 * self.stats.tail_mass_quantile(fraction) + rounding
 
     @functools.cached_property
@@ -207,25 +202,19 @@ class Store:
         found = self._map_in_threads(figures, sorted(self.layout.committed))
         return PartStats.total(stats for stats, _ in found), sum((spent for _, spent in found), Counter[str]())
 
-    @property
-    def _identity(self) -> Identity:
-        return self.manifest.identity
-
     @functools.cached_property
-    def _shards(self) -> list[_ShardRows]:
-        def shard_rows(commit: Commit) -> _ShardRows:
-            return _ShardRows(
-                num_samples=commit.num_samples,
-                samples_sha256=commit.samples_sha256,
-                skipped=commit.skipped,
-                labels=read_labels(self._storage, self.manifest, commit),
-            )
+    def _shards(self) -> list[tuple[Commit, np.ndarray]]:
+        """The first block's commits, without their chunks, which take the most memory, and labels."""
 
-        return self._map_first_block(shard_rows)
+        def without_chunks(commit: Commit) -> tuple[Commit, np.ndarray]:
+            labels = read_labels(self._storage, self.manifest, commit)
+            return dataclasses.replace(commit, samples=(), views=()), labels
+
+        return self._map_first_block(without_chunks)
 
     @functools.cached_property
     def _labels(self) -> np.ndarray:
-        return np.concatenate([shard.labels for shard in self._shards])
+        return np.concatenate([labels for _, labels in self._shards])
 
     @functools.cached_property
     def _index(self) -> KeyIndex:
@@ -243,19 +232,6 @@ class Store:
         )
 
     def _map_in_threads(self, function: Callable[[T], R], items: Iterable[T], *, most: int = _THREADS) -> list[R]:
-        """`function` of each item, in at most so many threads."""
         useful = _LOCAL_THREADS if isinstance(self._storage, LocalStorage) else _THREADS
         with ThreadPoolExecutor(min(most, useful)) as pool:
             return list(pool.map(function, items))
-
-    @functools.cached_property
-    def _most_decoded(self) -> int:
-        """How many parts may be decoded at once; few where they are large, so that it stays small."""
-        rows = max(shard.num_samples for shard in self._shards)
-        return max(1, MAX_VIEW_BYTES // self.manifest.view_bytes(Block(first=0, last=0), rows, 1))
-
-    def _allocate(self, k: int) -> GridTopK:
-        try:
-            return GridTopK.empty(self.num_samples, k, self._identity)
-        except MemoryError as error:
-            raise StoreError(f"{self.url}: a view of {self.num_samples} rows does not fit in memory: {error}") from None

@@ -18,7 +18,7 @@ from pld.store.documents.layout import claim_block, read_blocks, read_layout
 from pld.store.documents.manifest import MANIFEST_NAME, FormatName, Manifest, Shard, check_and_dump, read_manifest
 from pld.store.documents.probes import Probe, write_probes
 from pld.store.documents.seal import seal_block
-from pld.store.format.blocks import Block, PartId, plan_blocks, plan_parts
+from pld.store.format.blocks import Block, PartId, plan_blocks
 from pld.store.format.identity import Identity
 from pld.store.format.quantise import quantise, restore
 from pld.store.format.samples import Keys, key_array
@@ -125,8 +125,8 @@ class StoreWriter:
         while new := plan_blocks(held := self._read_blocks(), views, width)[len(held) :]:
             claim_block(self._storage, new[0])
         layout = read_layout(self._storage, self.manifest)
-        shards = [shard.name for shard in self.manifest.shards]
-        return plan_parts(shards, layout.blocks, layout.committed, views)
+        wanted = [block for block in layout.blocks if block.first < views]
+        return [part for block in wanted for part in layout.missing(block, self.manifest)]
 
     def write_part(
         self,

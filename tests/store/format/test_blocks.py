@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pld.errors import ConfigError
-from pld.store.format.blocks import Block, PartId, plan_blocks, plan_parts
+from pld.store.format.blocks import Block, plan_blocks
 from tests.store.world import World
 
 
@@ -21,15 +21,16 @@ def test_blocks_grow_without_gaps_or_overlaps_and_never_change(wishes):
         blocks = grown
 
 
-def test_parts_come_block_by_block_in_shard_order_without_the_committed():
-    first, second = Block(first=0, last=9), Block(first=10, last=19)
-    parts = plan_parts(["b", "a"], [first, second], {PartId(block=first, shard="b")}, 11)
-    assert [(part.block.name, part.shard) for part in parts] == [
-        ("v000-009", "a"),
-        ("v010-019", "b"),
-        ("v010-019", "a"),
+def test_parts_come_block_by_block_in_shard_order_without_the_committed(tmp_path):
+    world = World(sizes=(5, 9))
+    writer = world.open_writer(tmp_path)
+    world.write_part(writer, writer.missing_parts(11)[0])
+    assert [(part.block.name, part.shard) for part in writer.missing_parts(11)] == [
+        ("v000-009", "train-0001"),
+        ("v010-010", "train-0000"),
+        ("v010-010", "train-0001"),
     ]
-    assert plan_parts(["a"], [first, second], set(), 10) == [PartId(block=first, shard="a")]
+    assert [part.commit_name for part in writer.missing_parts(10)] == ["commits/v000-009/train-0001.json"]
 
 
 def test_writers_that_want_different_numbers_of_views_share_the_blocks(tmp_path):

@@ -43,9 +43,7 @@ def source(world, tmp_path_factory):
 
 def copy(source, destination, views=None):
     """The bytes of each part copied."""
-    sizes = []
-    transfer(open_storage(str(source)), open_storage(str(destination)), views, lambda plan: sizes.append)
-    return sizes
+    return list(transfer(open_storage(str(source)), open_storage(str(destination)), views)[1])
 
 
 def pld(monkeypatch, *argv):
@@ -152,14 +150,9 @@ def test_an_unfinished_store_is_copied_as_far_as_it_is(world, source, tmp_path):
     writer = world.open_writer(tmp_path / "unfinished")
     for part in writer.missing_parts(7, block_views=3)[:5]:
         world.write_part(writer, part)
-    plans = []
-    transfer(
-        LocalStorage(tmp_path / "unfinished"),
-        LocalStorage(tmp_path / "copy"),
-        None,
-        lambda plan: plans.append(plan) or (lambda size: None),
-    )
-    assert (len(plans[0].parts), plans[0].num_held, plans[0].num_missing) == (5, 0, 7)
+    plan, copies = transfer(LocalStorage(tmp_path / "unfinished"), LocalStorage(tmp_path / "copy"), None)
+    assert len(list(copies)) == 5
+    assert (len(plan.parts), plan.num_held, plan.num_missing) == (5, 0, 7)
     assert open_store(str(tmp_path / "copy")).num_views == 3
     copy(source, tmp_path / "copy")
     assert tree(tmp_path / "copy") == tree(source)
