@@ -47,14 +47,7 @@ def batches(
     source = open_source(str(place / "shards"))
     items = itertools.chain.from_iterable(
         epoch_items(
-            source,
-            seed=0,
-            epoch=epoch,
-            view_index=epoch if new_views else 0,
-            batch_size=BATCH,
-            streams=1,
-            rank=0,
-            world=1,
+            source, seed=0, epoch=epoch, view_index=epoch * new_views, batch_size=BATCH, streams=1, rank=0, world=1
         )
         for epoch in itertools.count()
     )
@@ -79,9 +72,6 @@ def student_config(place: Path, **settings: Any) -> TrainConfig:
 def build_learner(config: TrainConfig, signal: TeacherSignal, accelerator: Accelerator) -> Learner:
     """What takes the student's steps."""
     student = build_student(config.model, NUM_CLASSES)
-    preprocessing, loss = (
-        student_preprocessing(config.model.image_size, config.validation.crop_fraction),
-        config.loss.build(),
-    )
-    options = config.optimizer
+    preprocessing = student_preprocessing(config.model.image_size, config.validation.crop_fraction)
+    loss, options = config.loss.build(), config.optimizer
     return Learner(accelerator, student, loss, signal, preprocessing, options, steps_per_epoch=1000, seed=0)
