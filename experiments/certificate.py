@@ -88,16 +88,13 @@ def as_markdown(found: Sequence[Comparison]) -> str:
         "|---" * 11 + "|",
     ]
     for row in found:
-        figures = [f"{x:.4f}" for values in (row.bound, row.measured) for x in _summary(values)]
+        summaries = [x for v in (row.bound, row.measured) for x in (v.mean(), v.quantile(0.95), v.max())]
+        figures = [f"{float(x):.4f}" for x in summaries]
         share = (row.measured / row.bound).nan_to_num()
         shares = [f"{100 * x:.0f} %" for x in (float(share.mean()), float(share.max()))]
         held = "rounded, as in a store" if row.rounded else "exact"
         lines.append("| " + " | ".join([str(row.k), held, row.tail, *figures, *shares]) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _summary(values: Tensor) -> tuple[float, float, float]:
-    return float(values.mean()), float(values.quantile(0.95)), float(values.max())
 
 
 def write_section(document: Path, text: str) -> None:

@@ -13,19 +13,20 @@ stores, GPUs.
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from experiments.benchmarks.photos import NUM_CLASSES, write_images
 from experiments.benchmarks.store.logits import TEMPERATURES, made_up, write_large
-from experiments.benchmarks.timing import CPU, Spread, Step, calls_in_turn, machine, print_figures, ratio, timed
+from experiments.benchmarks.timing import CPU, Spread, calls_in_turn, machine, print_figures, ratio, timed
 from experiments.benchmarks.training import (
     BATCH,
     SIDE,
@@ -42,7 +43,6 @@ from pld.teachers import build_teacher
 from pld.views.preprocessing import Preprocessing
 from train_student.data.batches import Batch
 from train_student.data.teacher_signal import LiveTeacher, StoredTeacher, TeacherSignal
-from train_student.loop.learner import Learner
 from train_student.model.student import student_preprocessing
 
 ROUNDS, K = 9, 50
@@ -90,17 +90,14 @@ def streams(place: Path, side: int, num: int, load_seconds: float) -> float:
     preprocessing = Preprocessing(input_size=(side, side))
     signal = stored(place)
 
-    def plain(stream: Iterator[Batch]) -> Iterator[object]:
-        for batch in stream:
-            yield preprocessing.normalize(batch.images[0])
+    def plain(batch: Batch) -> Tensor:
+        return preprocessing.normalize(batch.images[0])
 
-    def joined(stream: Iterator[Batch]) -> Iterator[object]:
-        for batch in stream:
-            yield preprocessing.normalize(batch.images[0]), signal(batch, CPU)
+    def joined(batch: Batch) -> object:
+        return plain(batch), signal(batch, CPU)
 
     made = {"plain": plain, "joined": joined}
-    running = {name: make(batches(place, [preprocessing], workers=2)) for name, make in made.items()}
-    nexts: dict[str, Step] = {name: stream.__next__ for name, stream in running.items()}
+    nexts = {name: map(make, batches(place, [preprocessing], workers=2)).__next__ for name, make in made.items()}
     seconds = calls_in_turn(nexts, num, warm_up=WARM_BATCHES, rounds=STREAM_ROUNDS)
     seconds["joined"] = [each + num * BATCH * load_seconds for each in seconds["joined"]]
     print(f"\nstreams of {side} x {side}, {K} of {NUM_CLASSES} classes joined")
@@ -111,40 +108,32 @@ def streams(place: Path, side: int, num: int, load_seconds: float) -> float:
     return times.median
 
 
-@dataclasses.dataclass
-class Trainer:
-    """A student, where its signal comes from, and its batches."""
-
-    learner: Learner
-    stream: Iterator[Batch]
-    steps: int = 0
-
-    @classmethod
-    def of(cls, place: Path, signal: TeacherSignal, loss: str) -> Trainer:
-        config = student_config(place, model_kwargs=NARROW, opt="sgd", lr=1e-3, loss=loss)
-        preprocessings = [student_preprocessing(SIDE, config.validation.crop_fraction), *signal.preprocessings]
-        return cls(build_learner(config, signal, Accelerator()), batches(place, preprocessings, workers=1))
-
-    def step(self, batch: Batch | None = None) -> None:
-        """One step, on the next batch unless one is given."""
-        self.learner.step([batch or next(self.stream)], self.steps)
-        self.steps += 1
+def student(place: Path, signal: TeacherSignal, loss: str) -> tuple[Callable[[Batch], None], Iterator[Batch]]:
+    """What takes a student's next step on a batch, and batches for it without end."""
+    config = student_config(place, model_kwargs=NARROW, opt="sgd", lr=1e-3, loss=loss)
+    preprocessings = [student_preprocessing(SIDE, config.validation.crop_fraction), *signal.preprocessings]
+    learner, number = build_learner(config, signal, Accelerator()), itertools.count()
+    return lambda batch: learner.step([batch], next(number)), batches(place, preprocessings, workers=1)
 
 
 def training(place: Path, teacher: str) -> dict[str, float]:
     """Steps with the three signals, loading included; and the parts of a step on a ready batch."""
     live = LiveTeacher(build_teacher(teacher))
     signal = stored(place)
-    trainers = {
-        "cross entropy": Trainer.of(place, TeacherSignal(), "ce"),
-        "store": Trainer.of(place, signal, "pld"),
-        "live teacher": Trainer.of(place, live, "pld"),
+    students = {
+        "cross entropy": student(place, TeacherSignal(), "ce"),
+        "store": student(place, signal, "pld"),
+        "live teacher": student(place, live, "pld"),
     }
-    seconds = calls_in_turn({name: trainer.step for name, trainer in trainers.items()}, STEPS, rounds=ROUNDS)
-    ready = next(trainers["live teacher"].stream)
+    seconds = calls_in_turn(
+        {name: lambda step=step, stream=stream: step(next(stream)) for name, (step, stream) in students.items()},
+        STEPS,
+        rounds=ROUNDS,
+    )
+    ready, step_on = next(students["live teacher"][1]), students["store"][0]
     parts = calls_in_turn(
         {
-            "step": lambda: trainers["store"].step(ready),
+            "step": lambda: step_on(ready),
             "teacher's forward": lambda: live(ready, CPU),
             "lookup": lambda: signal(ready, CPU),
         },

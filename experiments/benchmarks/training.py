@@ -47,14 +47,7 @@ def batches(
     source = open_source(str(place / "shards"))
     items = itertools.chain.from_iterable(
         epoch_items(
-            source,
-            seed=0,
-            epoch=epoch,
-            view_index=epoch if new_views else 0,
-            batch_size=BATCH,
-            streams=1,
-            rank=0,
-            world=1,
+            source, seed=0, epoch=epoch, view_index=epoch * new_views, batch_size=BATCH, streams=1, rank=0, world=1
         )
         for epoch in itertools.count()
     )

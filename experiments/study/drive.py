@@ -42,14 +42,8 @@ def main(argv: Sequence[str]) -> None:
             study.run()
     finally:
         if results.runs or config.report:
-            _write_report(results)
-
-
-def _write_report(results: Results) -> None:
-    facts = results.facts
-    recipes = read_recipes(facts["changed"], StudyData(**facts["data"]))
-    for path in write_report(Evidence(facts, results.runs, recipes), results.path.parent):
-        print(f"written: {path}")
+            recipes = read_recipes(results.facts["changed"], StudyData(**results.facts["data"]))
+            write_report(Evidence(results.facts, results.runs, recipes), results.path.parent)
 
 
 class Study:

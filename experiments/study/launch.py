@@ -29,10 +29,13 @@ def launch(command: str, log: str) -> None:
         PLDError: it failed; shows the end of its log.
     """
     path = WORK / "logs" / f"{log}.log"
+    # The interpreter's own commands first; one thread, with which sums come out the same whatever else runs.
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": programs, "OMP_NUM_THREADS": "1"}
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as file:
-            done = subprocess.run(shlex.split(command), stdout=file, stderr=file, env=_environment(), check=False)
+            done = subprocess.run(shlex.split(command), stdout=file, stderr=file, env=environment, check=False)
     if done.returncode:
         end = path.read_text(errors="replace")[-_TAIL_CHARACTERS:]
         raise PLDError(f"{command}\nended with {done.returncode}; the end of {path}:\n{end}")
@@ -45,9 +48,3 @@ def code_commit() -> str | None:
         return None
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ".", _NOT_CODE], check=False).returncode
     return commit.removesuffix("+changes") + ("+changes" if changed else "")
-
-
-def _environment() -> dict[str, str]:
-    """The interpreter's own commands first; one thread, with which sums come out the same whatever else runs."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 
 from experiments.study.data import DATA
 from experiments.study.design import VIEWS, Trial
 from experiments.study.recipe import Recipes, store_folder
-from pld.images import Source, open_source
+from pld.images import open_source
 from pld.report.runs.read import RunRecord
 from pld.store import open_store
-from pld.teachers import Teacher, build_teacher, view_logits
+from pld.teachers import build_teacher, view_logits
 from pld.views import Fixed
 
 _BINS = 5
@@ -76,7 +76,10 @@ def teacher_facts() -> dict[str, Any]:
 
 def top1_by_confidence(run: RunRecord) -> Sequence[float]:
     """A student's top-1, percent, in fifths of the validation images by the teacher's confidence, the least first."""
-    right = _right(build_teacher(f"local-dir:{run.path / 'model'}"), open_source(str(DATA / "student"), "val"))
+    student, source = build_teacher(f"local-dir:{run.path / 'model'}"), open_source(str(DATA / "student"), "val")
+    # The crop that training validates with.
+    policy = Fixed(crop_fraction=student.preprocessing.crop_fraction)
+    right = view_logits(student, source, range(len(source)), 0, policy).argmax(1).numpy() == source.labels
     fifths = np.array_split(np.argsort(_confidence(), kind="stable"), _BINS)
     return [100 * float(right[rows].mean()) for rows in fifths]
 
@@ -85,10 +88,3 @@ def _confidence() -> Float[ndarray, "N"]:
     """The teacher's largest probability of each validation image, in the source's order."""
     store, source = open_store(str(store_folder("val"))), open_source(str(DATA / "student"), "val")
     return store.load_view(0)[store.rows(source.keys)].logprobs[:, 0].exp().double().numpy()
-
-
-def _right(student: Teacher, source: Source) -> Bool[ndarray, "N"]:
-    """Which images a model gets right, on the crop that training validates with."""
-    policy = Fixed(crop_fraction=student.preprocessing.crop_fraction)
-    right: ndarray = view_logits(student, source, range(len(source)), 0, policy).argmax(1).numpy() == source.labels
-    return right

@@ -119,8 +119,5 @@ def _hash(value: Any) -> str:
 
 
 def _flags(settings: Mapping[str, Any]) -> str:
-    return "".join(f" --{name} {shlex.quote(_text(value))}" for name, value in settings.items())
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
+    return "".join(f" --{name} {shlex.quote(text)}" for name, text in texts.items())

@@ -5,8 +5,10 @@ The front matter follows huggingface.co/docs/hub/datasets-cards.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from pld.errors import NotCachedError
@@ -17,6 +19,7 @@ from pld.store.objects.storage import Storage
 
 CARD_NAME = "README.md"
 _MARK = "<!-- Written by `pld card`. Without this line it is yours and stays as it is. -->"
+_TEMPLATE = Path(__file__).with_name("templates") / "card.md"
 _MAX_BYTES = 2**24
 _MAX_CLASS_NAMES = 20
 
@@ -42,48 +45,20 @@ def dataset_card(store: Store, license_name: str, url: str) -> str:
     }
     # A JSON value is a YAML one.
     front = "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in metadata.items())
-    install = install_command("s3" if url.startswith("s3://") else None)
     rows = "\n".join(f"| {_plain(name)} | {_plain(value)} |" for name, value in _facts(store))
-    return f"""---
-{front}
----
-{_MARK}
-
-# {_plain(title)}
-
-A teacher's log-probabilities for {store.num_samples:,} images, {store.num_views} views of each, to train students from
-without running the teacher. There are no images here: a view is drawn again from the image's key and the view's number,
-so you need the same dataset. Every number was rounded to a grid and has a known error; every byte has a digest.
-
-| | |
-|---|---|
-{rows}
-
-## How to use it
-
-    {install}    # in a clone of pld-distill
-    pld inspect {url}
-    train-student --data YOUR_IMAGES --store {url} --model resnet50
-
-```python
-from pld.losses import pld_loss
-from pld.store import open_store
-
-store = open_store({json.dumps(url)})
-table = store.load_view(0)                   # one view of all images
-teacher = table[table.rows(["SOME_KEY"])]    # a TopK
-loss = pld_loss(student_logits, teacher, teacher.labels)
-```
-
-`pld pull {url} FOLDER` copies it, `--views 0-7` a part of it. pld/store/FORMAT.md of pld-distill describes every byte.
-
-## What it is not
-
-The gradient error above is a bound for Plackett-Luce distillation at temperature 1. {_reach(store)}
-The teacher's accuracy is over these views, crops included, and not the one that it is published with.
-
-Licence: {license_name}. It says nothing of the images' licence and of the teacher's weights'.
-"""
+    return _TEMPLATE.read_text().format(
+        front=front,
+        mark=_MARK,
+        plain_title=_plain(title),
+        num_samples=store.num_samples,
+        num_views=store.num_views,
+        rows=rows,
+        install=install_command("s3" if url.startswith("s3://") else None),
+        url=url,
+        quoted_url=json.dumps(url),
+        reach=_reach(store),
+        license=license_name,
+    )
 
 
 def write_card(storage: Storage, text: str) -> bool:
@@ -131,7 +106,7 @@ def _facts(store: Store) -> list[tuple[str, str]]:
 
 def _teacher_name(store: Store) -> str:
     teacher = store.manifest.identity.teacher
-    return f"{teacher.name}.{teacher.tag}" if teacher.tag else teacher.name
+    return f"{teacher.name}{'.' if teacher.tag else ''}{teacher.tag}"
 
 
 def _reach(store: Store) -> str:
@@ -147,10 +122,8 @@ def _reach(store: Store) -> str:
 def _size_category(num_samples: int) -> str:
     """As the hub names them: n<1K, 1K<n<10K, ..."""
     bounds = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
-    index = sum(num_samples >= 10 ** (3 + i) for i in range(len(bounds)))
-    if index == 0:
-        return "n<1K"
-    return f"{bounds[index - 1]}<n<{bounds[index]}" if index < len(bounds) else "n>1T"
+    names = ["n<1K", *(f"{low}<n<{high}" for low, high in itertools.pairwise(bounds)), "n>1T"]
+    return names[sum(num_samples >= 10.0 ** (3 + i) for i in range(len(bounds)))]
 
 
 def _plain(text: str) -> str:

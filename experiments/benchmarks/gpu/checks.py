@@ -78,7 +78,11 @@ def checks(device: torch.device, compiler: str, *, rows: int = 41, classes: int 
     """Every check's name, and a call that raises where it does not hold."""
 
     def held(loss: Any, exact: NamedLoss, batch: Batch, **settings: bool) -> Callable[[], None]:
-        return lambda: hold(loss, exact, batch, device, **settings)
+        def run() -> None:
+            torch.compiler.reset()
+            hold(loss, exact, batch, device, **settings)
+
+        return run
 
     for name, (loss, exact) in variants().items():
         for dtype in TYPES:
@@ -95,16 +99,9 @@ def checks(device: torch.device, compiler: str, *, rows: int = 41, classes: int 
             yield f"{name}, logits of +-1e4", held(loss, exact, wide)
         # The others' graphs are whole too; what the compiler makes of them is looked at for PLD alone.
         how = compiler if name.startswith("pld") else "aot_eager"
+        compiled = torch.compile(loss.__call__, fullgraph=True, dynamic=False, backend=how)
         batch = make_batch(rows, classes, k, torch.float32)
-        yield f"{name}, compiled by {how}, no graph break", _compiled(loss, exact, batch, device, how)
-
-
-def _compiled(loss: NamedLoss, exact: NamedLoss, batch: Batch, device: torch.device, how: str) -> Callable[[], None]:
-    def run() -> None:
-        torch.compiler.reset()
-        hold(torch.compile(loss.__call__, fullgraph=True, dynamic=False, backend=how), exact, batch, device)
-
-    return run
+        yield f"{name}, compiled by {how}, no graph break", held(compiled, exact, batch)
 
 
 def _near(what: str, found: Tensor, wanted: Tensor, tolerance: Tensor) -> None:

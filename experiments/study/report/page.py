@@ -20,17 +20,16 @@ _LINKS = (
 )
 
 
-def write_report(evidence: Evidence, folder: Path) -> list[Path]:
-    """Write study.md and study.html into the folder; returns their paths."""
+def write_report(evidence: Evidence, folder: Path) -> None:
+    """Write study.md and study.html into the folder, and print their paths."""
     introduction = [_status(evidence), *_introduction(evidence)]
     found, sources = sections(evidence), _sources(evidence)
     surfaces = landscape_section(evidence.recipes.data.num_classes)
     page = render_sections(_HEADING, introduction, [*found, surfaces, sources, _all_runs(evidence)])
     text = "\n\n".join([f"# {_HEADING}", _LINKS, *introduction, as_markdown([*found, sources])])
-    paths = {folder / "study.md": text, folder / "study.html": page}
-    for path, content in paths.items():
-        write_text(path, content)
-    return list(paths)
+    for name, content in {"study.md": text, "study.html": page}.items():
+        write_text(folder / name, content)
+        print(f"written: {folder / name}")
 
 
 def _status(evidence: Evidence) -> str:

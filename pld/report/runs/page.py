@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 
 from pld.report.figures.charts import Line, dot_chart, line_chart
@@ -76,19 +77,16 @@ def _summary(groups: Sequence[Group]) -> Section:
 
 
 def _curves(groups: Sequence[Group]) -> Section:
-    lines = [Line(label=group.label, points=_group_curve(group)) for group in groups]
+    lines = [Line(label=group.label, points=_curve(group)) for group in groups]
     chart = line_chart(lines, "epoch", "validation top-1, %")
     text = "Means over seeds; bands reach from the lowest to the highest seed."
     many = any(len(group.runs) > 1 for group in groups)
     return Section(title="Learning curves", paragraphs=[text] if many else [], figures=[Figure(html=chart)])
 
 
-def _group_curve(group: Group) -> list[tuple[float, list[float]]]:
-    return curve_points([run for run in group.runs.values() if run.is_validated])
-
-
-def curve_points(runs: Sequence[RunRecord]) -> list[tuple[float, list[float]]]:
-    """Epoch and each run's validation top-1, of the epochs in which all were validated."""
+def _curve(group: Group) -> list[tuple[float, list[float]]]:
+    """Epoch and each validated run's top-1, of the epochs in which all of these were validated."""
+    runs = [run for run in group.runs.values() if run.is_validated]
     curves = [{epoch["epoch"]: epoch["top1"] for epoch in run.epochs if "top1" in epoch} for run in runs]
     common = sorted(set.intersection(*(set(curve) for curve in curves)))
     return [(float(epoch), [float(curve[epoch]) for curve in curves]) for epoch in common]
@@ -96,13 +94,10 @@ def curve_points(runs: Sequence[RunRecord]) -> list[tuple[float, list[float]]]:
 
 def _sweeps(groups: Sequence[Group]) -> Iterator[Section]:
     for name, families in varied(groups).items():
-        lines = [
-            Line(
-                label=str(family[0].settings["loss"]),
-                points=[(float(group.settings[name]), list(group.values().values())) for group in family],
-            )
-            for family in families
-        ]
+        lines = []
+        for family in families:
+            points = [(float(group.settings[name]), list(group.values().values())) for group in family]
+            lines.append(Line(label=str(family[0].settings["loss"]), points=points))
         chart = line_chart(lines, name, "validation top-1, %")
         yield Section(title=f"Sweep of {name}", figures=[Figure(html=chart)])
 
@@ -110,7 +105,7 @@ def _sweeps(groups: Sequence[Group]) -> Iterator[Section]:
 def _sizes(groups: Sequence[Group]) -> Section:
     def row(group: Group) -> list[str]:
         runs = list(group.runs.values())
-        seconds = sum(run.final["seconds"] for run in runs) / len(runs)
+        seconds = statistics.mean(run.final["seconds"] for run in runs)
         return [group.label, str(group.settings["model"]), f"{runs[0].facts['student_parameters']:,}", f"{seconds:.0f}"]
 
     columns = ("", "model", "parameters", "seconds")
