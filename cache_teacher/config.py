@@ -10,6 +10,7 @@ from typing import Literal
 
 from pld.errors import ConfigError
 from pld.images import Source
+from pld.options import AT_LEAST_ONE, check_values, option
 from pld.precision import Precision
 from pld.store import Decoder, FormatName
 from pld.teachers import Teacher
@@ -18,57 +19,68 @@ from pld.views import Fixed, Policy, RandomResizedCrop, policy_from_json
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """Run a teacher once over a dataset and write its top-k log-probabilities to a store.
+    """Run a teacher once over a dataset and write its top-k log-probabilities to a store."""
 
-    Attributes:
-        teacher: an alias (vit_large, vit_base, resnet152, mnv4_conv_large, mnv4_hybrid_medium, mnv4_hybrid_large), a
-            timm name with or without tag, local-dir:FOLDER or hf-hub:REPO
-        weights: a file to load in place of published weights (.safetensors, or .pth of tensors alone)
-        data: glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL
-        split: which part of a folder, by its name or another word for it; also names the store
-        class_names: a file with the names of the data's classes in the order of their numbers (one a line, or JSON), or
-            imagenet-1k; those of dataset.json or of the training split's folders if not given
-        class_map: a file that says which of the teacher's classes each of the data's is, where their names differ (a
-            line each: data's class, a tab, teacher's class or its number; or a JSON object)
-        allow_wrong_labels: go on although the teacher's classes are probably in another order than the labels
-        store: the folder or URL (s3://BUCKET/STORE) to write; stores/DATA-TEACHER-SPLIT if not given
-        views: how many views of each image the store shall hold
-        k: classes to keep for each view; the number of classes keeps every logit
-        policy: random_resized_crop, fixed, or JSON with parameters; what the dataset asks for if not given
-        view_seed: another seed draws other crops
-        temperatures: temperatures at which the mass outside the top k is kept
-        decoder: cpu, or nvjpeg to decode on the GPU: other pixels, which students then see too; part of the store's
-            identity
-        precision: of the teacher's forward pass; part of the store's identity
-        compile: run the teacher through torch.compile; on a GPU some teachers gain, all start a minute later
-        batch_size: views in one forward pass
-        threads: decoding threads, beside a GPU decoding processes; if not given, the process's share of the cores
-        on_bad_image: stop at an image that cannot be decoded, or leave it out and count it
-        format: what the parts of a new store are: zarr, or webdataset (tars that plain webdataset reads)
-        device: where the teacher runs; a GPU if there is one
-    """
-
-    teacher: str = ""
-    weights: str | None = None
-    data: str = ""
-    split: str = "train"
-    class_names: str | None = None
-    class_map: str | None = None
-    allow_wrong_labels: bool = False
-    store: str | None = None
-    views: int = 50
-    k: int = 50
-    policy: str | None = None
-    view_seed: int = 0
-    temperatures: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 4.0)
-    decoder: Decoder = "cpu"
-    precision: Precision = "fp32"
-    compile: bool = False
-    batch_size: int = 256
-    threads: int | None = None
-    on_bad_image: Literal["error", "skip"] = "error"
-    format: FormatName = "zarr"
-    device: str | None = None
+    teacher: str = option(
+        "",
+        "an alias (vit_large, vit_base, resnet152, mnv4_conv_large, mnv4_hybrid_medium, mnv4_hybrid_large), a timm "
+        "name with or without tag, local-dir:FOLDER or hf-hub:REPO",
+    )
+    weights: str | None = option(
+        None, "a file to load in place of published weights (.safetensors, or .pth of tensors alone)"
+    )
+    data: str = option(
+        "", "glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL"
+    )
+    split: str = option("train", "which part of a folder, by its name or another word for it; also names the store")
+    class_names: str | None = option(
+        None,
+        "a file with the names of the data's classes in the order of their numbers (one a line, or JSON), or "
+        "imagenet-1k; those of dataset.json or of the training split's folders if not given",
+    )
+    class_map: str | None = option(
+        None,
+        "a file that says which of the teacher's classes each of the data's is, where their names differ (a line each: "
+        "data's class, a tab, teacher's class or its number; or a JSON object)",
+    )
+    allow_wrong_labels: bool = option(
+        False, "go on although the teacher's classes are probably in another order than the labels"
+    )
+    store: str | None = option(
+        None, "the folder or URL (s3://BUCKET/STORE) to write; stores/DATA-TEACHER-SPLIT if not given"
+    )
+    views: int = option(50, "how many views of each image the store shall hold", check=AT_LEAST_ONE)
+    k: int = option(50, "classes to keep for each view; the number of classes keeps every logit", check=AT_LEAST_ONE)
+    policy: str | None = option(
+        None, "random_resized_crop, fixed, or JSON with parameters; what the dataset asks for if not given"
+    )
+    view_seed: int = option(0, "another seed draws other crops")
+    temperatures: tuple[float, ...] = option(
+        (0.5, 1.0, 1.5, 2.0, 4.0),
+        "temperatures at which the mass outside the top k is kept",
+        check=("positive ones, 1.0 among them", lambda values: 1.0 in values and min(values) > 0),
+    )
+    decoder: Decoder = option(
+        "cpu",
+        "cpu, or nvjpeg to decode on the GPU: other pixels, which students then see too; part of the store's identity",
+    )
+    precision: Precision = option("fp32", "of the teacher's forward pass; part of the store's identity")
+    compile: bool = option(
+        False, "run the teacher through torch.compile; on a GPU some teachers gain, all start a minute later"
+    )
+    batch_size: int = option(256, "views in one forward pass", check=AT_LEAST_ONE)
+    threads: int | None = option(
+        None,
+        "decoding threads, beside a GPU decoding processes; if not given, the process's share of the cores",
+        check=AT_LEAST_ONE,
+    )
+    on_bad_image: Literal["error", "skip"] = option(
+        "error", "stop at an image that cannot be decoded, or leave it out and count it"
+    )
+    format: FormatName = option(
+        "zarr", "what the parts of a new store are: zarr, or webdataset (tars that plain webdataset reads)"
+    )
+    device: str | None = option(None, "where the teacher runs; a GPU if there is one")
 
     def __post_init__(self) -> None:
         missing = [f"--{name}" for name in ("teacher", "data") if not getattr(self, name)]
@@ -78,11 +90,7 @@ class CacheConfig:
                 "  make cache TEACHER=vit_large DATA='imagenet/train-{0000..1023}.tar' VIEWS=50 K=50\n"
                 "  cache-teacher --teacher vit_large --data glyphs --help"
             )
-        for name in ("views", "k", "batch_size", "threads"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"--{name} {getattr(self, name)}: wanted at least 1")
-        if 1.0 not in self.temperatures or min(self.temperatures) <= 0:
-            raise ConfigError(f"--temperatures {list(self.temperatures)}: wanted positive ones, 1.0 among them")
+        check_values(self)
 
     @property
     def store_path(self) -> str:

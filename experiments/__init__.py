@@ -1,1 +1,1 @@
-"""What produces the figures in docs/results: benchmarks and the study. Not part of what users install."""
+"""What produces the figures in docs/results: benchmarks and the study. Not in the wheel."""

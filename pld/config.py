@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import docstring_parser
 import shtab
 import yaml
 from jsonargparse import ArgumentParser, get_loader
@@ -62,7 +61,7 @@ def parse_config(
     once for each value.
 
     Args:
-        kind: a frozen dataclass; its fields, see `option`, or its docstring's Attributes describe the options.
+        kind: a frozen dataclass of `option`s, alone or in groups.
         argv: without the program's name.
         prog: the program's name, for --help.
         description: for --help.
@@ -74,13 +73,10 @@ def parse_config(
     parser = _Parser(kind, prog=prog, description=description)
     parser.add_argument("--config", action="config", help="YAML file of options" + _names(named_files))
     add_completion(parser)
-    documented = {each.arg_name: each.description for each in docstring_parser.parse(kind.__doc__ or "").params}
     sections = {name: parser.add_argument_group(name, group.__doc__) for name, group in groups(kind).items()}
     for name, each in options(kind).items():
-        help = each.field.metadata.get("help") or documented.get(name)
-        (sections[each.group] if each.group else parser).add_argument(
-            f"--{name}", type=each.type, default=each.default, help=help
-        )
+        section = sections[each.group] if each.group else parser
+        section.add_argument(f"--{name}", type=each.type, default=each.default, help=each.field.metadata.get("help"))
     namespace = parser.parse_args(_join_lists(kind, _normalize(kind, argv, named_files)))
     del namespace["config"]
     return from_flat(kind, namespace.as_dict())
@@ -165,14 +161,12 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
     try:
         main(sys.argv[1:] if argv is None else argv)
     except PLDError as error:
-        print(_described(error, int(os.environ.get("RANK", "0"))), file=sys.stderr)
+        # The whole message from the first process, a line from each other: most errors are the same in all of them.
+        rank = os.environ.get("RANK", "0")
+        text = f"error: {error}" if rank == "0" else f"error (process {rank}): {str(error).splitlines()[0]}"
+        print(text, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on where it was", file=sys.stderr)
         return _INTERRUPTED
     return 0
-
-
-def _described(error: PLDError, rank: int) -> str:
-    """The whole message from the first process, a line from each other: most errors are the same in all of them."""
-    return f"error (process {rank}): {str(error).splitlines()[0]}" if rank else f"error: {error}"

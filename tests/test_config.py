@@ -11,17 +11,9 @@ from pld.options import AT_LEAST_ONE, as_flat, check_values, from_flat, option, 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
-    """An example.
-
-    Attributes:
-        name: whose it is
-        batch_size: how many
-        online_teacher: whether it is live
-    """
-
-    name: str = "x"
-    batch_size: int = 3
-    online_teacher: bool = False
+    name: str = option("x", "whose it is")
+    batch_size: int = option(3, "how many")
+    online_teacher: bool = option(False, "whether it is live")
     loss: Literal["pld", "kd"] = "pld"
     temperatures: tuple[float, ...] = (1.0,)
     model_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -1,1 +1,1 @@
-"""Benchmarks: `make bench-NAME`."""
+"""Benchmarks, one module for each `make bench-NAME`."""

@@ -9,7 +9,6 @@ Not measured: resizing, files, GPUs.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from pathlib import Path
 import simplejpeg
 
 from experiments.benchmarks.photos import write_images
-from experiments.benchmarks.timing import CPU, Spread, in_turn, machine, ratio, timed
+from experiments.benchmarks.timing import CPU, Spread, in_turn, machine, print_figures, ratio, timed
 from pld.images import open_source
 from pld.images.decode.image import jpeg_size
 from pld.images.decode.jpeg_box import HAS_BOXES, Box, decode_box
@@ -78,9 +77,9 @@ def main() -> None:
     *others, ours = WAYS
     for name, taken in seconds.items():
         beside = "" if name == ours else f"   {ratio(taken, seconds[ours])} times as long as the crop"
-        print(f"  {name:33}{Spread.of([1e6 * each / len(images) for each in taken])} us a photo{beside}")
-    figures = {f"x_{name}": round(ratio(seconds[name], seconds[ours]).median, 3) for name in others}
-    print(json.dumps({key.replace(",", "").replace(" ", "_"): value for key, value in figures.items()}))
+        print(f"  {name:33}{Spread.of(taken, 1e6 / len(images))} us a photo{beside}")
+    keys = {name: f"x_{name}".replace(",", "").replace(" ", "_") for name in others}
+    print_figures({key: ratio(seconds[name], seconds[ours]).median for name, key in keys.items()})
 
 
 if __name__ == "__main__":

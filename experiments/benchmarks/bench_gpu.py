@@ -10,6 +10,7 @@ the copy's too. Then images that nvJPEG decodes, and the cache. Exits with 1 whe
 2 where there is no GPU.
 """
 
+import functools
 import json
 import os
 import statistics
@@ -27,7 +28,7 @@ from experiments.benchmarks.gpu.checks import Check, checks
 from experiments.benchmarks.gpu.decoding import decoding_checks, images_per_second
 from experiments.benchmarks.gpu.step import step_without_waiting
 from experiments.benchmarks.loss_steps import CROSS_ENTROPY, FLOOR, Size, steps
-from experiments.benchmarks.timing import Step, extra_bytes, machine, paired_seconds, ratio, recorded
+from experiments.benchmarks.timing import Step, extra_bytes, machine, paired_seconds, ratio, recorded, timed
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 20
@@ -100,51 +101,41 @@ def time_size(
     """Time every contestant that runs, print a table, and return its figures."""
     as_called: dict[str, Step] = {}
     on_device: dict[str, Step] = {}
+
+    def record(name: str, step: Step) -> None:
+        on_device[name] = recorded(step, device)
+
     for name, step in steps(size, device, compiler).items():
-
-        def warm_up(step: Step = step) -> None:
-            for _ in range(3):
-                step()
-
-        def record(name: str = name, step: Step = step) -> None:
-            on_device[name] = recorded(step, device)
-
-        if not attempt(f"{size}, {name}", warm_up):
+        if not attempt(f"{size}, {name}", functools.partial(timed, step, 3)):
             failed.append(f"{size}, {name}")
             continue
         as_called[name] = step
-        attempt(f"{size}, {name}, as a CUDA graph", record)  # one that waits for the device cannot be recorded
+        # One that waits for the device cannot be recorded.
+        attempt(f"{size}, {name}, as a CUDA graph", functools.partial(record, name, step))
     logits_bytes = size.rows * size.classes * size.dtype.itemsize
-    memory = {name: extra_bytes(step, device) for name, step in as_called.items()}
-    called = paired_seconds(as_called, device, rounds=rounds, least_seconds=least_seconds)
-    alone = paired_seconds(on_device, device, rounds=rounds, least_seconds=least_seconds)
-    return table(size, called, alone, {name: num_bytes / logits_bytes for name, num_bytes in memory.items()})
-
-
-def table(
-    size: Size, called: dict[str, list[float]], alone: dict[str, list[float]], memory: dict[str, float]
-) -> dict[str, Any]:
-    """Print a size's timings; the same as plain values."""
+    memory = {name: extra_bytes(step, device) / logits_bytes for name, step in as_called.items()}
+    called, alone = (
+        paired_seconds(each, device, rounds=rounds, least_seconds=least_seconds) for each in (as_called, on_device)
+    )
     print(f"\n{size}")
     print(f"{'':<24}{'us a step':>10}{'x cross entropy':>24}{'us device':>11}{'x floor':>26}{'memory / logits':>17}")
     figures: dict[str, Any] = {}
     for name, seconds in called.items():
-        device_seconds = alone.get(name)
+        us, us_device = statistics.median(seconds) * 1e6, None
         cost = ratio(seconds, called[CROSS_ENTROPY]) if CROSS_ENTROPY in called else None
-        floor = ratio(device_seconds, alone[FLOOR]) if device_seconds and FLOOR in alone else None
+        floor = ratio(alone[name], alone[FLOOR]) if name in alone and FLOOR in alone else None
+        if name in alone:
+            us_device = statistics.median(alone[name]) * 1e6
         figures[name] = {
-            "us": statistics.median(seconds) * 1e6,
+            "us": us,
             "cost_ce": cost and cost.median,
-            "us_device": statistics.median(device_seconds) * 1e6 if device_seconds else None,
+            "us_device": us_device,
             "x_floor": floor and floor.median,
             "extra_memory": memory[name],
         }
-        device_us = f"{figures[name]['us_device']:.1f}" if device_seconds else "-"
-        cost_ce, x_floor = (str(spread or "-") for spread in (cost, floor))
-        print(
-            f"{name:<24}{figures[name]['us']:>10.1f}{cost_ce:>24}{device_us:>11}{x_floor:>26}{memory[name]:>17.2f}",
-            flush=True,
-        )
+        device_text = f"{us_device:.1f}" if us_device else "-"
+        cost_text, floor_text = str(cost or "-"), str(floor or "-")
+        print(f"{name:<24}{us:>10.1f}{cost_text:>24}{device_text:>11}{floor_text:>26}{memory[name]:>17.2f}", flush=True)
     return {"size": str(size), "steps": figures}
 
 

@@ -6,16 +6,12 @@ Everybody crops at random, resizes antialiased, flips and normalises, in batches
 input/streams.py here. Streams run without end and are measured in turn, in the steady state: what each has prefetched
 while others were measured is not counted. Photos are resized bicubically, as students and teachers see them, and
 bilinearly, torchvision's default, which suits the others better; x_ is ours over theirs for bicubic ones. Without
-PHOTOS and SMALL, images are generated. Memory is that of a process and its workers. Ends with one line of JSON. Not
-measured: cold disks, GPUs.
+PHOTOS and SMALL, images are generated. Ends with one line of JSON. Not measured: cold disks, memory, GPUs.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 import os
-import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,10 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.benchmarks.input.held_memory import megabytes
 from experiments.benchmarks.input.streams import STREAMS, WORKERS
 from experiments.benchmarks.photos import write_images
-from experiments.benchmarks.timing import CPU, Spread, in_turn, machine, ratio, timed
+from experiments.benchmarks.timing import CPU, Spread, calls_in_turn, machine, print_figures, ratio
 from experiments.benchmarks.training import BATCH
 from pld.images.decode.jpeg_box import HAS_BOXES
 from pld.views import Interpolation
@@ -50,8 +45,7 @@ def main() -> None:
         compare(full, FULL_SIDE, "bilinear", FULL_BATCHES, list(STREAMS))
         others = compare(full, FULL_SIDE, "bicubic", FULL_BATCHES, list(STREAMS))
         figures = {key: others[name] for name, key in KEYS.items()} | figures
-        memory(full)
-    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+    print_figures(figures)
 
 
 def compare(
@@ -62,11 +56,7 @@ def compare(
     streams = {name: STREAMS[name](folder, side, interpolation) for name in names}
     for stream in streams.values():
         check(next(stream), side)
-    steps = {
-        name: functools.partial(timed, stream.__next__, batches, warm_up=WARM_BATCHES)
-        for name, stream in streams.items()
-    }
-    seconds = in_turn(steps, ROUNDS)
+    seconds = calls_in_turn({n: s.__next__ for n, s in streams.items()}, batches, warm_up=WARM_BATCHES, rounds=ROUNDS)
     for stream in streams.values():
         stream.close()  # type: ignore[attr-defined]
     print(f"\n{side} x {side}, {interpolation}")
@@ -82,18 +72,6 @@ def check(images: Tensor, side: int) -> None:
     assert images.shape == (BATCH, 3, side, side)
     assert images.dtype == torch.float32
     assert images.abs().max() < 3
-
-
-def memory(folder: Path) -> None:
-    """Print what our processes hold over three epochs, beside torchvision's."""
-    batches = FULL_IMAGES // BATCH
-    held = {name: megabytes(name, folder, FULL_SIDE, "bicubic", batches) for name in ("ours", "ImageFolder")}
-    times = statistics.median(held["ours"]) / statistics.median(held["ImageFolder"])
-    print()
-    for name, epochs in held.items():
-        print(f"memory, {name:12} {', '.join(f'{each:.0f}' for each in epochs)} MB in epochs of {batches} batches")
-    grown = held["ours"][-1] / held["ours"][0]
-    print(f"  ours is {times:.2f} times ImageFolder's, and in the last epoch {grown:.3f} times the first one's")
 
 
 if __name__ == "__main__":

@@ -14,21 +14,18 @@ stores, GPUs.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
 from experiments.benchmarks.photos import NUM_CLASSES, write_images
-from experiments.benchmarks.store.logits import TEMPERATURES, made_up
-from experiments.benchmarks.store.reading import write_large
-from experiments.benchmarks.timing import CPU, Spread, Step, in_turn, machine, ratio, timed
+from experiments.benchmarks.store.logits import TEMPERATURES, made_up, write_large
+from experiments.benchmarks.timing import CPU, Spread, Step, calls_in_turn, machine, print_figures, ratio, timed
 from experiments.benchmarks.training import (
     BATCH,
     SIDE,
@@ -70,7 +67,7 @@ def main() -> None:
         figures = {"joined_over_plain": streams(full, 224, FULL_BATCHES, load_seconds)}
         streams(small, SIDE, SMALL_BATCHES, load_seconds)
         figures |= training(small, teacher)
-    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+    print_figures(figures)
 
 
 def stored(place: Path) -> StoredTeacher:
@@ -84,7 +81,7 @@ def seconds_to_load(root: Path) -> float:
     store = open_store(str(root))
     rows = store.num_samples
     taken = [timed(lambda: store.load_view(0)) / rows for _ in range(ROUNDS)]
-    print(f"\nloading a view of {rows:,} rows: {Spread.of([1e6 * each for each in taken])} us a row")
+    print(f"\nloading a view of {rows:,} rows: {Spread.of(taken, 1e6)} us a row")
     return statistics.median(taken)
 
 
@@ -104,7 +101,7 @@ def streams(place: Path, side: int, num: int, load_seconds: float) -> float:
     made = {"plain": plain, "joined": joined}
     running = {name: make(batches(place, [preprocessing], workers=2)) for name, make in made.items()}
     nexts: dict[str, Step] = {name: stream.__next__ for name, stream in running.items()}
-    seconds = steps_in_turn(nexts, num, warm_up=WARM_BATCHES, rounds=STREAM_ROUNDS)
+    seconds = calls_in_turn(nexts, num, warm_up=WARM_BATCHES, rounds=STREAM_ROUNDS)
     seconds["joined"] = [each + num * BATCH * load_seconds for each in seconds["joined"]]
     print(f"\nstreams of {side} x {side}, {K} of {NUM_CLASSES} classes joined")
     for name, taken in seconds.items():
@@ -143,19 +140,20 @@ def training(place: Path, teacher: str) -> dict[str, float]:
         "store": Trainer.of(place, signal, "pld"),
         "live teacher": Trainer.of(place, live, "pld"),
     }
-    seconds = steps_in_turn({name: trainer.step for name, trainer in trainers.items()}, STEPS)
+    seconds = calls_in_turn({name: trainer.step for name, trainer in trainers.items()}, STEPS, rounds=ROUNDS)
     ready = next(trainers["live teacher"].stream)
-    parts = steps_in_turn(
+    parts = calls_in_turn(
         {
             "step": lambda: trainers["store"].step(ready),
             "teacher's forward": lambda: live(ready, CPU),
             "lookup": lambda: signal(ready, CPU),
         },
         STEPS,
+        rounds=ROUNDS,
     )
     print(f"\ntraining, {SIDE} x {SIDE}, batches of {BATCH}")
     for name, taken in (seconds | parts).items():
-        print(f"  {name:18}{Spread.of([1000 * each / STEPS for each in taken])} ms")
+        print(f"  {name:18}{Spread.of(taken, 1000 / STEPS)} ms")
     over_ce, over_live = (ratio(seconds[name], seconds["store"]) for name in ("cross entropy", "live teacher"))
     step, forward = (statistics.median(parts[name]) for name in ("step", "teacher's forward"))
     print(f"  the store's epoch has {over_ce} of the speed of cross entropy's, {over_live} times the live teacher's")
@@ -165,13 +163,6 @@ def training(place: Path, teacher: str) -> dict[str, float]:
         "train_over_live": over_live.median,
         "train_over_live_predicted": (step + forward) / step,
     }
-
-
-def steps_in_turn(
-    steps: Mapping[str, Step], num: int, *, warm_up: int = 2, rounds: int = ROUNDS
-) -> dict[str, list[float]]:
-    """Seconds that `num` calls of each took in each round, after some that are not counted."""
-    return in_turn({n: functools.partial(timed, step, num, warm_up=warm_up) for n, step in steps.items()}, rounds)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ of KD with cross entropy, as people write them. `extra_memory`: bytes allocated 
 gradient included, over those of the student's logits; the larger of both sizes. Not measured: half types, GPUs.
 """
 
-import json
 import statistics
 from collections.abc import Callable
 
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.benchmarks.loss_steps import Size, kd_and_ce, problem, reference
-from experiments.benchmarks.timing import CPU, Step, extra_bytes, machine, paired_seconds, ratio
+from experiments.benchmarks.timing import CPU, Step, extra_bytes, machine, paired_seconds, print_figures, ratio
 from pld.losses import pld_loss
 
 ROUNDS = 20
@@ -56,7 +55,7 @@ def main() -> None:
         figures[f"x_reference_c{size.classes}"] = ratio(seconds["sort + logcumsumexp"], seconds["PLD"]).median
         figures[f"cost_ce_c{size.classes}"] = ratio(seconds["PLD"], seconds["cross entropy"]).median
         figures[f"cost_kd_c{size.classes}"] = ratio(seconds["PLD"], seconds["KD + cross entropy"]).median
-    print(json.dumps({name: round(value, 3) for name, value in {**figures, "extra_memory": max(memory)}.items()}))
+    print_figures({**figures, "extra_memory": max(memory)})
 
 
 if __name__ == "__main__":

@@ -8,22 +8,22 @@ the small end. Rows, shards and views are synthetic. The machines of the model a
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from experiments.benchmarks.photos import write_images
-from experiments.benchmarks.scaling_model import Parts, hours, model
-from experiments.benchmarks.store.logits import TEMPERATURES, made_up
-from experiments.benchmarks.store.reading import write_large
-from experiments.benchmarks.timing import CPU, machine, timed
+from experiments.benchmarks.scaling_model import render
+from experiments.benchmarks.store.logits import TEMPERATURES, made_up, write_large
+from experiments.benchmarks.timing import CPU, machine, print_figures, timed
 from experiments.benchmarks.training import batches
 from pld.images import epoch_order, open_source
 from pld.loading import ViewRequest, view_decoder
@@ -44,54 +44,32 @@ ROWS_OF_SHARDS, ROW_BYTES_K = 10**6, 10
 def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
-    print("# What an image costs as things grow\n")
-    print(f"`make bench-scaling` on {machine(CPU)}. Microseconds an image, medians of {ROUNDS}")
-    print("runs, of fewer where they take long.\n")
-    rows = {
-        "place in the epoch's order": [order_cost(num, max(1, num // 1250)) for num in ROWS],
-        "finding its row by its key, once a run": [key_cost(num) for num in ROWS],
-        "looking up its logits": [lookup_cost(num) for num in ROWS],
-        "drawing its view": [draw_cost(num) for num in ROWS],
+    measured: dict[str, Any] = {
+        "machine": machine(CPU),
+        "rounds": ROUNDS,
+        "num_rows": ROWS,
+        "rows": {
+            "place in the epoch's order": [order_cost(num, max(1, num // 1250)) for num in ROWS],
+            "finding its row by its key, once a run": [key_cost(num) for num in ROWS],
+            "looking up its logits": [lookup_cost(num) for num in ROWS],
+            "drawing its view": [draw_cost(num) for num in ROWS],
+        },
+        "num_shards": SHARDS,
+        "shards": [order_cost(ROWS_OF_SHARDS, num) for num in SHARDS],
     }
-    table("rows", [f"{num:,}" for num in ROWS], rows)
-    print("Small datasets share an epoch's fixed cost among few. Finding keys is a binary search, once a run;")
-    print("lookups in larger tables miss the processor's caches. All of it is beside the milliseconds of decoding.\n")
-    shards = {"place in the order of 1,000,000 rows": [order_cost(ROWS_OF_SHARDS, num) for num in SHARDS]}
-    table("shards", [f"{num:,}" for num in SHARDS], shards)
     with tempfile.TemporaryDirectory() as folder:
-        views = {"loading its logits": [load_cost(Path(folder) / str(num), num) for num in VIEWS]}
-        table("views in the store", [f"{num}" for num in VIEWS], views)
-        print(write_images("PHOTOS", Path(folder) / "photos", 400) + "\n")
-        workers = {"bytes to uint8 views of 224 x 224": [input_cost(Path(folder) / "photos", num) for num in WORKERS]}
-        table("workers", [f"{num}" for num in WORKERS], workers)
-        cuts = {"bytes to uint8 views of 224 x 224": [cut_cost(Path(folder) / "photos", num) for num in CUT_VIEWS]}
-        table("views of an image decoded once, as caching does", [f"{num}" for num in CUT_VIEWS], cuts)
-        image_bytes = float(open_source(str(Path(folder) / "photos" / "shards")).sizes.mean())
-        row_bytes = open_store(str(Path(folder) / str(VIEWS[-1]))).num_bytes / (VIEWS[-1] * 8 * 1250)
-    parts = Parts(
-        image_bytes=image_bytes,
-        row_bytes=row_bytes,
-        input_us=workers["bytes to uint8 views of 224 x 224"][0],
-        cut_us=cuts["bytes to uint8 views of 224 x 224"][-1],
-        load_us=views["loading its logits"][0],
-    )
-    print(model(parts))
-    print(hours(parts))
-    ends = {
-        "rows": rows["looking up its logits"],
-        "shards": next(iter(shards.values())),
-        "views": views["loading its logits"],
-    }
-    figures = {f"cost_{name}": costs[-1] / costs[0] for name, costs in ends.items()}
-    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
-
-
-def table(head: str, columns: Sequence[str], rows: dict[str, list[float]]) -> None:
-    """Print costs as Markdown."""
-    print(f"| {head} | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
-    for name, costs in rows.items():
-        print(f"| {name} | {' | '.join(f'{cost:.3g}' for cost in costs)} |")
-    print()
+        root, photos = Path(folder), Path(folder) / "photos"
+        views = [load_cost(root / str(num), num) for num in VIEWS]
+        described = write_images("PHOTOS", photos, 400)
+        workers, cuts = [input_cost(photos, num) for num in WORKERS], [cut_cost(photos, num) for num in CUT_VIEWS]
+        measured |= {"num_views": VIEWS, "views": views, "load_us": views[0], "photos": described}
+        measured |= {"num_workers": WORKERS, "workers": workers, "input_us": workers[0]}
+        measured |= {"num_cuts": CUT_VIEWS, "cuts": cuts, "cut_us": cuts[-1]}
+        measured["image_bytes"] = float(open_source(str(photos / "shards")).sizes.mean())
+        measured["row_bytes"] = open_store(str(root / str(VIEWS[-1]))).num_bytes / (VIEWS[-1] * 8 * 1250)
+    print(render(measured))
+    ends = {"rows": measured["rows"]["looking up its logits"], "shards": measured["shards"], "views": views}
+    print_figures({f"cost_{name}": costs[-1] / costs[0] for name, costs in ends.items()})
 
 
 def median_us(step: Callable[[], object], num_images: int) -> float:
@@ -145,16 +123,10 @@ def load_cost(root: Path, num_views: int) -> float:
 
 def input_cost(place: Path, workers: int) -> float:
     """Wall time an image of a stream that never ends, in the steady state."""
-    stream = batches(place, [Preprocessing()], workers=workers)
-
-    def pull(num: int) -> None:
-        for _ in itertools.islice(stream, num):
+    with contextlib.closing(batches(place, [Preprocessing()], workers=workers)) as stream:
+        for _ in itertools.islice(stream, 4 * workers):
             pass
-
-    pull(4 * workers)
-    cost = median_us(lambda: pull(6), 6 * 64)
-    stream.close()
-    return cost
+        return median_us(lambda: sum(1 for _ in itertools.islice(stream, 6)), 6 * 64)
 
 
 def cut_cost(place: Path, num_views: int) -> float:

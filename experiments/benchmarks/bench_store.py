@@ -3,30 +3,27 @@
     make bench-store [PHOTOS='photos-{0000..0003}.tar' WEIGHTS=lite2.safetensors]
 
 Bytes are those of one part of 1,250 samples x 8 views and everything around it, 5 temperatures. The view that is read
-has 1.28 million rows at k = 50, made synthetically, local, in the page cache; peak memory is by how much a fresh
-process grew. Random batches of 256 rows come from it, from TinyViT's records of as many rows and from files of 50,000
-of them, all in the page cache, which flatters the files. Ends with one line of JSON. Not measured: cold disks, remote
-stores.
+has 1.28 million rows at k = 50, made synthetically, local, in the page cache. Random batches of 256 rows come from it,
+from TinyViT's records of as many rows and from files of 50,000 of them, all in the page cache, which flatters the
+files. Ends with one line of JSON. Not measured: cold disks, memory, remote stores.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-import json
 import os
-import statistics
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
 
 from experiments.benchmarks.store.layouts import Files, TinyViT, dense_bytes
-from experiments.benchmarks.store.logits import NUM_SAMPLES, NUM_VIEWS, TEMPERATURES, Logits, logits
-from experiments.benchmarks.store.reading import SHARD_SAMPLES, read_in_fresh_process, write_large
-from experiments.benchmarks.timing import CPU, Spread, machine, paired_seconds, ratio
+from experiments.benchmarks.store.logits import NUM_SAMPLES, NUM_VIEWS, TEMPERATURES, Logits, logits, write_large
+from experiments.benchmarks.timing import CPU, Spread, Step, machine, paired_seconds, print_figures, ratio, timed
 from pld.signals import TopK
 from pld.store import FormatName, Shard, StoreWriter, open_store
 from tests.store.world import World, tree
@@ -44,9 +41,9 @@ def main() -> None:
             figures |= sizes(Path(folder), given, k)
         topks = signals(given, 50)[:2]
         write_large(Path(folder) / "large", topks, SHARDS)
-        figures |= reading(Path(folder) / "large", topks[1].k)
+        figures |= reading(Path(folder) / "large")
         figures |= random_batches(Path(folder), topks)
-    print(json.dumps({name: round(value, 6) for name, value in figures.items()}))
+    print_figures(figures)
 
 
 def signals(given: Logits, k: int) -> list[TopK]:
@@ -57,9 +54,9 @@ def signals(given: Logits, k: int) -> list[TopK]:
 def sizes(folder: Path, given: Logits, k: int) -> dict[str, float]:
     """Write the part in each layout, read it back, and print bytes per sample-view."""
     topks, num_rows = signals(given, k), NUM_SAMPLES * NUM_VIEWS
-    written = {"zarr": write_part(folder / f"zarr-{k}", given, topks, "zarr")}
-    written["webdataset"] = write_part(folder / f"webdataset-{k}", given, topks, "webdataset")
-    held = {name: sum(map(len, tree(folder / f"{name}-{k}").values())) for name in written}
+    formats: tuple[FormatName, ...] = ("zarr", "webdataset")
+    written = {name: write_part(folder / f"{name}-{k}", given, topks, name) for name in formats}
+    held: dict[str, int] = {name: sum(map(len, tree(folder / f"{name}-{k}").values())) for name in formats}
     TinyViT.write(folder / f"tinyvit-{k}", topks)
     held["TinyViT's records"] = (folder / f"tinyvit-{k}").stat().st_size
     held["dense float16"] = sum(dense_bytes(folder / "dense.npy", view) for view in given.values)
@@ -106,52 +103,36 @@ def weights(topk: TopK) -> torch.Tensor:
     )
 
 
-def reading(root: Path, k: int) -> dict[str, float]:
-    """One view in fresh processes: rows a second, memory, bytes fetched."""
-    runs = [read_in_fresh_process(root, 1) for _ in range(5)]
-    rows, speed = runs[0]["rows"], Spread.of([run["rows"] / run["seconds"] / 1e6 for run in runs])
-    grown = statistics.median(run["grown_bytes"] for run in runs)
-    allowed = 1.3 * rows * (4 * k + 2 + 2 * len(TEMPERATURES))
-    view_bytes, label_bytes = chunk_bytes(root)
-    print(f"reading one view of {rows:,} rows: {speed} million rows/s, n = {len(runs)}")
-    print(f"  memory grew by {grown / 1e6:.0f} MB; 1.3 x the integers is {allowed / 1e6:.0f} MB")
-    print(
-        f"  fetched {runs[0]['range_bytes'] / 1e6:.1f} MB of parts, of which the view is {view_bytes / 1e6:.1f} "
-        f"and labels {label_bytes / 1e6:.1f}, and {runs[0]['index_bytes'] / 1e6:.1f} MB of commits; the store has "
-        f"{open_store(str(root)).num_bytes / 1e6:.0f} MB"
-    )
+def reading(root: Path) -> dict[str, float]:
+    """How fast one view is read, checked and unpacked."""
+    rows = open_store(str(root)).num_samples
+    stores = [open_store(str(root)) for _ in range(5)]
+    speed = Spread.of([rows / timed(functools.partial(store.load_view, 1)) / 1e6 for store in stores])
+    print(f"reading one view of {rows:,} rows: {speed} million rows/s, n = {len(stores)}")
     return {"rows_per_s": 1e6 * speed.median}
-
-
-def chunk_bytes(root: Path) -> tuple[int, int]:
-    """Bytes of view 1's chunks and of the labels', as all commits list them."""
-    commits = [json.loads(path.read_bytes()) for path in root.glob("commits/*/*.json")]
-    views = sum(size for commit in commits for _, size, _ in commit["views"][1])
-    return views, sum(commit["samples"][1][1] for commit in commits)
 
 
 def random_batches(folder: Path, topks: list[TopK]) -> dict[str, float]:
     """The same random rows from each layout, in turn."""
     TinyViT.write(folder / "tinyvit", [topks[1]] * SHARDS)
-    for shard in range(NUM_FILES // SHARD_SAMPLES):
-        Files.write(folder / "files", topks[1], shard * SHARD_SAMPLES)
+    for shard in range(NUM_FILES // NUM_SAMPLES):
+        Files.write(folder / "files", topks[1], shard * NUM_SAMPLES)
     table, rng = open_store(str(folder / "large")).load_view(1), np.random.default_rng(0)
     tinyvit, files = TinyViT(folder / "tinyvit", topks[1].k), Files(folder / "files")
-    batches: dict[str, Iterator[np.ndarray]] = {
-        "store": itertools.cycle(rng.integers(0, len(table), (200, BATCH))),
-        "TinyViT": itertools.cycle(rng.integers(0, len(table), (200, BATCH))),
-        "files": itertools.cycle(rng.integers(0, NUM_FILES, (200, BATCH))),
-    }
+
+    def reader(layout: Any, num_rows: int) -> Step:
+        batches = itertools.cycle(rng.integers(0, num_rows, (200, BATCH)))
+        return lambda: layout[next(batches)]
+
     steps = {
-        "store": lambda: table[next(batches["store"])],
-        "TinyViT": lambda: tinyvit[next(batches["TinyViT"])],
-        "files": lambda: files[next(batches["files"])],
+        "store": reader(table, len(table)),
+        "TinyViT": reader(tinyvit, len(table)),
+        "files": reader(files, NUM_FILES),
     }
     seconds = paired_seconds(steps, CPU, rounds=ROUNDS, least_seconds=0.05)
-    times = {name: Spread.of([1e6 * second for second in taken]) for name, taken in seconds.items()}
     x_tinyvit, x_files = (ratio(seconds[name], seconds["store"]) for name in ("TinyViT", "files"))
-    for name, taken in times.items():
-        print(f"random batch of {BATCH} rows: {name:8} {taken} us, n = {ROUNDS}")
+    for name, taken in seconds.items():
+        print(f"random batch of {BATCH} rows: {name:8} {Spread.of(taken, 1e6)} us, n = {ROUNDS}")
     print(f"  the store is {x_tinyvit} times as fast as TinyViT's records and {x_files} times as fast as files")
     return {"random_x_tinyvit": x_tinyvit.median, "random_x_files": x_files.median}
 

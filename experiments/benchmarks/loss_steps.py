@@ -62,28 +62,17 @@ def steps(size: Size, device: torch.device, compiler: str) -> dict[str, Step]:
     labels = topk.labels
     copy_from, copy_to = student.detach(), torch.empty_like(student)
 
-    def losses(backend: str) -> Callable[[Tensor], Tensor]:
-        return lambda s: pld_loss(s, topk, labels, backend=backend)
+    def step(loss: Callable[[Tensor], Tensor]) -> Step:
+        return lambda: torch.autograd.grad(loss(student), student)
 
-    def step(loss: Callable[[Tensor], Tensor], *, compiled: bool = False) -> Step:
-        run = torch.compile(loss, fullgraph=True, dynamic=False, backend=compiler) if compiled else loss
-        return lambda: torch.autograd.grad(run(student), student)
-
-    def cross_entropy(s: Tensor) -> Tensor:
-        return F.cross_entropy(s.float(), labels)
-
-    def kd(s: Tensor) -> Tensor:
-        return kd_and_ce(s, teacher, labels)
-
-    return {
-        FLOOR: lambda: copy_to.copy_(copy_from),
-        "PLD triton": step(losses("triton")),
-        "PLD triton, compiled": step(losses("triton"), compiled=True),
-        "PLD torch": step(losses("torch")),
-        "PLD torch, compiled": step(losses("torch"), compiled=True),
-        CROSS_ENTROPY: step(cross_entropy),
-        "cross entropy, compiled": step(cross_entropy, compiled=True),
-        "KD + CE": step(kd),
-        "KD + CE, compiled": step(kd, compiled=True),
-        "sort + logcumsumexp": step(lambda s: reference(s, teacher, labels)),
+    losses: dict[str, Callable[[Tensor], Tensor]] = {
+        "PLD triton": lambda s: pld_loss(s, topk, labels, backend="triton"),
+        "PLD torch": lambda s: pld_loss(s, topk, labels, backend="torch"),
+        CROSS_ENTROPY: lambda s: F.cross_entropy(s.float(), labels),
+        "KD + CE": lambda s: kd_and_ce(s, teacher, labels),
     }
+    found: dict[str, Step] = {FLOOR: lambda: copy_to.copy_(copy_from)}
+    for name, loss in losses.items():
+        found[name] = step(loss)
+        found[f"{name}, compiled"] = step(torch.compile(loss, fullgraph=True, dynamic=False, backend=compiler))
+    return found | {"sort + logcumsumexp": step(lambda s: reference(s, teacher, labels))}

@@ -1,6 +1,7 @@
 """Time and memory of contestants that are measured in turn: what counts are ratios of neighbours, with their spread."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import importlib.util
 import itertools
@@ -28,8 +29,9 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    def of(cls, values: Sequence[float], unit: float = 1.0) -> "Spread":
+        """Of some values, in `unit` of each."""
+        low, median, high = (unit * cut for cut in statistics.quantiles(values, n=4, method="inclusive"))
         return cls(median, low, high)
 
     def __str__(self) -> str:
@@ -60,6 +62,11 @@ def timed(step: Step, repeats: int = 1, *, warm_up: int = 0) -> float:
     for _ in range(repeats):
         step()
     return time.perf_counter() - start
+
+
+def calls_in_turn(steps: Mapping[str, Step], num: int, *, rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
+    """Seconds that `num` calls of each took in each round, after some that are not counted."""
+    return in_turn({n: functools.partial(timed, step, num, warm_up=warm_up) for n, step in steps.items()}, rounds)
 
 
 def paired_seconds(
@@ -114,6 +121,11 @@ def _extra_bytes_on_cpu(step: Step) -> int:
     memory = [event for event in trace["traceEvents"] if event.get("name") == "[memory]"]
     changes = [num_bytes for _, num_bytes in sorted((event["ts"], event["args"]["Bytes"]) for event in memory)]
     return max(itertools.accumulate(changes, initial=0))
+
+
+def print_figures(figures: Mapping[str, float]) -> None:
+    """A benchmark's last line: its figures as JSON."""
+    print(json.dumps({name: round(value, 6) for name, value in figures.items()}))
 
 
 def machine(device: torch.device) -> str:

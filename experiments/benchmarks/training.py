@@ -21,7 +21,7 @@ from train_student.config import TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches
 from train_student.data.teacher_signal import TeacherSignal
 from train_student.loop.learner import Learner
-from train_student.model.student import build_student, export, student_preprocessing
+from train_student.model.student import export
 
 BATCH, SIDE = 64, 64
 
@@ -78,10 +78,4 @@ def student_config(place: Path, **settings: Any) -> TrainConfig:
 
 def build_learner(config: TrainConfig, signal: TeacherSignal, accelerator: Accelerator) -> Learner:
     """What takes the student's steps."""
-    student = build_student(config.model, NUM_CLASSES)
-    preprocessing, loss = (
-        student_preprocessing(config.model.image_size, config.validation.crop_fraction),
-        config.loss.build(),
-    )
-    options = config.optimizer
-    return Learner(accelerator, student, loss, signal, preprocessing, options, steps_per_epoch=1000, seed=0)
+    return Learner(accelerator, config, signal, num_classes=NUM_CLASSES, steps_per_epoch=1000)

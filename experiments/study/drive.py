@@ -32,8 +32,7 @@ _HASH_FILE = "study_hash"
 
 def main(argv: Sequence[str]) -> None:
     """The command."""
-    description = (StudyConfig.__doc__ or "").split("\n")[0]
-    config = parse_config(StudyConfig, argv, prog="python -m experiments.study", description=description)
+    config = parse_config(StudyConfig, argv, prog="python -m experiments.study", description=StudyConfig.__doc__ or "")
     results = Results(Path(config.out) / FILE)
     if config.report and not results.facts:
         raise DataError(f"{results.path}: no results; make study DATA=FOLDER makes some")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pld.errors import DataError
-from pld.files import writing
+from pld.files import write_atomically, writing
 
 FILE = "study.json"
 
@@ -45,10 +45,7 @@ class Results:
         self._write()
 
     def _write(self) -> None:
-        staged = self.path.with_name(f".{self.path.name}.tmp")
         # One line for each run, so that diffs of the file are readable.
         runs = ",\n".join(json.dumps(run) for run in self.runs.values())
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path), write_atomically(self.path) as staged:
             staged.write_text(f'{{"study": {json.dumps(self.facts)},\n"runs": [\n{runs}\n]}}\n')
-            staged.replace(self.path)

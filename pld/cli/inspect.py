@@ -9,7 +9,6 @@ from pld.extras import needs_extra
 from pld.files import write_text
 from pld.report.table import as_text, store_rows
 from pld.store import Store, open_store
-from pld.store.read.inventory import take_inventory
 
 _NUM_SAMPLES = 18
 
@@ -41,5 +40,5 @@ def _write_page(store: Store, arguments: argparse.Namespace) -> None:
         from pld.report.store_page import render_store_page
     images = open_images(arguments.data, arguments) if arguments.data else None
     samples = draw_samples(store, images, _NUM_SAMPLES) if images else []
-    write_text(arguments.html, render_store_page(store, take_inventory(arguments.store), samples))
+    write_text(arguments.html, render_store_page(store, samples))
     print(f"page: {arguments.html}")

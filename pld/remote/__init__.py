@@ -1,1 +1,1 @@
-"""Object stores and web servers: places, retries, and what is kept of them on the local disk."""
+"""Object stores and web servers: drivers, retries, and what is cached of them on the local disk."""

@@ -64,13 +64,10 @@ class ShardCache:
     def read(self, name: str, offset: int, num_bytes: int) -> bytes | None:
         """Bytes of a shard, None where it is not here."""
         try:
-            descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC)
+            with (self.folder / name).open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), num_bytes, offset)
         except OSError:
             return None
-        try:
-            return os.pread(descriptor, num_bytes, offset)
-        finally:
-            os.close(descriptor)
 
     def hold(self, name: str, num_bytes: int, fetch: Callable[[BinaryIO], None], stop: threading.Event) -> HeldShard:
         """The shard; fetched where it is not here, by one of all threads and processes that want it.

@@ -1,1 +1,1 @@
-"""Tables, plots and the page: what people look at."""
+"""What people look at: tables, plots and pages of runs and stores."""

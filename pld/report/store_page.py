@@ -12,15 +12,13 @@ from pld.report.page import render
 from pld.report.samples import Sample
 from pld.report.table import store_rows
 from pld.store import Store
-from pld.store.read.inventory import Inventory
 
 
-def render_store_page(store: Store, found: Inventory, samples: Sequence[Sample]) -> str:
+def render_store_page(store: Store, samples: Sequence[Sample]) -> str:
     """HTML with everything inside. A store that is unfinished or has lost parts has a page too, with what can be said.
 
     Args:
         store: the store.
-        found: of the same store.
         samples: a sheet, or nothing.
     """
     codec, stats = store.manifest.identity.codec, store.stats
@@ -32,9 +30,9 @@ def render_store_page(store: Store, found: Inventory, samples: Sequence[Sample])
         title=store.url,
         problem=problem,
         rows=store_rows(store) if num_views else [],
-        coverage=coverage_map(found) if found.blocks else "",
-        coverage_text=_coverage_text(found),
-        bytes=_byte_rows(found, stats.num_rows),
+        coverage=coverage_map(store) if store.layout.blocks else "",
+        coverage_text=_coverage_text(store),
+        bytes=_byte_rows(store),
         k=codec.k,
         tail_mass=tail_mass_histogram(stats) if truncated and stats.num_rows else "",
         agreement=agreement,
@@ -52,20 +50,21 @@ def _num_views(store: Store) -> tuple[int, str]:
         return 0, str(error)
 
 
-def _coverage_text(found: Inventory) -> str:
-    parts, blocks = len(found.shards) * len(found.blocks), len(found.blocks)
+def _coverage_text(store: Store) -> str:
+    found, manifest = store.layout, store.manifest
+    parts, blocks = len(manifest.shards) * len(found.blocks), len(found.blocks)
     text = f"{len(found.committed):,} of {parts:,} parts are committed, {len(found.sealed)} of {blocks} blocks sealed"
     for lost, words in ((False, "not cached yet"), (True, "lost: cache or copy them again")):
-        if count := found.count_missing(lost=lost):
+        if count := sum(len(found.missing(b, manifest)) for b in found.blocks if (b in found.sealed) == lost):
             text += f"; {count:,} {words}"
     return text + "."
 
 
-def _byte_rows(found: Inventory, num_rows: int) -> list[tuple[str, int, float, float]]:
+def _byte_rows(store: Store) -> list[tuple[str, int, float, float]]:
     """Name, bytes, bytes per sample-view and share, the largest first."""
-    total = sum(found.array_bytes.values())
-    spent = sorted(found.array_bytes.items(), key=lambda item: -item[1])
-    return [(name, number, number / num_rows, number / total) for name, number in spent if num_rows]
+    spent, num_rows = store.array_bytes, store.stats.num_rows
+    total = spent.total()
+    return [(name, number, number / num_rows, number / total) for name, number in spent.most_common() if num_rows]
 
 
 def _as_text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Stores of teachers' top-k logits: see FORMAT.md for the bytes."""
+"""Stores of teachers' top-k logits; FORMAT.md has the bytes."""
 
 from pld.store.documents.commit import Commit
 from pld.store.documents.manifest import FormatName, Manifest, Shard, find_manifest

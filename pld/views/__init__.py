@@ -4,9 +4,9 @@ The teacher in stage one and the student in stage two draw the same views, on an
 because nothing else enters: no position, epoch, rank or worker.
 """
 
-from pld.views.apply import Interpolation, apply_view
-from pld.views.draw import View, draw_view
-from pld.views.policy import DRAWING_VERSION, Fixed, Policy, RandomResizedCrop, policy_from_json, policy_to_json
+from pld.views.crops import Fixed, RandomResizedCrop
+from pld.views.policy import DRAWING_VERSION, Policy, draw_view, policy_from_json, policy_to_json
+from pld.views.view import Interpolation, View, apply_view
 
 __all__ = [
     "DRAWING_VERSION",

@@ -7,49 +7,11 @@ import math
 from typing import Any
 
 from pld.errors import ConfigError
+from pld.views.crops import Fixed, RandomResizedCrop
+from pld.views.view import View
 
 # Part of every store's identity: incremented when the same (seed, key, index, policy) would give another crop.
 DRAWING_VERSION = 1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RandomResizedCrop:
-    """A box of random area and aspect ratio (Inception's crop, as torchvision draws it), mirrored half the time.
-
-    Attributes:
-        scale: least and largest share of the image's area.
-        ratio: least and largest width / height; drawn log-uniformly.
-        flip: whether half of the views are mirrored; wrong for digits and letters.
-        seed: the view seed.
-    """
-
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ConfigError(f"view policy: scale {self.scale}; wanted 0 < least <= largest <= 1")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ConfigError(f"view policy: ratio {self.ratio}; wanted 0 < least <= largest")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Fixed:
-    """The centre square, `crop_fraction` of the shorter side, the same for every view index: evaluation's crop.
-
-    Resizing the shorter side to s and cropping c in the centre, as evaluation is usually described, is
-    `crop_fraction = c / s`: 0.875 for 256 and 224.
-    """
-
-    crop_fraction: float = 0.875
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.crop_fraction <= 1:
-            raise ConfigError(f"view policy: crop_fraction {self.crop_fraction}; wanted 0 < crop_fraction <= 1")
-
 
 Policy = RandomResizedCrop | Fixed
 
@@ -57,6 +19,23 @@ _POLICIES: dict[str, type[RandomResizedCrop] | type[Fixed]] = {
     "random_resized_crop": RandomResizedCrop,
     "fixed": Fixed,
 }
+
+
+def draw_view(key: str, view_index: int, image_size: tuple[int, int], policy: Policy) -> View:
+    """Draw view `view_index` of the sample `key`.
+
+    Args:
+        key: the sample's key.
+        view_index: 0, 1, ...; epoch e trains on view e mod V.
+        image_size: (height, width) of the original image, pixels.
+        policy: how views are drawn, with its seed.
+
+    Example:
+        >>> from pld.views import RandomResizedCrop
+        >>> draw_view("n01440764_10026", 3, (375, 500), RandomResizedCrop(seed=0))
+        View(top=104, left=136, height=253, width=335, flip=False)
+    """
+    return policy.draw(key, view_index, image_size)
 
 
 def policy_to_json(policy: Policy) -> dict[str, Any]:

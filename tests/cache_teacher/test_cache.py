@@ -1,6 +1,7 @@
 """Stage one in this process: what it writes, and what it refuses."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -20,31 +21,21 @@ from pld.teachers import build_teacher
 from pld.views import Fixed, RandomResizedCrop, apply_view, draw_view
 from tests.making import NUM_CLASSES, jpeg, make_dataset, make_teacher, shard_members, write_tar
 from tests.processes import tree_bytes
+from tests.train_student.runs import as_arguments
+
+
+def settings_of(world, store, **settings):
+    base = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "views": 3, "k": 5, "threads": 1}
+    base["allow_wrong_labels"] = True  # of a teacher that was never trained
+    return {**base, "store": str(store), **settings}
 
 
 def config(world, store, **settings):
-    base = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "views": 3, "k": 5, "threads": 1}
-    base["allow_wrong_labels"] = True  # of a teacher that was never trained
-    return CacheConfig(**{**base, "store": str(store), **settings})
+    return CacheConfig(**settings_of(world, store, **settings))
 
 
 def arguments(world, store, **settings):
-    values = vars(config(world, store)) | settings
-    wanted = (
-        "teacher",
-        "weights",
-        "data",
-        "split",
-        "store",
-        "views",
-        "k",
-        "policy",
-        "format",
-        "on_bad_image",
-        "threads",
-        "allow_wrong_labels",
-    )
-    return [word for name in wanted if values.get(name) is not None for word in (f"--{name}", str(values[name]))]
+    return as_arguments(settings_of(world, store, **settings))
 
 
 def test_a_store_holds_what_the_teacher_says_of_each_view(world, tmp_path, capsys):
@@ -129,11 +120,7 @@ def test_a_val_store_is_one_fixed_view(world, tmp_path):
 
 def test_a_store_is_named_after_what_is_in_it(world, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cache(
-        CacheConfig(
-            allow_wrong_labels=True, teacher=f"local-dir:{world / 'teacher'}", data=str(world / "data"), views=1, k=3
-        )
-    )
+    cache(CacheConfig(**settings_of(world, "", views=1, k=3)))
     assert (tmp_path / "stores" / "data-teacher-train" / "store.json").is_file()
 
 
@@ -183,8 +170,6 @@ def test_wrong_input_is_refused_and_leaves_nothing(world, tmp_path, capsys, sett
     assert run(cache_main, arguments(world, tmp_path / "s", **settings)) == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) <= 24
-    import re
-
     assert re.search(message, error), error
     assert not (tmp_path / "s").exists()
 

@@ -4,32 +4,18 @@ import dataclasses
 
 import pytest
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.cli.main import _main
 from pld.config import run
 from pld.images import open_source
 from pld.join.recheck_teacher import rerun_teacher
 from pld.store import open_store
 from pld.teachers import build_teacher
-from tests.making import make_dataset, make_teacher
+from tests.making import make_dataset, make_store, make_teacher
 
 
 @pytest.fixture(scope="module")
 def stored(world, tmp_path_factory):
-    root = str(tmp_path_factory.mktemp("stored") / "s")
-    cache(
-        CacheConfig(
-            allow_wrong_labels=True,
-            teacher=f"local-dir:{world / 'teacher'}",
-            data=str(world / "data"),
-            views=2,
-            k=5,
-            threads=1,
-            store=root,
-        )
-    )
-    return root
+    return str(make_store(world, str(tmp_path_factory.mktemp("stored") / "s"), views=2, k=5))
 
 
 def verify(stored, *more):

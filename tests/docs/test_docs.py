@@ -13,8 +13,8 @@ WITH_EXAMPLES = (
     "pld.losses.plackett_luce.nll",
     "pld.losses.ranking",
     "pld.signals",
-    "pld.views.apply",
-    "pld.views.draw",
+    "pld.views.policy",
+    "pld.views.view",
 )
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "pld").rglob("*.md")})
 

@@ -73,7 +73,7 @@ def test_what_is_missing_is_named(bucket, memory, cache):
             open_source(f"{url}/train-{{0004..0007}}.tar" if url == memory else url)
     with pytest.raises(DataError, match=r"no test-\*.tar; found train, val"):
         open_source(memory, "test")
-    with pytest.raises(DataError, match="pack a folder of images into shards first"):
+    with pytest.raises(DataError, match="pack a folder of images into shards"):
         open_source(f"{memory}/nothing")
     with pytest.raises(DataError, match="pip install gcsfs"):
         open_source("gs://bucket/train-0000.tar")

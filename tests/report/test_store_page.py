@@ -9,7 +9,6 @@ import pytest
 from pld.cli.main import main
 from pld.report.measures.agreement import measure_agreement, rank_agreement
 from pld.store import open_store
-from pld.store.read.inventory import take_inventory
 from tests.store.world import World
 
 
@@ -59,7 +58,7 @@ def test_agreement_of_a_store(tmp_path):
 
 def test_every_byte_is_accounted_for(tmp_path):
     World().write(tmp_path, 4, block_views=3)
-    spent = take_inventory(str(tmp_path)).array_bytes
+    spent = open_store(str(tmp_path)).array_bytes
     files = [path for folder in ("parts", "commits") for path in (tmp_path / folder).rglob("*") if path.is_file()]
     assert sum(spent.values()) == sum(path.stat().st_size for path in files)
     assert {"classes", "logprobs", "keys", "labels", "container", "commits"} <= set(spent)

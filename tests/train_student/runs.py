@@ -2,8 +2,13 @@
 
 import json
 
+import torch
+from safetensors.torch import load_file
+
 from pld.config import parse_config
+from tests.making import student_settings
 from train_student.config import RECIPES, TrainConfig
+from train_student.run.train import train
 
 
 def parse(*argv):
@@ -21,3 +26,15 @@ def as_arguments(settings):
         if value is not None
         for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
     ]
+
+
+def train_world(world, folder, **settings):
+    """Train in this process, see `student_settings`."""
+    train(TrainConfig.from_flat(**student_settings(world, folder, **settings)))
+
+
+def assert_same_weights(folder, other, tolerance=0.0):
+    """Of the models that two runs left."""
+    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (folder, other))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, atol=tolerance, rtol=0, msg=name)

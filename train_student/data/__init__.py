@@ -1,1 +1,1 @@
-"""What is trained on: images, views in batches, the teacher's signal."""
+"""What is trained on: images in batches, and the teacher's signal for each batch."""

@@ -13,12 +13,11 @@ from pld.errors import ConfigError
 from pld.images import Source
 from pld.join.match import map_classes
 from pld.losses import RequiredSignal
-from pld.precision import Precision
 from pld.signals import TopK
 from pld.store import Store, StoreGroup
 from pld.teachers import Teacher, build_teacher
 from pld.views.preprocessing import Preprocessing
-from train_student.config import TeacherOptions
+from train_student.config import TrainConfig
 from train_student.data.batches import Batch
 from train_student.data.training_data import TrainingData
 from train_student.data.view_tables import ViewTables, shared_folder
@@ -83,39 +82,25 @@ class LiveTeacher(TeacherSignal):
         return self._teacher.logits(batch.images[-1].to(device, non_blocking=True))
 
 
-def open_teacher_signal(
-    options: TeacherOptions,
-    required: RequiredSignal,
-    data: TrainingData,
-    accelerator: Accelerator,
-    *,
-    precision: Precision,
-    allow_approximate: bool,
-) -> TeacherSignal:
-    """The signal that a loss requires.
-
-    Args:
-        options: stores or a live teacher.
-        required: the loss's.
-        data: what is trained on, with its stores.
-        accelerator: whose processes share views in memory.
-        precision: of a live teacher.
-        allow_approximate: see `check_supports`.
+def open_teacher_signal(config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> TeacherSignal:
+    """The signal that a run's loss requires, from its stores or its live teacher.
 
     Raises:
         PLDError: the teacher cannot be built, or the store does not support the loss.
     """
+    options, required = config.teacher, config.loss.build().required_signal
     if not required.needs_teacher:
         return TeacherSignal()
     if options.online_teacher:
         assert options.name is not None  # TrainConfig checks
-        teacher = build_teacher(options.name, options.weights, precision=precision, device=str(accelerator.device))
+        device, precision = str(accelerator.device), config.run.autocast
+        teacher = build_teacher(options.name, options.weights, precision=precision, device=device)
         teacher, note = map_classes(teacher, data.classes, read_class_map(options.class_map))
         if note and accelerator.is_main_process:
             print(f"warning: {note}", file=sys.stderr)
         return LiveTeacher(teacher)
     assert data.store is not None  # likewise
-    approximate = check_supports(data.store, required, approximate=allow_approximate)
+    approximate = check_supports(data.store, required, approximate=config.loss.approximate_teacher)
     tables = ViewTables(data.store, shared_folder(accelerator), writes=accelerator.is_local_main_process)
     return StoredTeacher(data.store, data.train, approximate=approximate, tables=tables)
 

@@ -18,10 +18,10 @@ from pld.images import Source, open_source
 from pld.join.match import join_source, relabel, stored_policy
 from pld.join.pixel_probes import compare_probes
 from pld.loading.nvjpeg import check_device
-from pld.store import Decoder, Store, StoreGroup, dataset_digest, open_store, open_stores
+from pld.store import Store, StoreGroup, dataset_digest, open_store, open_stores
 from pld.teachers import ALIASES, FOLDER_PREFIXES
 from pld.views import Fixed, Policy
-from train_student.config import DataOptions, TeacherOptions, ValidationOptions
+from train_student.config import DataOptions, TeacherOptions, TrainConfig
 from train_student.data.validation import open_validation
 
 
@@ -88,28 +88,19 @@ class TrainingData:
         return epoch % self.num_views if self.num_views else epoch
 
 
-def open_training_data(
-    options: DataOptions,
-    validation_options: ValidationOptions,
-    teacher: TeacherOptions,
-    *,
-    seed: int,
-    device: torch.device | None = None,
-) -> TrainingData:
+def open_training_data(config: TrainConfig, device: torch.device | None = None) -> TrainingData:
     """Open images and store, and check that they belong together.
 
     Args:
-        options: the training images.
-        validation_options: the validation images.
-        teacher: its stores.
-        seed: of the views of a dataset without a store, and of the choice between several stores.
-        device: where a run trains; None where no image is to be decoded there.
+        config: the run's.
+        device: where it trains; None where no image is to be decoded there.
 
     Raises:
         DataError: images that cannot be used, or labels that are not the store's.
         StoreError: a store of another dataset or view drawing, or without the wanted views.
         ConfigError: the number of classes is not known, or the device cannot decode.
     """
+    options, validation_options, teacher, seed = config.data, config.validation, config.teacher, config.run.seed
     class_names = read_class_names(options.class_names)
     train = open_source(options.images, options.split, class_names=class_names)
     num_all = len(train)
@@ -120,7 +111,9 @@ def open_training_data(
     policy = stored_policy(members[0]) if members else dataclasses.replace(train.policy, seed=seed)
     for member in members:
         train = join_source(member, train, skip_missing=options.missing == "skip")
-    gpu = device if _decoder(options, members) == "nvjpeg" else None
+    # All stores have one decoder: open_stores checks.
+    decoder = options.decoder or (members[0].manifest.identity.views.decoder if members else "cpu")
+    gpu = device if decoder == "nvjpeg" else None
     if gpu:
         check_device(gpu)
     pixels = [compare_probes(member.probes, train, policy, member.url, gpu) for member in members]
@@ -134,6 +127,9 @@ def open_training_data(
     val_store = open_store(validation_options.val_store) if validation_options.val_store else None
     if val_store and val:
         val = _under_keys_of(val_store, val)
+    remarks = [*train.remarks, *(val.remarks if val else ()), _other_teacher(teacher, members)]
+    if teacher.online_teacher and teacher.stores:
+        remarks.append(f"{' and '.join(teacher.stores)}: says which views are drawn; logits are the live teacher's")
     return TrainingData(
         train=train,
         val=val,
@@ -144,15 +140,11 @@ def open_training_data(
         num_skipped=num_all - num_held_out - len(train),
         val_store=val_store,
         validation=validation,
-        remarks=_remarks(train, val, _other_teacher(teacher, members), _note_store_of_live_teacher(teacher)),
+        # Each once: images held out of others have the same notes.
+        remarks=tuple(dict.fromkeys(filter(None, remarks))),
         gpu=gpu,
         pixel_warning="; ".join(filter(None, pixels)) or None,
     )
-
-
-def _decoder(options: DataOptions, stores: Sequence[Store]) -> Decoder:
-    """The one asked for, else that of the stores, which `open_stores` found to be one."""
-    return options.decoder or (stores[0].manifest.identity.views.decoder if stores else "cpu")
 
 
 def _in_training_space(val: Source, space: Classes) -> Source:
@@ -164,11 +156,6 @@ def _in_training_space(val: Source, space: Classes) -> Source:
             f"{shorten_list(space.names)}; a dataset.json with class_names beside it has them matched by name"
         )
     return relabel(val, space).with_notes(note)
-
-
-def _remarks(train: Source, val: Source | None, *told: str | None) -> tuple[str, ...]:
-    """Each once: images held out of others have the same notes."""
-    return tuple(dict.fromkeys(filter(None, (*train.remarks, *(val.remarks if val else ()), *told))))
 
 
 def _under_keys_of(store: Store, val: Source) -> Source:
@@ -191,13 +178,6 @@ def _under_keys_of(store: Store, val: Source) -> Source:
     if not np.array_equal(found.labels, val.labels) or (None not in names and names[0] != names[1]):
         raise DataError(f"{store.url}: numbers the classes otherwise than the training images; {advice}")
     return found.with_notes(compare_probes(store.probes, found, policy, store.url))
-
-
-def _note_store_of_live_teacher(teacher: TeacherOptions) -> str | None:
-    """What a store is for where a live teacher is used."""
-    if not teacher.online_teacher or not teacher.stores:
-        return None
-    return f"{' and '.join(teacher.stores)}: says which views are drawn; logits are the live teacher's"
 
 
 def _other_teacher(options: TeacherOptions, stores: Sequence[Store]) -> str | None:

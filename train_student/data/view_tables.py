@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
-import dataclasses
 import os
 import shutil
 import tempfile
@@ -113,9 +112,8 @@ def _write(tables: tuple[LogitTable, ...], place: Path) -> None:
     with writing(place), write_atomically(place) as temporary:
         for number, table in enumerate(tables):
             (temporary / str(number)).mkdir(parents=True)
-            for field in dataclasses.fields(table.grid):
-                path = temporary / str(number) / f"{field.name}.npy"
-                np.save(path, getattr(table.grid, field.name), allow_pickle=False)
+            for name, values in table.grid._asdict().items():
+                np.save(temporary / str(number) / f"{name}.npy", values, allow_pickle=False)
 
 
 def _wait_for(place: Path) -> None:
@@ -128,9 +126,6 @@ def _wait_for(place: Path) -> None:
 
 
 def _mapped(store: Store, view: int, place: Path) -> LogitTable:
-    arrays = {
-        field.name: np.load(place / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)
-        for field in dataclasses.fields(GridTopK)
-    }
+    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in GridTopK._fields}
     codec = store.manifest.identity.codec
     return LogitTable(view=view, codec=codec, grid=GridTopK(**arrays), labels=store.labels, find_rows=store.rows)

@@ -1,1 +1,1 @@
-"""The training loop's parts: steps, validation, figures, checkpoints, guards."""
+"""The training loop: steps, validation, metrics, checkpoints, and what stops a run."""

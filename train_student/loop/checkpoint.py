@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from pld.errors import ConfigError
 from pld.files import write_atomically, writing
-from train_student.config import RunOptions
 from train_student.loop.state_tree import flatten, unflatten
 
 _FORMAT = "pld-checkpoint/1"
@@ -22,11 +21,26 @@ _PATTERN = "step-*.safetensors"
 
 
 class Checkpoints:
-    """The checkpoints in a run's folder: `checkpoints/step-000001234.safetensors`."""
+    """The checkpoints in a run's folder: `checkpoints/step-000001234.safetensors`.
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder = folder
-        self._keep = keep
+    Attributes:
+        last_step: the step of the last one, see `mark`.
+    """
+
+    def __init__(self, folder: Path, keep: int, *, minutes: float = math.inf, steps: int | None = None) -> None:
+        self.folder, self._keep = folder, keep
+        self._minutes, self._steps = minutes, steps
+        self.mark(0)
+
+    def mark(self, step: int) -> None:
+        """Count steps and time to the next one from here."""
+        self.last_step, self._marked_at = step, time.monotonic()
+
+    def is_due(self, step: int) -> bool:
+        """Whether to save after this many steps."""
+        if self._steps:
+            return step % self._steps == 0
+        return time.monotonic() - self._marked_at >= 60 * self._minutes
 
     def save(self, step: int, state: Any) -> Path:
         """Write a checkpoint that is whole once it is there, then remove all but the last few.
@@ -67,40 +81,6 @@ class Checkpoints:
         if broken:
             raise ConfigError("; ".join(broken) + ". Remove them to start from the beginning")
         return None
-
-
-class Saver:
-    """Saves a run's state when that is due, each step once, in one process: all hold the same state."""
-
-    def __init__(self, folder: Path, options: RunOptions, *, is_writer: bool) -> None:
-        self._checkpoints = Checkpoints(folder / "checkpoints", options.keep_checkpoints)
-        self._steps, self._seconds = options.checkpoint_steps, 60 * options.checkpoint_minutes
-        self._is_writer = is_writer
-        self._saved_step, self._saved_at = 0, time.monotonic()
-
-    def load_latest(self) -> tuple[Path, Any] | None:
-        """See `Checkpoints.load_latest`."""
-        return self._checkpoints.load_latest()
-
-    def start_clock(self) -> None:
-        """Count the time to the next checkpoint from now."""
-        self._saved_at = time.monotonic()
-
-    def is_due(self, step: int) -> bool:
-        """Whether a checkpoint should follow after this many steps."""
-        if self._steps:
-            return step % self._steps == 0
-        return time.monotonic() - self._saved_at >= self._seconds
-
-    def save(self, step: int, state: Callable[[], Any]) -> None:
-        """Write a checkpoint unless this step has one."""
-        if self._is_writer and self._saved_step != step:
-            self._checkpoints.save(step, state())
-        self.note(step)
-
-    def note(self, step: int) -> None:
-        """This step has a checkpoint."""
-        self._saved_step, self._saved_at = step, time.monotonic()
 
 
 def load(path: Path) -> Any:

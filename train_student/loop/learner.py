@@ -12,14 +12,13 @@ from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from pld.losses import NamedLoss
 from pld.randomness import philox
 from pld.signals import TopK
-from pld.views.preprocessing import Preprocessing
-from train_student.config import OptimizerOptions
+from train_student.config import TrainConfig
 from train_student.data.batches import Batch
 from train_student.data.teacher_signal import TeacherSignal
 from train_student.model.optimizer import build_optimizer, build_schedule
+from train_student.model.student import build_student, student_preprocessing
 
 
 class Learner:
@@ -34,18 +33,18 @@ class Learner:
     def __init__(
         self,
         accelerator: Accelerator,
-        student: nn.Module,
-        loss: NamedLoss,
+        config: TrainConfig,
         signal: TeacherSignal,
-        preprocessing: Preprocessing,
-        options: OptimizerOptions,
         *,
+        num_classes: int,
         steps_per_epoch: int,
-        seed: int,
     ) -> None:
-        self.student, self.signal, self.preprocessing = student, signal, preprocessing
-        self._accelerator, self._loss = accelerator, loss
-        self._clip_grad, self._seed = options.clip_grad, seed
+        options = config.optimizer
+        self.student = student = build_student(config.model, num_classes)
+        self.signal = signal
+        self.preprocessing = student_preprocessing(config.model.image_size, config.validation.crop_fraction)
+        self._accelerator, self._loss = accelerator, config.loss.build()
+        self._clip_grad, self._seed = options.clip_grad, config.run.seed
         optimizer = build_optimizer(options, student)
         self._schedule = build_schedule(options, optimizer, steps_per_epoch)
         # Neither loader nor schedule is prepared: accelerate would split the one again and step the other twice.

@@ -14,42 +14,6 @@ from train_student.loop.learner import Learner
 from train_student.loop.meter import Meter
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Position:
-    """What decides the batches to come, on any number of processes.
-
-    Attributes:
-        seed: of the order.
-        epoch: the one in progress, from 0.
-        samples_seen: in this epoch, over all processes; whole global batches. All of an epoch where it is trained and
-            not yet validated.
-        num_views: how many views the run cycles through, whatever has been added to the store since.
-        fingerprint: the store's.
-        data_digest: of the training images' keys and labels, and of the class names.
-    """
-
-    seed: int
-    epoch: int
-    samples_seen: int
-    num_views: int | None
-    fingerprint: str | None
-    data_digest: str | None = None
-
-    def check_same_data(self, fingerprint: str | None, data_digest: str, where: Path) -> None:
-        """Raise ConfigError where the run was begun with another store, or with other samples, labels or classes."""
-        if self.data_digest not in (None, data_digest):  # None in checkpoints of the version before
-            raise ConfigError(
-                f"{where}: was trained on other keys, labels or class names than there are now (digest "
-                f"{self.data_digest[:12]}, now {data_digest[:12]}): undo what changed in the folders, dataset.json or "
-                "--class_names, or give another --output to begin anew"
-            )
-        if self.fingerprint != fingerprint:
-            raise ConfigError(
-                f"{where}: was trained from a store with fingerprint {self.fingerprint}, this one has {fingerprint}; "
-                "give the same --store, or another --output to begin anew"
-            )
-
-
 @dataclasses.dataclass(kw_only=True)
 class Progress:
     """How far a run has come.
@@ -82,21 +46,17 @@ class Progress:
         return f"epoch {self.epoch + 1}, " + ("which is trained" if is_trained else f"step {self.step + 1}")
 
     def state(self, data: TrainingData, learner: Learner, seed: int) -> dict[str, Any]:
-        """A checkpoint of it, of what decides the batches to come, and of what they change."""
-        position = Position(
-            seed=seed,
-            epoch=self.epoch,
-            samples_seen=self.step * self.batch_size,
-            num_views=data.num_views,
-            fingerprint=data.fingerprint,
-            data_digest=data.digest,
-        )
-        return {
-            "position": dataclasses.asdict(position),
-            "meter": self.meter.state(),
-            "seconds": self.seconds,
-            "learner": learner.state(),
+        """A checkpoint: what decides the batches to come, on any number of processes, and what they change."""
+        position = {
+            "seed": seed,
+            "epoch": self.epoch,
+            "samples_seen": self.step * self.batch_size,  # in this epoch, over all processes
+            "num_views": data.num_views,
+            "fingerprint": data.fingerprint,
+            "data_digest": data.digest,
         }
+        meter = self.meter.state()
+        return {"position": position, "meter": meter, "seconds": self.seconds, "learner": learner.state()}
 
     def restore(
         self, path: Path, state: dict[str, Any], data: TrainingData, learner: Learner, device: torch.device
@@ -106,13 +66,27 @@ class Progress:
         Raises:
             ConfigError: the checkpoint is of other data, or of another model or optimizer.
         """
-        position = Position(**state["position"])
-        position.check_same_data(data.fingerprint, data.digest, path)
-        self.epoch, self.step = position.epoch, position.samples_seen // self.batch_size
+        position = state["position"]
+        _check_same_data(position.get("data_digest"), position["fingerprint"], data, path)
+        self.epoch, self.step = position["epoch"], position["samples_seen"] // self.batch_size
         self.meter = Meter(device, **state["meter"])
         self.seconds = state["seconds"]
         try:
             learner.load_state(state["learner"], self.steps_done)
         except (RuntimeError, ValueError, KeyError) as error:
             raise ConfigError(f"{path}: is of another model or optimizer: {error}") from error
-        return dataclasses.replace(data, num_views=position.num_views)
+        return dataclasses.replace(data, num_views=position["num_views"])
+
+
+def _check_same_data(digest: str | None, fingerprint: str | None, data: TrainingData, where: Path) -> None:
+    if digest not in (None, data.digest):  # None in checkpoints of old
+        raise ConfigError(
+            f"{where}: was trained on other keys, labels or class names than there are now (digest "
+            f"{digest[:12]}, now {data.digest[:12]}): undo what changed in the folders, dataset.json or "
+            "--class_names, or give another --output to begin anew"
+        )
+    if fingerprint != data.fingerprint:
+        raise ConfigError(
+            f"{where}: was trained from a store with fingerprint {fingerprint}, this one has {data.fingerprint}; "
+            "give the same --store, or another --output to begin anew"
+        )

@@ -7,20 +7,18 @@ import functools
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from pld.errors import ConfigError
-from pld.images import Source
 from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
 from pld.progress import progress
 from train_student.config import OptimizerOptions, TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches
 from train_student.data.teacher_signal import StoredTeacher
 from train_student.data.training_data import TrainingData
-from train_student.loop.checkpoint import Saver
+from train_student.loop.checkpoint import Checkpoints
 from train_student.loop.evaluate import VAL_SHARE, evaluate
 from train_student.loop.guards import PREEMPTED, LossGuard, Preemption
 from train_student.loop.learner import Learner
@@ -54,7 +52,13 @@ class Trainer:
             batch_size=config.optimizer.batch_size,
             meter=Meter(accelerator.device),
         )
-        self._saver = Saver(folder, config.run, is_writer=accelerator.is_main_process)
+        options = config.run
+        self._checkpoints = Checkpoints(
+            folder / "checkpoints",
+            options.keep_checkpoints,
+            minutes=options.checkpoint_minutes,
+            steps=options.checkpoint_steps,
+        )
         self._metrics = MetricsFile(folder)
         self._guard = LossGuard(folder, accelerator.process_index, data.train.key)
         self._val_teacher = StoredTeacher(data.val_store, data.val) if data.val and data.val_store else None
@@ -66,18 +70,18 @@ class Trainer:
         Raises:
             ConfigError: there are some and none can be read, or the last one is of other data or another model.
         """
-        latest = self._saver.load_latest()
+        latest = self._checkpoints.load_latest()
         if latest is None:
             return None
         path, state = latest
         self.data = self.progress.restore(path, state, self.data, self._learner, self._accelerator.device)
-        self._saver.note(self.progress.steps_done)
+        self._checkpoints.mark(self.progress.steps_done)
         return path
 
     def train(self, preemption: Preemption) -> None:
         """Train to the end; after SIGTERM save a checkpoint and raise SystemExit."""
         now, epochs = self.progress, self._config.optimizer.epochs
-        self._saver.start_clock()
+        self._checkpoints.mark(self._checkpoints.last_step)
         start = time.monotonic() - now.seconds
         total = epochs * now.steps_per_epoch * now.batch_size
         bar = progress(total, self._config.run.output, show=self._accelerator.is_main_process)
@@ -90,7 +94,7 @@ class Trainer:
                     bar.set_postfix(wait=f"{100 * now.meter.wait_share:.0f}%", refresh=False)
                     now.seconds = time.monotonic() - start
                     stop = preemption.requested(self._accelerator, now.steps_done)
-                    if stop or self._saver.is_due(now.steps_done):
+                    if stop or self._checkpoints.is_due(now.steps_done):
                         self._save()
                     if stop:
                         self._print(f"stopped by SIGTERM after step {now.steps_done}; --resume auto goes on")
@@ -136,7 +140,15 @@ class Trainer:
             accelerator.wait_for_everyone()  # a process that stops ends the one that saves, too
         now.epoch, now.step, now.meter = now.epoch + 1, 0, Meter(accelerator.device)
         if val is not None:
-            figures |= self._validate(val)
+            figures |= evaluate(
+                accelerator,
+                learner.kept,
+                val,
+                learner.preprocessing,
+                teacher=self._val_teacher,
+                workers=config.data.workers,
+                on_bad_image=config.data.on_bad_image,
+            )
         accelerator.log(figures, step=now.epoch)
         if not accelerator.is_main_process:
             return
@@ -145,24 +157,13 @@ class Trainer:
         for line in epoch_lines(figures, bad_keys, now.epoch, config.data.workers, now.seconds if is_last else None):
             self._print(line)
 
-    def _validate(self, val: Source) -> dict[str, float | int]:
-        return evaluate(
-            self._accelerator,
-            self._learner.kept,
-            val,
-            self._learner.preprocessing,
-            teacher=self._val_teacher,
-            workers=self._config.data.workers,
-            on_bad_image=self._config.data.on_bad_image,
-        )
-
     def _save(self) -> None:
-        self._saver.save(self.progress.steps_done, self._checked_state)
-
-    def _checked_state(self) -> dict[str, Any]:
-        """What a checkpoint holds; no loss so far is not finite."""
-        self._guard.look()
-        return self.progress.state(self.data, self._learner, self._config.run.seed)
+        """A checkpoint, unless this step has one, by the main process alone: all processes hold the same."""
+        step = self.progress.steps_done
+        if self._accelerator.is_main_process and self._checkpoints.last_step != step:
+            self._guard.look()  # no checkpoint after a loss that is not finite
+            self._checkpoints.save(step, self.progress.state(self.data, self._learner, self._config.run.seed))
+        self._checkpoints.mark(step)
 
     def _print(self, line: str) -> None:
         if self._accelerator.is_main_process:

@@ -1,1 +1,1 @@
-"""Recipes: the paper's experiments as one table, and as the YAML files beside this one that `--config NAME` reads."""
+"""The paper's experiments as one table, and as the YAML files that `--config NAME` reads."""

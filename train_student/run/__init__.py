@@ -1,1 +1,1 @@
-"""One run from its command to its folder."""
+"""A run from its command to its folder: opening, describing, dry runs, publishing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -22,48 +21,12 @@ from train_student.config import TrainConfig
 from train_student.data.batches import Batch
 from train_student.data.teacher_signal import TeacherSignal
 from train_student.loop.learner import Learner
-from train_student.model.student import build_student, student_preprocessing
 
 _CPU_IMAGES = 4  # a whole batch would take minutes there
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SmokeRun:
-    """What two steps showed, in each process.
-
-    Attributes:
-        images: of the first step, and of the second, which has about twice as many where there are enough.
-        losses: of the two.
-        seconds: of the second step.
-        parameters: how many the student has.
-        parameter_bytes: of its weights, and so of their gradients.
-        state_bytes: of the optimizer.
-        average_bytes: of the average of the weights, where there is one.
-        fixed_bytes: kept for the backward pass whatever the batch, such as weights in autocast's precision.
-        image_bytes: kept for the backward pass for each image.
-        peak_bytes: the most that was allocated on a GPU; None elsewhere.
-    """
-
-    images: tuple[int, int]
-    losses: tuple[float, float]
-    seconds: float
-    parameters: int
-    parameter_bytes: int
-    state_bytes: int
-    average_bytes: int
-    fixed_bytes: int
-    image_bytes: int
-    peak_bytes: int | None
-
-    def bytes_at(self, batch: int, *, processes: int) -> int:
-        """Weights, gradients, optimizer and activations at `batch` images in a micro-batch; no workspace of kernels."""
-        copies = 2 if processes == 1 else 3  # DDP keeps the gradients a second time, in its buckets
-        held = copies * self.parameter_bytes + self.state_bytes + self.average_bytes
-        return held + self.fixed_bytes + batch * self.image_bytes
-
-
-def smoke_run(config: TrainConfig, accelerator: Accelerator, *, num_classes: int, k: int) -> SmokeRun:
-    """Train as configured for two steps; on a CPU with a few images only.
+def smoke_run(config: TrainConfig, accelerator: Accelerator, *, num_classes: int, k: int) -> list[tuple[str, str]]:
+    """Train as configured for two steps, on a CPU with a few images only; returns rows of what they showed.
 
     Args:
         config: the run's.
@@ -75,27 +38,25 @@ def smoke_run(config: TrainConfig, accelerator: Accelerator, *, num_classes: int
         ConfigError: the batch does not fit the device.
         PLDError: the model, the optimizer or the loss cannot be built, or the loss is not finite.
     """
-    device, options = accelerator.device, config.optimizer
-    share = options.batch_size // accelerator.num_processes // options.accumulate
+    device, options, world = accelerator.device, config.optimizer, accelerator.num_processes
+    share = options.batch_size // world // options.accumulate
     largest = min(share, _CPU_IMAGES) if device.type == "cpu" else share
     # Batch norm cannot normalise a single image whose last map is a single pixel.
-    sizes = (largest - largest // 2 if largest > 2 else largest), largest
-    preprocessing = student_preprocessing(config.model.image_size, config.validation.crop_fraction)
-    student, loss_function = build_student(config.model, num_classes), config.loss.build()
-    signal = MadeUpTeacher(loss_function.required_signal, num_classes, None if config.teacher.online_teacher else k)
-    learner = Learner(
-        accelerator, student, loss_function, signal, preprocessing, options, steps_per_epoch=1000, seed=config.run.seed
-    )
-    losses, kept = [], []
+    images = (largest - largest // 2 if largest > 2 else largest), largest
+    required = config.loss.build().required_signal
+    signal = MadeUpTeacher(required, num_classes, None if config.teacher.online_teacher else k)
+    learner = Learner(accelerator, config, signal, num_classes=num_classes, steps_per_epoch=1000)
+    student = learner.student
+    losses, saved = [], []
     try:
-        for step, size in enumerate(sizes):
-            batch = _batch(preprocessing, size, num_classes)
+        for step, size in enumerate(images):
+            batch = _batch(learner.preprocessing, size, num_classes)
             start = time.monotonic()
-            with _measure_saved_bytes(student.parameters()) as saved:
+            with _measure_saved_bytes(student.parameters()) as found:
                 (loss,) = learner.step([batch], step)
             losses.append(loss.item())  # waits for the device
             seconds = time.monotonic() - start
-            kept.append(sum(saved.values()))
+            saved.append(sum(found.values()))
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"--batch_size {options.batch_size}: {largest} images at once do not fit {device}: lower it, use "
@@ -105,21 +66,27 @@ def smoke_run(config: TrainConfig, accelerator: Accelerator, *, num_classes: int
         raise PLDError(
             f"{config.model.name}, {config.loss.name}: the losses of two steps on made-up images are {losses}"
         )
-    grown = sizes[1] - sizes[0]
-    image_bytes = (kept[1] - kept[0]) // grown if grown else kept[1] // largest
+    weights = _bytes(student.parameters())
+    gradients = weights if world == 1 else 2 * weights  # DDP keeps them a second time, in its buckets
     states = learner.state()["optimizer"]["state"].values()
-    return SmokeRun(
-        images=sizes,
-        losses=(losses[0], losses[1]),
-        seconds=seconds,
-        parameters=sum(p.numel() for p in student.parameters()),
-        parameter_bytes=_bytes(student.parameters()),
-        state_bytes=_bytes(value for state in states for value in state.values() if torch.is_tensor(value)),
-        average_bytes=_bytes(learner.kept.parameters()) if options.ema_decay else 0,
-        fixed_bytes=kept[1] - largest * image_bytes,
-        image_bytes=image_bytes,
-        peak_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
-    )
+    state = _bytes(value for state in states for value in state.values() if torch.is_tensor(value))
+    average = _bytes(learner.kept.parameters()) if options.ema_decay else 0
+    activations = saved[1] + (share - largest) * (saved[1] - saved[0]) // max(1, images[1] - images[0])
+    together = weights + gradients + state + average + activations
+    rows = [
+        ("weights", f"{shown(weights)}, {sum(p.numel() for p in student.parameters()):,} parameters"),
+        ("gradients", shown(gradients)),
+        ("optimizer", f"{shown(state)}, {options.opt}"),
+        *([("average", f"{shown(average)}, of the weights")] if average else []),
+        ("activations", f"{shown(activations)} for {share:,} images at once"),
+        ("together", f"{shown(together)} in each process, without the workspace of kernels"),
+    ]
+    if device.type == "cuda":
+        peak = shown(torch.cuda.max_memory_allocated(device))
+        rows.append(("measured", f"{peak} at most allocated on the GPU with {largest} images"))
+    for number, size, value in zip((1, 2), images, losses, strict=True):
+        rows.append((f"step {number}", f"loss {value:.4f}, {size} made-up images in each process"))
+    return [*rows, ("seconds", f"{seconds:.2f} for step 2, {config.run.autocast} on {device.type}")]
 
 
 class MadeUpTeacher(TeacherSignal):
@@ -140,7 +107,6 @@ class MadeUpTeacher(TeacherSignal):
 
 
 def _batch(preprocessing: Preprocessing, size: int, num_classes: int) -> Batch:
-    """Noise as a loader gives it."""
     noise = torch.randint(256, (size, 3, *preprocessing.input_size), dtype=torch.uint8)
     images = noise.contiguous(memory_format=torch.channels_last)
     return Batch(ViewRequest(np.arange(size), (0,)), torch.randint(num_classes, (size,)), (images,))
@@ -164,3 +130,11 @@ def _measure_saved_bytes(parameters: Iterable[nn.Parameter]) -> Iterator[dict[in
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def shown(num_bytes: int | float) -> str:
+    """Bytes as people read them, in powers of 1000."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.3g} {unit}"
+    return f"{num_bytes / 1e3:.3g} kB"

@@ -22,7 +22,6 @@ from train_student.loop.guards import Preemption
 from train_student.loop.learner import Learner
 from train_student.loop.metrics_file import MetricsFile
 from train_student.loop.trainer import Trainer, count_steps
-from train_student.model.student import build_student, student_preprocessing
 from train_student.run.describe import describe_run, first_lines
 from train_student.run.dry_run import dry_run
 from train_student.run.publish import publish
@@ -70,30 +69,11 @@ def train(config: TrainConfig) -> None:
 
 def _start(accelerator: Accelerator, config: TrainConfig, folder: Path, *, is_begun: bool) -> Trainer:
     """A trainer at the run's beginning or last checkpoint, its folder in order, what it does told."""
-    data = open_training_data(
-        config.data, config.validation, config.teacher, seed=config.run.seed, device=accelerator.device
-    )
-    world, loss = accelerator.num_processes, config.loss.build()
+    data, world = open_training_data(config, accelerator.device), accelerator.num_processes
     steps_per_epoch = count_steps(config.optimizer, config.data.streams, len(data.train), world)
-    signal = open_teacher_signal(
-        config.teacher,
-        loss.required_signal,
-        data,
-        accelerator,
-        precision=config.run.autocast,
-        allow_approximate=config.loss.approximate_teacher,
-    )
+    signal = open_teacher_signal(config, data, accelerator)
     set_seed(config.run.seed)
-    learner = Learner(
-        accelerator,
-        build_student(config.model, data.num_classes),
-        loss,
-        signal,
-        student_preprocessing(config.model.image_size, config.validation.crop_fraction),
-        config.optimizer,
-        steps_per_epoch=steps_per_epoch,
-        seed=config.run.seed,
-    )
+    learner = Learner(accelerator, config, signal, num_classes=data.num_classes, steps_per_epoch=steps_per_epoch)
     trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder)
     checkpoint = trainer.restore() if is_begun else None
     if accelerator.is_main_process:

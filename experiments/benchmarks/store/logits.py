@@ -1,9 +1,10 @@
-"""A teacher's logits for 1,250 samples x 8 views: of photos where there are some, else made up, and said so."""
+"""A teacher's logits for 1,250 samples x 8 views, of photos where there are some, else made up, and a store of many."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from tqdm import tqdm
 from pld.images import Source, open_source
 from pld.images.dataset import read_image
 from pld.remote.cache_folder import cache_folder
-from pld.store import dataset_digest
+from pld.signals import TopK
+from pld.store import Shard, StoreWriter, dataset_digest
 from pld.teachers import Teacher, build_teacher
 from pld.views import apply_view, draw_view
+from tests.store.world import World
 
 NUM_CLASSES, NUM_SAMPLES, NUM_VIEWS = 1000, 1250, 8
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
@@ -32,10 +35,9 @@ class Logits:
 
 def logits() -> Logits:
     """Of $PHOTOS by $TEACHER (lite2 if not set) with $WEIGHTS, as pld's commands take them; made up without $PHOTOS."""
-    photos = os.environ.get("PHOTOS")
-    return (
-        of_photos(photos, os.environ.get("TEACHER", ARCHITECTURE), os.environ.get("WEIGHTS")) if photos else made_up()
-    )
+    if photos := os.environ.get("PHOTOS"):
+        return of_photos(photos, os.environ.get("TEACHER", ARCHITECTURE), os.environ.get("WEIGHTS"))
+    return made_up()
 
 
 def of_photos(photos: str, name: str, weights: str | None) -> Logits:
@@ -65,10 +67,8 @@ def _run(teacher: Teacher, source: Source, rows: np.ndarray, views_each: int) ->
     found = []
     for row in tqdm(rows.tolist(), desc="the teacher", unit="image"):
         image = read_image(source, row)
-        views = [
-            draw_view(source.key(row), view, (image.shape[1], image.shape[2]), source.policy)
-            for view in range(views_each)
-        ]
+        image_size = image.shape[1], image.shape[2]
+        views = [draw_view(source.key(row), view, image_size, source.policy) for view in range(views_each)]
         crops = torch.stack([apply_view(image, view, size, interpolation) for view in views])
         found.append(torch.cat([teacher.logits(batch) for batch in crops.split(16)]))
     return torch.stack(found, dim=1)
@@ -88,3 +88,15 @@ def made_up() -> Logits:
     values[:, np.arange(NUM_SAMPLES), labels] += sure[..., 0]
     origin = "made-up logits, not a teacher's: set PHOTOS and WEIGHTS for a teacher's"
     return Logits(torch.from_numpy(values).float(), torch.from_numpy(labels), origin)
+
+
+def write_large(root: Path, topks: list[TopK], num_shards: int) -> None:
+    """A store of num_shards x 1,250 rows and one block of views: the same signals in each shard under other keys."""
+    world = World(sizes=(NUM_SAMPLES,) * num_shards, num_classes=1000, k=topks[0].k)
+    shards = [Shard(name=f"train-{index:05d}", num_samples=NUM_SAMPLES) for index in range(num_shards)]
+    writer = StoreWriter.open(str(root), world.identity, shards, {"made_by": "bench-store, synthetic"})
+    labels = topks[0].labels.numpy()
+    for index, part in enumerate(writer.missing_parts(len(topks))):
+        keys = [f"n{index:05d}_{row:05d}" for row in range(NUM_SAMPLES)]
+        writer.write_part(part, keys, labels, topks)
+    writer.seal()

@@ -33,19 +33,18 @@ class Evidence:
         self.num_others = len(runs) - len(self.runs)
         self._by_hash = runs
 
-    def runs_of(self, experiment: str, label: str) -> dict[int, Mapping[str, Any]]:
-        """The runs that are in of a student of an experiment, by seed."""
-        planned = self.experiments[experiment]
-        student = planned.students[label]
-        wanted = [Trial(experiment="", label="", student=student, seed=seed) for seed in planned.seeds if student.ready]
-        found = {trial.seed: self._by_hash.get(self.recipes.trial_hash(trial)) for trial in wanted}
-        return {seed: run for seed, run in found.items() if run}
+    def runs_of(self, experiment: str) -> dict[str, dict[int, Mapping[str, Any]]]:
+        """The runs that are in of each student of an experiment that has one, by label and seed."""
+        planned, found = self.experiments[experiment], {}
+        for label, student in planned.students.items():
+            wanted = [Trial(experiment="", label="", student=student, seed=s) for s in planned.seeds if student.ready]
+            runs = {trial.seed: self._by_hash.get(self.recipes.trial_hash(trial)) for trial in wanted}
+            if held := {seed: run for seed, run in runs.items() if run}:
+                found[label] = held
+        return found
 
-    def values(self, experiment: str, label: str, figure: str = "top1") -> Values:
-        """A figure of them, by seed."""
-        return {seed: float(run[figure]) for seed, run in self.runs_of(experiment, label).items()}
-
-    def all_values(self, experiment: str) -> dict[str, Values]:
-        """Top-1 of each student of an experiment that has a run, by label and seed."""
-        found = {label: self.values(experiment, label) for label in self.experiments[experiment].students}
-        return {label: values for label, values in found.items() if values}
+    def values(self, experiment: str) -> dict[str, Values]:
+        """Their top-1."""
+        return {
+            label: {s: float(r["top1"]) for s, r in runs.items()} for label, runs in self.runs_of(experiment).items()
+        }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def sections(evidence: Evidence) -> list[Section]:
         _distance(evidence),
         _gain(evidence),
         _sweeps(evidence),
-        _temperature(evidence),
+        _compared(evidence, "temperature", "T=1", lambda v: _curve({float(t[2:]): own for t, own in v.items()}, "T")),
         _others(evidence),
     ]
     return list(itertools.chain.from_iterable(parts))
@@ -50,18 +50,17 @@ def named_section(key: str, *, tables: Sequence[Table] = (), charts: Sequence[st
 
 
 def _main(evidence: Evidence) -> Iterator[Section]:
-    found = evidence.all_values("main") | {"ls": evidence.values("baselines", "ls")}
+    found = evidence.values("main") | {"ls": evidence.values("baselines").get("ls", {})}
     values = {method: found[method] for method in ("ce", "ls", "kd", "dist", "pld") if found.get(method)}
     if "pld" not in values:
         return
     differences = {m: paired_difference(values["pld"], own) for m, own in values.items() if m != "pld"}
     rows = [comparison_cells(_tuned_name(evidence, m), own, differences.get(m)) for m, own in values.items()]
     curves = []
-    for method in evidence.experiments["main"].students:
-        if runs := list(evidence.runs_of("main", method).values()):
-            epochs = zip(*(run["curve"] for run in runs), strict=True)
-            points = [(float(each[0][0]), [top1 for _, top1 in each]) for each in epochs]
-            curves.append(Line(label=NAMES[method], points=points))
+    for method, runs in evidence.runs_of("main").items():
+        epochs = zip(*(run["curve"] for run in runs.values()), strict=True)
+        points = [(float(each[0][0]), [top1 for _, top1 in each]) for each in epochs]
+        curves.append(Line(label=NAMES[method], points=points))
     yield named_section(
         "main",
         tables=[Table(columns=("method", "mean", "PLD less it", *SPREAD_COLUMNS), rows=rows)],
@@ -77,16 +76,19 @@ def _tuned_name(evidence: Evidence, method: str) -> str:
     return f"{NAMES[method]} (alpha {chosen['alpha']:g})" if chosen else NAMES[method]
 
 
-def _compared(evidence: Evidence, experiment: str, base: str) -> Iterator[Section]:
-    values = evidence.all_values(experiment)
+def _compared(
+    evidence: Evidence, experiment: str, base: str, chart: Callable[[Mapping[str, Values]], str] | None = None
+) -> Iterator[Section]:
+    values = evidence.values(experiment)
     if len(values) > 1 and base in values:
-        yield named_section(experiment, tables=[summary_table(values, base)], charts=[_dots(values)])
+        drawn = (chart or _dots)(values)
+        yield named_section(experiment, tables=[summary_table(values, base)], charts=[drawn])
 
 
 def _classes(evidence: Evidence) -> Iterator[Section]:
-    values = evidence.all_values("k")
+    values = evidence.values("k")
     if len(values) > 1 and "k=C" in values:
-        stores = {label: _store(evidence, "k", label) for label in values}
+        stores = _stores(evidence, "k")
         rows = [
             [label, f"{s['bytes_per_view']:.1f}", f"{100 * s['tail_mass']:.2f}", f"{s['gradient_error']:.3f}"]
             for label, s in stores.items()
@@ -98,7 +100,7 @@ def _classes(evidence: Evidence) -> Iterator[Section]:
 
 
 def _tail(evidence: Evidence) -> Iterator[Section]:
-    by_k = _grouped(evidence.all_values("tail"), 0)
+    by_k = _grouped(evidence.values("tail"), 0)
     if tables := [summary_table(pair, f"{k}, drop") for k, pair in by_k.items() if len(pair) > 1]:
         yield named_section("tail", tables=tables)
 
@@ -106,11 +108,10 @@ def _tail(evidence: Evidence) -> Iterator[Section]:
 def _bytes(evidence: Evidence) -> Iterator[Section]:
     lines, rows = [], []
     for experiment, name in (("k", "fewer classes, 8 views"), ("views", "fewer views, all classes")):
-        points = []
-        for label, seeds in evidence.all_values(experiment).items():
-            store = _store(evidence, experiment, label)
-            if store and store["name"] != "fixed":
-                each, top1 = store["bytes_per_view"] * store["views"], list(seeds.values())
+        points, values = [], evidence.values(experiment)
+        for label, store in _stores(evidence, experiment).items():
+            if store["name"] != "fixed":
+                each, top1 = store["bytes_per_view"] * store["views"], list(values[label].values())
                 points.append((each, top1))
                 cells = [label, f"{each:,.0f}", f"{store['bytes']:,.0f}", f"{estimate(top1).mean:.2f}"]
                 rows.append((each, cells))
@@ -124,24 +125,22 @@ def _bytes(evidence: Evidence) -> Iterator[Section]:
 def _distance(evidence: Evidence) -> Iterator[Section]:
     rows = []
     for experiment in ("main", "baselines"):
-        for method in evidence.experiments[experiment].students:
-            if runs := evidence.runs_of(experiment, method).values():
-                cells = [_mean_text([run[figure] for run in runs]) for figure in _FIGURES]
-                rows.append([NAMES[method], str(len(runs)), *cells])
+        for method, runs in evidence.runs_of(experiment).items():
+            cells = [_mean_text([run[figure] for run in runs.values()]) for figure in _FIGURES]
+            rows.append([NAMES[method], str(len(runs)), *cells])
     if len(rows) > 1:
         yield named_section("distance", tables=[Table(columns=("method", "seeds", *_FIGURES.values()), rows=rows)])
 
 
 def _gain(evidence: Evidence) -> Iterator[Section]:
-    runs = {method: evidence.runs_of("main", method) for method in evidence.experiments["main"].students}
-    others = [method for method, found in runs.items() if found and method != "ce"]
-    if not runs["ce"] or not others:
+    runs = evidence.runs_of("main")
+    if "ce" not in runs or len(runs) < 2:
         return
     edges = evidence.facts["teacher"]["confidence_edges"]
     fifths = {m: [{s: r["top1_by_confidence"][i] for s, r in runs[m].items()} for i in range(5)] for m in runs}
     rows = [["CE's top-1", *(_mean_text(list(values.values())) for values in fifths["ce"])]]
     lines = []
-    for method in others:
+    for method in [method for method in runs if method != "ce"]:
         cells, points = [], []
         for place, (own, base) in enumerate(zip(fifths[method], fifths["ce"], strict=True)):
             if found := paired_difference(own, base):
@@ -156,7 +155,7 @@ def _gain(evidence: Evidence) -> Iterator[Section]:
 
 
 def _sweeps(evidence: Evidence) -> Iterator[Section]:
-    values, lines, tables = evidence.all_values("sweep"), [], []
+    values, lines, tables = evidence.values("sweep"), [], []
     for method in ("kd", "dist"):
         tried = {label: settings["alpha"] for label, settings in swept(method).items() if label in values}
         if tried:
@@ -167,22 +166,14 @@ def _sweeps(evidence: Evidence) -> Iterator[Section]:
         yield named_section("sweep", tables=tables, charts=[line_chart(lines, "alpha", _TOP1)])
 
 
-def _temperature(evidence: Evidence) -> Iterator[Section]:
-    values = evidence.all_values("temperature")
-    if len(values) > 1:
-        base = "T=1" if "T=1" in values else next(iter(values))
-        chart = _curve({float(label.removeprefix("T=")): seeds for label, seeds in values.items()}, "T")
-        yield named_section("temperature", tables=[summary_table(values, base)], charts=[chart])
-
-
 def _others(evidence: Evidence) -> Iterator[Section]:
     """Each student beside the last of its group, which is PLD where that is in."""
     seeds = evidence.experiments["baselines"].seeds
-    beside = {seed: top1 for seed, top1 in evidence.values("main", "pld").items() if seed in seeds}
+    beside = {seed: top1 for seed, top1 in evidence.values("main").get("pld", {}).items() if seed in seeds}
     groups = {
-        "baselines": [evidence.all_values("baselines") | ({"pld": beside} if beside else {})],
-        "pair": [evidence.all_values("pair")],
-        "optimisers": list(_grouped(evidence.all_values("optimisers"), 1).values()),
+        "baselines": [evidence.values("baselines") | ({"pld": beside} if beside else {})],
+        "pair": [evidence.values("pair")],
+        "optimisers": list(_grouped(evidence.values("optimisers"), 1).values()),
     }
     for key, compared in groups.items():
         named = [{NAMES.get(label, label): own for label, own in group.items()} for group in compared]
@@ -212,6 +203,7 @@ def _mean_text(values: Sequence[float]) -> str:
     return f"{found.mean:.3f} ± {found.half_width:.3f}" if found.num > 1 else f"{found.mean:.3f}"
 
 
-def _store(evidence: Evidence, experiment: str, label: str) -> Mapping[str, Any]:
-    """What a student's store holds; empty for a live teacher."""
-    return next(iter(evidence.runs_of(experiment, label).values()))["store"] or {}
+def _stores(evidence: Evidence, experiment: str) -> dict[str, Mapping[str, Any]]:
+    """What each student's store holds, by label; without live teachers."""
+    first = {label: next(iter(runs.values())) for label, runs in evidence.runs_of(experiment).items()}
+    return {label: run["store"] for label, run in first.items() if run["store"]}

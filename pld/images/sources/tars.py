@@ -30,7 +30,7 @@ from pld.prefetch import map_ahead
 from pld.remote.cache_folder import cache_folder
 from pld.remote.image_shards import RemotePlace, RemoteShard
 
-# What an index depends on, beside its tar.
+# What an index depends on, besides its tar.
 _INDEX_KIND = f"2:{','.join(IMAGE_EXTENSIONS)}"
 
 # Shards fetched or looked at at once for their indexes: it is the waiting that threads share.

@@ -1,1 +1,1 @@
-"""The Plackett-Luce negative log-likelihood: its public function, its rows, its fused kernel."""
+"""The Plackett-Luce negative log-likelihood that ranking losses share, with its Triton kernel."""

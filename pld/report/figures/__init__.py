@@ -1,1 +1,1 @@
-"""Plots."""
+"""Plots as matplotlib figures."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
-from pld.report.figures.plots import STYLE, svg
+from pld.report.figures.plots import plot, svg
 from pld.report.statistics import estimate
 
 # As wide as a phone, so that letters keep their size on it.
@@ -33,23 +31,19 @@ class Line:
 
 def line_chart(lines: Sequence[Line], xlabel: str, ylabel: str, *, logarithmic: bool = False) -> str:
     """Means as lines, from the lowest to the highest seed as bands."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH_INCHES, 3.4), layout="constrained")
-        axes = figure.subplots()
+    with plot(_WIDTH_INCHES, 3.4) as (figure, axes):
         for line in lines:
-            x = [point[0] for point in line.points]
-            y = [point[1] for point in line.points]
+            x, y = zip(*line.points, strict=True)
             (drawn,) = axes.plot(x, [np.mean(values) for values in y], marker="o", markersize=3, label=line.label)
-            lowest, highest = [min(values) for values in y], [max(values) for values in y]
-            axes.fill_between(x, lowest, highest, color=drawn.get_color(), alpha=0.15, linewidth=0)
+            bands = [min(values) for values in y], [max(values) for values in y]
+            axes.fill_between(x, *bands, color=drawn.get_color(), alpha=0.15, linewidth=0)
         if logarithmic:
             axes.set_xscale("log")
             ticks = sorted({x for line in lines for x, _ in line.points})
             if len(ticks) <= _MAX_TICKS:
                 axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
                 axes.minorticks_off()
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=8)
         return svg(figure)
@@ -57,9 +51,7 @@ def line_chart(lines: Sequence[Line], xlabel: str, ylabel: str, *, logarithmic: 
 
 def dot_chart(values: Mapping[str, Sequence[float]], xlabel: str) -> str:
     """A row for each label: every seed as a dot, the mean as a bar across, its 95 % interval as a line."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH_INCHES, 0.8 + 0.36 * len(values)), layout="constrained")
-        axes = figure.subplots()
+    with plot(_WIDTH_INCHES, 0.8 + 0.36 * len(values)) as (figure, axes):
         for place, seeds in enumerate(values.values()):
             found = estimate(seeds)
             if found.num > 1:

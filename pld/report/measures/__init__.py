@@ -1,1 +1,1 @@
-"""Measurements for reports: teacher-student agreement, loss landscapes."""
+"""Measurements for reports: agreement of teacher and labels, loss landscapes."""

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
-import numpy as np
-from jaxtyping import Integer, Shaped
 from msgspec import Meta
 
 from pld.errors import CorruptStoreError
 from pld.store.documents.manifest import Manifest
 from pld.store.format.blocks import Block, PartId, ViewIndex
 from pld.store.format.canonical import dump_document, sha256_hex, shown
-from pld.store.format.quantise import GridTopK
 from pld.store.format.samples import MAX_KEY_BYTES, samples_digest
-from pld.store.format.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, PartBytes, view_bytes
+from pld.store.format.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, PartBytes, PartRows
 from pld.store.format.stats import PartStats
-from pld.store.format.typed_json import SafeName, Sha256, parse_document
+from pld.store.format.typed_json import SafeName, Sha256, read_document
 from pld.store.objects.storage import Storage
-
-COMMIT_MAX_BYTES = 2**26
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,10 +68,14 @@ class Commit:
         """The commit's bytes."""
         return dump_document(self)
 
-    @classmethod
-    def load(cls, data: bytes, where: str) -> Commit:
-        """Parse a commit; raises CorruptStoreError naming the field at fault."""
-        return parse_document(cls, data, where)
+    def array_bytes(self) -> Counter[str]:
+        """Bytes of each of the part's arrays, with `container` for what is around them and `commits` for itself."""
+        spent = Counter[str]()
+        for names, chunks in ((SAMPLE_ARRAYS, self.samples), *((VIEW_ARRAYS, view) for view in self.views)):
+            for name, chunk in zip(names, chunks, strict=False):  # a part without rows has no chunks
+                spent[name] += chunk.num_bytes
+        spent.update(container=self.part_bytes - spent.total(), commits=len(self.dump()))
+        return spent
 
     def check_fits(self, manifest: Manifest, part_id: PartId, where: str) -> None:
         """Raise CorruptStoreError unless this is the commit of that part in that store, and its counts agree."""
@@ -94,49 +94,42 @@ class Commit:
                 raise CorruptStoreError(
                     f"{where}: {name}: found {shown(found)}, wanted {shown(wanted)}: it was put in another place"
                 )
-        size = view_bytes(manifest.part_format.columns(identity, part_id.block, self.num_samples, self.key_bytes))
-        if size > MAX_VIEW_BYTES:
+        if (size := manifest.view_bytes(part_id.block, self.num_samples, self.key_bytes)) > MAX_VIEW_BYTES:
             raise CorruptStoreError(
                 f"{where}: found {size} bytes in a view of this part, wanted at most {MAX_VIEW_BYTES}"
             )
 
 
 def encode_part(
-    manifest: Manifest,
-    part_id: PartId,
-    keys: Shaped[np.ndarray, "N"],
-    labels: Integer[np.ndarray, "N"],
-    views: Sequence[GridTopK],
-    skipped: Sequence[str],
-    stats: PartStats,
+    manifest: Manifest, part_id: PartId, rows: PartRows, skipped: Sequence[str], stats: PartStats
 ) -> tuple[bytes, Commit]:
     """The part's bytes and its commit; the arguments are what the commit says, checked before."""
     identity = manifest.identity
-    part = manifest.part_format.encode(identity, part_id.block, keys, labels, views)
-    digest = sha256_hex(part.data)
+    data, chunks = manifest.part_format.encode(identity, part_id.block, rows)
+    digest = sha256_hex(data)
     commit = Commit(
         shard=part_id.shard,
         first_view=part_id.block.first,
         last_view=part_id.block.last,
         fingerprint=identity.fingerprint,
         part=part_file_name(part_id.shard, digest, manifest),
-        part_bytes=len(part.data),
+        part_bytes=len(data),
         part_sha256=digest,
-        num_samples=len(keys),
+        num_samples=len(rows.keys),
         skipped=tuple(skipped),
-        samples_sha256=samples_digest(keys, labels),
-        key_bytes=keys.dtype.itemsize,
-        samples=part.samples,
-        views=part.views,
+        samples_sha256=samples_digest(rows.keys, rows.labels),
+        key_bytes=rows.keys.dtype.itemsize,
+        samples=chunks[0] if chunks else (),
+        views=tuple(chunks[1:]),
         stats=stats,
     )
-    return part.data, commit
+    return data, commit
 
 
 def read_commit(storage: Storage, manifest: Manifest, part_id: PartId) -> Commit:
     """A part's commit; NotCachedError where there is none, CorruptStoreError where it is not that part's."""
     where = f"{storage.url}/{part_id.commit_name}"
-    commit = Commit.load(storage.read(part_id.commit_name, COMMIT_MAX_BYTES), where)
+    commit = read_document(storage, part_id.commit_name, Commit)
     commit.check_fits(manifest, part_id, where)
     return commit
 

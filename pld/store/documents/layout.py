@@ -11,12 +11,11 @@ from pld.errors import CorruptStoreError
 from pld.store.documents.manifest import Manifest
 from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import dump_document
-from pld.store.format.typed_json import parse_document
+from pld.store.format.typed_json import read_document
 from pld.store.objects.storage import Storage
 
 _COMMIT = re.compile(r"commits/(?P<block>v\d{3,}-\d{3,})/(?P<shard>[^/]+)\.json")
 _MAX_BLOCKS = 2**16
-SMALL_MAX_BYTES = 2**26
 
 
 class CorruptBlockError(CorruptStoreError):
@@ -37,8 +36,7 @@ class Layout:
 
     def missing(self, block: Block, manifest: Manifest) -> list[PartId]:
         """The block's parts that are not committed, in shard order."""
-        parts = [PartId(block=block, shard=shard.name) for shard in manifest.shards]
-        return [part for part in parts if part not in self.committed]
+        return [part for part in manifest.parts(block) if part not in self.committed]
 
 
 def read_layout(storage: Storage, manifest: Manifest) -> Layout:
@@ -72,7 +70,7 @@ def read_blocks(storage: Storage, known: Iterable[Block] = ()) -> list[Block]:
 def _read_block(storage: Storage, name: str) -> Block:
     where = f"{storage.url}/{name}"
     try:
-        block = parse_document(Block, storage.read(name, SMALL_MAX_BYTES), where)
+        block = read_document(storage, name, Block)
     except CorruptStoreError as error:
         raise CorruptBlockError(str(error), name) from None
     if block_name(block.first) != name or block.last < block.first:

@@ -9,20 +9,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pld.errors import ConfigError, CorruptStoreError, FingerprintMismatchError, NotCachedError
+from pld.store.format.arrays import ArraySpec
+from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import dump_document, load_document, shown
 from pld.store.format.identity import FORMAT_VERSION, Identity, NumSamples
-from pld.store.format.schema import PartFormat
-from pld.store.format.typed_json import SAFE_NAME, SafeName, check_nesting, parse
-from pld.store.format.webdataset_part import WebDatasetPart
+from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS
+from pld.store.format.typed_json import MAX_DOCUMENT_BYTES, SAFE_NAME, SafeName, check_nesting, parse
+from pld.store.format.webdataset_part import NpyColumn, WebDatasetPart
 from pld.store.format.zarr_part import ZarrPart
 from pld.store.objects.open import open_storage
 from pld.store.objects.storage import Storage
 
 FormatName = Literal["zarr", "webdataset"]
-_FORMATS: Mapping[FormatName, PartFormat] = {"zarr": ZarrPart(), "webdataset": WebDatasetPart()}
+_FORMATS: Mapping[FormatName, ZarrPart | WebDatasetPart] = {"zarr": ZarrPart(), "webdataset": WebDatasetPart()}
 
 MANIFEST_NAME = "store.json"
-_MAX_BYTES = 2**26
 _KIND = "pld-store"
 _MAX_SHOWN = 20
 
@@ -72,9 +73,22 @@ class Manifest:
         return {shard.name: shard for shard in self.shards}
 
     @property
-    def part_format(self) -> PartFormat:
+    def part_format(self) -> ZarrPart | WebDatasetPart:
         """How its parts are laid out."""
         return _FORMATS[self.format]
+
+    def columns(self, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, ArraySpec | NpyColumn]:
+        """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""
+        return self.part_format.columns(self.identity, block, num_rows, key_bytes)
+
+    def view_bytes(self, block: Block, num_rows: int, key_bytes: int) -> int:
+        """Decoded bytes of one view, or of the samples where they are more; a part has at most MAX_VIEW_BYTES."""
+        columns = self.columns(block, num_rows, key_bytes)
+        return max(sum(columns[name].chunk_bytes for name in names) for names in (SAMPLE_ARRAYS, VIEW_ARRAYS))
+
+    def parts(self, block: Block) -> list[PartId]:
+        """A block's parts, in shard order."""
+        return [PartId(block=block, shard=shard.name) for shard in self.shards]
 
     def dump(self) -> bytes:
         """The bytes of store.json."""
@@ -120,8 +134,8 @@ class Manifest:
                 lines[:_MAX_SHOWN] + [f"  and {len(lines) - _MAX_SHOWN} more"] * (len(lines) > _MAX_SHOWN)
             )
             raise FingerprintMismatchError(
-                f"{where}: made with other settings (fingerprint {self.identity.fingerprint[:12]}, "
-                f"this run's is {wanted.identity.fingerprint[:12]}):\n{shown}\n"
+                f"{where}: made with other settings (fingerprint {self.identity.fingerprint}, "
+                f"this run's is {wanted.identity.fingerprint}):\n{shown}\n"
                 "use the store's settings, or name another store"
             )
 
@@ -144,7 +158,7 @@ def read_manifest(storage: Storage) -> Manifest:
     """A store's manifest; raises NotCachedError where there is none, CorruptStoreError where it was changed."""
     where = f"{storage.url}/{MANIFEST_NAME}"
     try:
-        data = storage.read(MANIFEST_NAME, _MAX_BYTES)
+        data = storage.read(MANIFEST_NAME, MAX_DOCUMENT_BYTES)
     except NotCachedError:
         raise NotCachedError(f"{where}: there is no store; make one with `make cache`") from None
     return Manifest.load(data, where)

@@ -5,8 +5,6 @@ They are no part of the identity: the store is the same without them, and made b
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -17,11 +15,10 @@ from jaxtyping import UInt8
 from msgspec import Meta
 
 from pld.errors import CorruptStoreError
-from pld.store.documents.layout import SMALL_MAX_BYTES
 from pld.store.documents.manifest import Manifest
 from pld.store.format.blocks import ViewIndex
 from pld.store.format.canonical import OPTIONAL, dump_document
-from pld.store.format.typed_json import Sha256, parse_document
+from pld.store.format.typed_json import Sha256, read_document
 from pld.store.objects.storage import Storage
 
 PROBES_NAME = "probes.json"
@@ -53,24 +50,20 @@ class _StoredProbe:
     key: str
     view: ViewIndex
     size: tuple[_Side, _Side]
-    pixels: str
+    pixels: bytes
     image_size: tuple[_ImageSide, _ImageSide] | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
     @classmethod
     def of(cls, probe: Probe) -> _StoredProbe:
-        pixels = base64.b64encode(np.ascontiguousarray(probe.pixels).tobytes()).decode()
         height, width = probe.pixels.shape[1:]
+        pixels = probe.pixels.tobytes()
         return cls(key=probe.key, view=probe.view, size=(height, width), pixels=pixels, image_size=probe.image_size)
 
     def decode(self, where: str) -> Probe:
         shape = (3, *self.size)
-        try:
-            data = base64.b64decode(self.pixels, validate=True)
-        except (binascii.Error, ValueError):
-            raise CorruptStoreError(f"{where}: found pixels that are not base64") from None
-        if len(data) != math.prod(shape):
-            raise CorruptStoreError(f"{where}: found {len(data)} bytes of pixels, wanted {math.prod(shape)}")
-        pixels = np.frombuffer(data, np.uint8).reshape(shape)
+        if len(self.pixels) != math.prod(shape):
+            raise CorruptStoreError(f"{where}: found {len(self.pixels)} bytes of pixels, wanted {math.prod(shape)}")
+        pixels = np.frombuffer(self.pixels, np.uint8).reshape(shape)
         return Probe(key=self.key, view=self.view, pixels=pixels, image_size=self.image_size)
 
 
@@ -94,7 +87,7 @@ def read_probes(storage: Storage, manifest: Manifest) -> tuple[Probe, ...]:
     if not storage.exists(PROBES_NAME):
         return ()
     where = f"{storage.url}/{PROBES_NAME}"
-    found = parse_document(_StoredProbes, storage.read(PROBES_NAME, SMALL_MAX_BYTES), where)
+    found = read_document(storage, PROBES_NAME, _StoredProbes)
     if found.fingerprint != (wanted := manifest.identity.fingerprint):
         raise CorruptStoreError(
             f"{where}: found the fingerprint {found.fingerprint}, wanted {wanted}: it is another store's"

@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from pld.errors import CorruptStoreError
-from pld.store.documents.commit import COMMIT_MAX_BYTES
-from pld.store.documents.layout import SMALL_MAX_BYTES, seal_name
+from pld.store.documents.layout import seal_name
 from pld.store.documents.manifest import Manifest
-from pld.store.format.blocks import Block, PartId, ViewIndex
+from pld.store.format.blocks import Block, ViewIndex
 from pld.store.format.canonical import dump_document, sha256_hex
-from pld.store.format.typed_json import Sha256, parse_document
-from pld.store.objects.storage import Storage
-
-# Enough to hide an object store's latency.
-_THREADS = 8
+from pld.store.format.typed_json import MAX_DOCUMENT_BYTES, Sha256, read_document
+from pld.store.objects.storage import THREADS, Storage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,15 +29,14 @@ def seal_block(storage: Storage, manifest: Manifest, block: Block) -> bool:
     """Seal a complete block unless it is sealed; whether this call did. Raises StoreError."""
     if storage.exists(seal_name(block)):
         return False
-    shards = [shard.name for shard in manifest.shards]
-    names = [PartId(block=block, shard=shard).commit_name for shard in shards]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        digests = list(pool.map(lambda name: sha256_hex(storage.read(name, COMMIT_MAX_BYTES)), names))
+    parts = manifest.parts(block)
+    with ThreadPoolExecutor(THREADS) as pool:
+        digests = list(pool.map(lambda part: sha256_hex(storage.read(part.commit_name, MAX_DOCUMENT_BYTES)), parts))
     seal = _Seal(
         first_view=block.first,
         last_view=block.last,
         fingerprint=manifest.identity.fingerprint,
-        commits=dict(zip(shards, digests, strict=True)),
+        commits={part.shard: digest for part, digest in zip(parts, digests, strict=True)},
     )
     return storage.put_exclusive(seal_name(block), dump_document(seal))
 
@@ -49,7 +44,7 @@ def seal_block(storage: Storage, manifest: Manifest, block: Block) -> bool:
 def read_seal(storage: Storage, manifest: Manifest, block: Block) -> Mapping[str, str]:
     """The sha256 of each shard's commit; raises CorruptStoreError where it is not this block's seal."""
     where = f"{storage.url}/{seal_name(block)}"
-    found = parse_document(_Seal, storage.read(seal_name(block), SMALL_MAX_BYTES), where)
+    found = read_document(storage, seal_name(block), _Seal)
     fields = (found.first_view, found.last_view, found.fingerprint)
     if fields != (wanted := (block.first, block.last, manifest.identity.fingerprint)):
         raise CorruptStoreError(f"{where}: found first view, last view and fingerprint {fields}, wanted {wanted}")

@@ -1,1 +1,1 @@
-"""The format's values and parts: identity, samples, quantised log-probabilities, Zarr and WebDataset parts."""
+"""What a store's bytes mean: identity, samples, quantised log-probabilities, Zarr and WebDataset parts."""

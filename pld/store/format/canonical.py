@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
@@ -15,6 +16,10 @@ from pld.errors import CorruptStoreError
 OPTIONAL = {"optional": True}
 
 
+def _as_json(value: Any) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else json_fields(value)
+
+
 def json_fields(value: Any) -> dict[str, Any]:
     """What a dataclass, or a mapping, is as a JSON object."""
     if isinstance(value, Mapping):
@@ -25,7 +30,7 @@ def json_fields(value: Any) -> dict[str, Any]:
 
 
 _ENCODER = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=json_fields
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_as_json
 )
 
 

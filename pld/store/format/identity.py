@@ -16,7 +16,7 @@ from pld.errors import ConfigError
 from pld.precision import Precision
 from pld.store.format.canonical import OPTIONAL, canonical_json, sha256_hex
 from pld.store.format.samples import samples_digest
-from pld.store.format.typed_json import Number, Sha256, parse
+from pld.store.format.typed_json import Number, Sha256
 
 FORMAT_VERSION: Final = 1
 DEFAULT_TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
@@ -172,11 +172,6 @@ class Identity:
         """The identity as plain JSON values, as in store.json."""
         plain: dict[str, Any] = json.loads(canonical_json(self))
         return plain
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Identity:
-        """The identity that `to_json` gave; CorruptStoreError names the field that cannot be one."""
-        return parse(cls, value, where)
 
 
 def dataset_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N"]) -> str:

@@ -9,7 +9,7 @@ of the tail at temperature t exactly as a step of a log-probability moves the we
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ _MAX_DEPTH = 2**16 - 1
 ClassArray = UInt16[np.ndarray, "N k"] | UInt32[np.ndarray, "N k"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GridTopK:
+class GridTopK(NamedTuple):
     """N samples' top-k as integers: classes, and depths below probability 1 in steps of the grid.
 
     `label_depth` is LABEL_AMONG_CLASSES where `classes` has the label. `tails` are integers as stored, or, once
@@ -43,28 +42,22 @@ class GridTopK:
     def empty(cls, num_rows: int, k: int, identity: Identity) -> GridTopK:
         """Room for num_rows of a store's rows, cut to k classes; its memory is not touched yet."""
         codec = identity.codec
-        tail_dtype = np.dtype("<i2") if k == codec.k else np.dtype(np.float32)
         return cls(
             classes=np.empty((num_rows, k), class_dtype(identity.teacher.num_classes)),
             depths=np.empty((num_rows, k), "<u2"),
             label_depth=np.empty(num_rows, "<u2"),
-            tails=np.empty((num_rows, len(codec.temperatures)), tail_dtype),
+            tails=np.empty((num_rows, len(codec.temperatures)), "<i2" if k == codec.k else np.float32),
         )
 
-    def __setitem__(self, rows: slice, part: GridTopK) -> None:
-        self.classes[rows] = part.classes
-        self.depths[rows] = part.depths
-        self.label_depth[rows] = part.label_depth
-        self.tails[rows] = part.tails
+    def put(self, rows: slice, part: GridTopK) -> None:
+        """Copy a part's rows into these."""
+        for values, new in zip(self, part, strict=True):
+            values[rows] = new
 
-    def __getitem__(self, rows: Int64[np.ndarray, "B"]) -> GridTopK:
+    def take(self, rows: Int64[np.ndarray, "B"]) -> GridTopK:
+        """These rows, in their order."""
         # take is 3 times as fast as indexing at a batch of 256 rows.
-        return GridTopK(
-            classes=self.classes.take(rows, axis=0),
-            depths=self.depths.take(rows, axis=0),
-            label_depth=self.label_depth.take(rows),
-            tails=self.tails.take(rows, axis=0),
-        )
+        return GridTopK(*(values.take(rows, axis=0) for values in self))
 
 
 def class_dtype(num_classes: int) -> np.dtype:
@@ -79,14 +72,13 @@ def logprob_error(codec: CodecIdentity) -> float:
 
 def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
     """Round a signal that `check_signal` accepts."""
-    depths = _depths(topk.logprobs, codec.grid)
     label_depth = _depths(topk.label_logprob, codec.grid)
     label_depth[(topk.classes == topk.labels[:, None]).any(dim=1).numpy()] = LABEL_AMONG_CLASSES
     scaled = topk.tail_logmass.detach().double().numpy() * np.array(codec.temperatures) / codec.grid
     tails = np.where(scaled > EMPTY_TAIL, np.rint(np.maximum(scaled, EMPTY_TAIL)), EMPTY_TAIL)
     return GridTopK(
         classes=topk.classes.numpy().astype(class_dtype(num_classes)),
-        depths=depths,
+        depths=_depths(topk.logprobs, codec.grid),
         label_depth=label_depth,
         tails=tails.astype("<i2"),
     )

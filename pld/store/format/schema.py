@@ -1,18 +1,20 @@
-"""What every part holds, and what a part format has to be able to do."""
+"""What every part holds, in whatever format."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Integer, Shaped
 from msgspec import Meta
 
 from pld.store.format.blocks import Block
+from pld.store.format.canonical import sha256_hex
 from pld.store.format.identity import Identity
 from pld.store.format.quantise import GridTopK
+from pld.store.format.samples import key_bytes
 from pld.store.format.typed_json import Sha256
 
 # The arrays of a part, in the order in which they are written and commits list them.
@@ -32,64 +34,33 @@ class Chunk(NamedTuple):
     num_bytes: PartBytes
     sha256: Sha256
 
+    @classmethod
+    def of(cls, part: bytes, offset: int, num_bytes: int) -> Chunk:
+        """The chunk that lies there in a part."""
+        return cls(offset, num_bytes, sha256_hex(memoryview(part)[offset:][:num_bytes]))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncodedPart:
-    """A part's bytes, and its chunks as a commit lists them; it has none without rows."""
+class PartRows:
+    """The N rows of a part: their keys, as an 'S' array, their labels, and for each view of the block their top-k."""
 
-    data: bytes
-    samples: tuple[Chunk, ...]
-    views: tuple[tuple[Chunk, ...], ...]
+    keys: Shaped[np.ndarray, "N"]
+    labels: Integer[np.ndarray, "N"]
+    views: Sequence[GridTopK]
 
-
-@runtime_checkable
-class Column(Protocol):
-    """One array of a part, in chunks of a view (or of all samples, where it has no views)."""
-
-    @property
-    def chunk_bytes(self) -> int:
-        """Bytes of a decoded chunk."""
-
-    @property
-    def max_encoded_bytes(self) -> int:
-        """Bytes of the largest encoded chunk."""
-
-    def chunk_name(self, view: int) -> str:
-        """The chunk's name in the part, for messages; `view` is counted from the part's first."""
-
-    def decode(self, data: bytes | memoryview, where: str) -> np.ndarray:
-        """One chunk's values: a row for each sample (keys as bytes [N, L]). Raises CorruptStoreError."""
+    def arrays(self) -> list[dict[str, np.ndarray]]:
+        """SAMPLE_ARRAYS by name (keys as bytes [N, L]), then VIEW_ARRAYS of each view; nothing at all without rows."""
+        if not len(self.keys):
+            return []
+        samples = dict(zip(SAMPLE_ARRAYS, (key_bytes(self.keys), self.labels), strict=True))
+        return [samples, *(dict(zip(VIEW_ARRAYS, view, strict=True)) for view in self.views)]
 
 
-@runtime_checkable
-class PartFormat(Protocol):
-    """How parts are laid out: a manifest's `format`.
-
-    Attributes:
-        suffix: what the names of its parts end in.
-    """
-
-    suffix: str
-
-    def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, Column]:
-        """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""
-
-    def encode(
-        self,
-        identity: Identity,
-        block: Block,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Integer[np.ndarray, "N"],
-        views: Sequence[GridTopK],
-    ) -> EncodedPart:
-        """Lay out a part. A view's chunks lie together: one range of bytes fetches it."""
-
-
-def view_values(view: GridTopK) -> tuple[np.ndarray, ...]:
-    """The values of VIEW_ARRAYS."""
-    return view.classes, view.depths, view.label_depth, view.tails
-
-
-def view_bytes(columns: Mapping[str, Column]) -> int:
-    """Decoded bytes of one view, or of the samples where they are more; a part has at most MAX_VIEW_BYTES."""
-    return max(sum(columns[name].chunk_bytes for name in names) for names in (SAMPLE_ARRAYS, VIEW_ARRAYS))
+def part_attributes(identity: Identity, block: Block) -> dict[str, Any]:
+    """What a part says of itself, for those who read it without its store."""
+    return {
+        "first_view": block.first,
+        "temperatures": identity.codec.temperatures,
+        "num_classes": identity.teacher.num_classes,
+        "fingerprint": identity.fingerprint,
+    }

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from pld.errors import ConfigError, CorruptStoreError
 from pld.store.format.canonical import json_fields, load_document, shown
+from pld.store.objects.storage import Storage
 
 T = TypeVar("T")
 
@@ -21,12 +22,18 @@ SafeName = Annotated[str, Meta(pattern=rf"^{SAFE_NAME.pattern}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 # Finite, and sums of them are too.
 Number = Annotated[float, Meta(gt=-1e300, lt=1e300)]
+MAX_DOCUMENT_BYTES = 2**26
 _MAX_DEPTH = 32
 
 
 def parse_document(kind: type[T], data: bytes, where: str) -> T:
     """What `dump_document` wrote of a `kind`; raises CorruptStoreError as `load_document` and `parse` do."""
     return parse(kind, load_document(data, where), where)
+
+
+def read_document(storage: Storage, name: str, kind: type[T]) -> T:
+    """A small object of a store; raises NotCachedError where there is none, CorruptStoreError as `parse_document`."""
+    return parse_document(kind, storage.read(name, MAX_DOCUMENT_BYTES), f"{storage.url}/{name}")
 
 
 def parse(kind: type[T], value: Any, where: str) -> T:

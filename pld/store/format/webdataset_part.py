@@ -9,44 +9,50 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Integer, Shaped
 
 from pld.errors import CorruptStoreError
 from pld.store.format.archives import reproducible_tar, reproducible_zip
 from pld.store.format.blocks import Block
-from pld.store.format.canonical import canonical_json, sha256_hex
+from pld.store.format.canonical import canonical_json
 from pld.store.format.identity import Identity
-from pld.store.format.quantise import GridTopK, class_dtype
-from pld.store.format.samples import key_bytes
-from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, EncodedPart, view_values
+from pld.store.format.quantise import class_dtype
+from pld.store.format.schema import Chunk, PartRows, part_attributes
 
 _LEVEL = 6
-_SAMPLES = "samples.npz"
 _BYTE = np.dtype("u1")
 
 
 @dataclasses.dataclass(frozen=True)
 class NpyColumn:
-    """One array as .npy files.
+    """One array as .npy files, in chunks of a view (or of all samples, where it has no views).
 
     Attributes:
-        file: the .npy's name inside the .npz.
+        name: of the array, and of the .npy inside the .npz.
         member: the .npz of each chunk.
         dtype: of the decoded values.
         row_shape: their shape.
-        stored: the .npy's own dtype and shape; the values' bytes, or their byte planes.
+        planes: whether the .npy holds the values' bytes as planes, the low bytes first.
         gaps: whether differences along the last axis are stored.
     """
 
-    file: str
+    name: str
     member: tuple[str, ...]
     dtype: np.dtype
     row_shape: tuple[int, ...]
-    stored: tuple[np.dtype, tuple[int, ...]]
+    planes: bool = False
     gaps: bool = False
+
+    @property
+    def stored(self) -> tuple[np.dtype, tuple[int, ...]]:
+        """The .npy's own dtype and shape: keys are text there, without the trailing zeros."""
+        if self.planes:
+            return _BYTE, (self.dtype.itemsize, *self.row_shape)
+        if self.name == "keys":
+            return np.dtype(f"S{self.row_shape[1]}"), self.row_shape[:1]
+        return self.dtype, self.row_shape
 
     @functools.cached_property
     def header(self) -> bytes:
@@ -58,30 +64,33 @@ class NpyColumn:
 
     @functools.cached_property
     def chunk_bytes(self) -> int:
-        """See Column."""
+        """Bytes of a decoded chunk."""
         dtype, shape = self.stored
         return len(self.header) + math.prod(shape) * dtype.itemsize
 
     @property
     def max_encoded_bytes(self) -> int:
-        """See Column; zlib's own bound for what it cannot compress, rounded up."""
+        """Bytes of the largest encoded chunk: zlib's own bound for what it cannot compress, rounded up."""
         return self.chunk_bytes + self.chunk_bytes // 1000 + 64
 
     def chunk_name(self, view: int) -> str:
-        """See Column."""
-        return f"{self.member[view]}/{self.file}"
+        """The chunk's name in the part, for messages; `view` is counted from the part's first."""
+        return f"{self.member[view]}/{self.name}.npy"
 
     def npy(self, values: np.ndarray) -> bytes:
         """The .npy of one chunk."""
         if self.gaps:
             values = np.diff(values, prepend=np.zeros_like(values[..., :1]))
         values = np.ascontiguousarray(values, self.dtype)
-        if self._planes:
+        if self.planes:
             values = np.moveaxis(values[..., None].view(np.uint8), -1, 0)
         return self.header + values.tobytes()
 
     def decode(self, data: bytes | memoryview, where: str) -> np.ndarray:
-        """See Column. No more is decompressed than the chunk should have."""
+        """One chunk's values: a row for each sample (keys as bytes [N, L]).
+
+        No more is decompressed than the chunk should have. Raises CorruptStoreError.
+        """
         inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
             raw = inflate.decompress(data, self.chunk_bytes + 1)
@@ -91,86 +100,46 @@ class NpyColumn:
         if len(raw) != self.chunk_bytes or not inflate.eof or inflate.unused_data or not raw.startswith(header):
             raise CorruptStoreError(f"{where}: found another array than the wanted .npy of {self.chunk_bytes} bytes")
         values = np.frombuffer(raw, np.uint8, offset=len(header))
-        if self._planes:
+        if self.planes:
             values = np.ascontiguousarray(np.moveaxis(values.reshape(-1, *self.row_shape), 0, -1))
         values = values.reshape(-1).view(self.dtype).reshape(self.row_shape)
         return np.cumsum(values, axis=-1, dtype=self.dtype) if self.gaps else values
 
-    @property
-    def _planes(self) -> bool:
-        return len(self.stored[1]) > len(self.row_shape)
-
 
 class WebDatasetPart:
-    """See PartFormat."""
+    """The format "webdataset"."""
 
     suffix = ".tar"
 
     def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, NpyColumn]:
-        """See PartFormat."""
-        codec = identity.codec
+        """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""
+        k, width = identity.codec.k, len(identity.codec.temperatures)
         classes, depths, tails = class_dtype(identity.teacher.num_classes), np.dtype("<u2"), np.dtype("<i2")
-        samples, views = (_SAMPLES,), _view_members(block)
-        width, text = len(codec.temperatures), (np.dtype(f"S{key_bytes}"), (num_rows,))
-        return {
-            "keys": NpyColumn("keys.npy", samples, _BYTE, (num_rows, key_bytes), text),
-            "labels": _plain("labels", samples, classes, num_rows),
-            "classes": _in_planes("classes", views, classes, num_rows, codec.k),
-            "logprobs": _in_planes("logprobs", views, depths, num_rows, codec.k, gaps=True),
-            "label_logprob": _plain("label_logprob", views, depths, num_rows),
-            "scaled_tail_logmass": _in_planes("scaled_tail_logmass", views, tails, num_rows, width, gaps=True),
-        }
+        samples, *views = _members(block)
+        columns = [
+            NpyColumn("keys", (samples,), _BYTE, (num_rows, key_bytes)),
+            NpyColumn("labels", (samples,), classes, (num_rows,)),
+            NpyColumn("classes", tuple(views), classes, (num_rows, k), planes=True),
+            NpyColumn("logprobs", tuple(views), depths, (num_rows, k), planes=True, gaps=True),
+            NpyColumn("label_logprob", tuple(views), depths, (num_rows,)),
+            NpyColumn("scaled_tail_logmass", tuple(views), tails, (num_rows, width), planes=True, gaps=True),
+        ]
+        return {column.name: column for column in columns}
 
-    def encode(
-        self,
-        identity: Identity,
-        block: Block,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Integer[np.ndarray, "N"],
-        views: Sequence[GridTopK],
-    ) -> EncodedPart:
-        """See PartFormat."""
-        columns = self.columns(identity, block, len(keys), keys.dtype.itemsize)
-        members, inside = {"part.json": _metadata(identity, block)}, []
-        held = {_SAMPLES: dict(zip(SAMPLE_ARRAYS, (key_bytes(keys), labels), strict=True))}
-        for name, view in zip(_view_members(block), views, strict=True):
-            held[name] = dict(zip(VIEW_ARRAYS, view_values(view), strict=True))
-        for member, arrays in held.items() if len(keys) else ():
-            files = {columns[name].file: columns[name].npy(array) for name, array in arrays.items()}
+    def encode(self, identity: Identity, block: Block, rows: PartRows) -> tuple[bytes, list[tuple[Chunk, ...]]]:
+        """The part's bytes, and its chunks in the order of `PartRows.arrays`."""
+        columns = self.columns(identity, block, len(rows.keys), rows.keys.dtype.itemsize)
+        about = part_attributes(identity, block) | {"grid": identity.codec.grid}
+        members, inside = {"part.json": canonical_json(about)}, []
+        for member, arrays in zip(_members(block), rows.arrays(), strict=False):  # no arrays without rows
+            files = {f"{name}.npy": columns[name].npy(values) for name, values in arrays.items()}
             members[member], places = reproducible_zip(files, level=_LEVEL)
             inside.append((member, places.values()))
         data, offsets = reproducible_tar(members)
-        chunks = [tuple(_chunk(data, offsets[name] + start, size) for start, size in places) for name, places in inside]
-        return EncodedPart(data=data, samples=chunks[0] if chunks else (), views=tuple(chunks[1:]))
+        return data, [
+            tuple(Chunk.of(data, offsets[member] + start, size) for start, size in places) for member, places in inside
+        ]
 
 
-def _plain(name: str, member: tuple[str, ...], dtype: np.dtype, num_rows: int) -> NpyColumn:
-    return NpyColumn(f"{name}.npy", member, dtype, (num_rows,), (dtype, (num_rows,)))
-
-
-def _in_planes(
-    name: str, member: tuple[str, ...], dtype: np.dtype, num_rows: int, width: int, *, gaps: bool = False
-) -> NpyColumn:
-    """A matrix as byte planes, the low bytes first."""
-    stored = (_BYTE, (dtype.itemsize, num_rows, width))
-    return NpyColumn(f"{name}.npy", member, dtype, (num_rows, width), stored, gaps)
-
-
-def _view_members(block: Block) -> tuple[str, ...]:
-    return tuple(f"v{view:03d}.npz" for view in range(block.first, block.last + 1))
-
-
-def _chunk(data: bytes, offset: int, num_bytes: int) -> Chunk:
-    return Chunk(offset=offset, num_bytes=num_bytes, sha256=sha256_hex(memoryview(data)[offset:][:num_bytes]))
-
-
-def _metadata(identity: Identity, block: Block) -> bytes:
-    return canonical_json(
-        {
-            "first_view": block.first,
-            "grid": identity.codec.grid,
-            "temperatures": identity.codec.temperatures,
-            "num_classes": identity.teacher.num_classes,
-            "fingerprint": identity.fingerprint,
-        }
-    )
+def _members(block: Block) -> list[str]:
+    return ["samples.npz", *(f"v{view:03d}.npz" for view in range(block.first, block.last + 1))]

@@ -3,58 +3,45 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Integer, Shaped
 
 from pld.store.format.archives import reproducible_zip
 from pld.store.format.arrays import ArraySpec
 from pld.store.format.blocks import Block
-from pld.store.format.canonical import canonical_json, sha256_hex
+from pld.store.format.canonical import canonical_json
 from pld.store.format.identity import CodecIdentity, Identity
-from pld.store.format.quantise import EMPTY_TAIL, LABEL_AMONG_CLASSES, GridTopK, class_dtype
-from pld.store.format.samples import key_bytes
-from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, EncodedPart, view_values
+from pld.store.format.quantise import EMPTY_TAIL, LABEL_AMONG_CLASSES, class_dtype
+from pld.store.format.schema import Chunk, PartRows, part_attributes
 
 _BLOSC_MAX_ELEMENT_BYTES = 255
 
 
 class ZarrPart:
-    """See PartFormat."""
+    """The format "zarr"."""
 
     suffix = ".zarr.zip"
 
     def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, ArraySpec]:
-        """See PartFormat."""
+        """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""
         return _columns(identity.codec, identity.teacher.num_classes, block.num_views, num_rows, key_bytes)
 
-    def encode(
-        self,
-        identity: Identity,
-        block: Block,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Integer[np.ndarray, "N"],
-        views: Sequence[GridTopK],
-    ) -> EncodedPart:
-        """See PartFormat."""
-        specs = self.columns(identity, block, len(keys), keys.dtype.itemsize)
-        metadata = {"zarr.json": _group_metadata(identity, block)}
-        metadata |= {f"{name}/zarr.json": spec.metadata() for name, spec in specs.items()}
-        if not len(keys):
-            # Zarr wants no chunk of an array without elements.
-            return EncodedPart(data=reproducible_zip(metadata)[0], samples=(), views=())
-        members = _encode([specs[name] for name in SAMPLE_ARRAYS], (key_bytes(keys), labels), 0)
-        for index, view in enumerate(views):
-            members |= _encode([specs[name] for name in VIEW_ARRAYS], view_values(view), index)
-        data, places = reproducible_zip(metadata | members)
+    def encode(self, identity: Identity, block: Block, rows: PartRows) -> tuple[bytes, list[tuple[Chunk, ...]]]:
+        """The part's bytes, and its chunks in the order of `PartRows.arrays`."""
+        specs = self.columns(identity, block, len(rows.keys), rows.keys.dtype.itemsize)
+        group = {"zarr_format": 3, "node_type": "group", "attributes": part_attributes(identity, block)}
+        members = {"zarr.json": canonical_json(group)}
+        members |= {f"{name}/zarr.json": spec.metadata() for name, spec in specs.items()}
+        # The samples have the number of the first view, as they have no others.
         chunks = [
-            Chunk(offset=places[name][0], num_bytes=len(chunk), sha256=sha256_hex(chunk))
-            for name, chunk in members.items()
+            {specs[name].chunk_name(max(0, index)): specs[name].encode(values) for name, values in arrays.items()}
+            for index, arrays in enumerate(rows.arrays(), -1)
         ]
-        first, each = len(SAMPLE_ARRAYS), len(VIEW_ARRAYS)
-        by_view = tuple(tuple(chunks[start : start + each]) for start in range(first, len(chunks), each))
-        return EncodedPart(data=data, samples=tuple(chunks[:first]), views=by_view)
+        for encoded in chunks:
+            members |= encoded
+        data, places = reproducible_zip(members)
+        return data, [tuple(Chunk.of(data, *places[name]) for name in encoded) for encoded in chunks]
 
 
 # Most shards of a dataset have the same size, and a store has many.
@@ -84,17 +71,3 @@ def _columns(
 def _element_bytes(row_bytes: int, itemsize: int) -> int:
     """What blosc should take as one element: the row, so that each bit of each rank comes together, if it can be."""
     return row_bytes if row_bytes <= _BLOSC_MAX_ELEMENT_BYTES else itemsize
-
-
-def _encode(specs: Sequence[ArraySpec], values: Sequence[np.ndarray], index: int) -> dict[str, bytes]:
-    return {spec.chunk_name(index): spec.encode(held) for spec, held in zip(specs, values, strict=True)}
-
-
-def _group_metadata(identity: Identity, block: Block) -> bytes:
-    attributes = {
-        "first_view": block.first,
-        "temperatures": [float(t) for t in identity.codec.temperatures],
-        "num_classes": identity.teacher.num_classes,
-        "fingerprint": identity.fingerprint,
-    }
-    return canonical_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})

@@ -11,6 +11,7 @@ from pld.store.documents.commit import read_commit
 from pld.store.documents.layout import read_layout
 from pld.store.documents.manifest import FormatName, Manifest, read_manifest
 from pld.store.documents.probes import read_probes
+from pld.store.format.schema import PartRows
 from pld.store.objects.open import open_storage
 from pld.store.read.chunks import read_keys, read_labels, read_view
 from pld.store.write.writer import StoreWriter
@@ -41,13 +42,18 @@ def convert_store(url: str, out: str, format: FormatName, on_views: Callable[[in
         raise ConfigError(f"{url}: its parts are in the format {format} already; copy the folder")
     layout = read_layout(source, held)
     wanted = dataclasses.replace(held, format=format, provenance=_provenance(held, format))
-    writer = StoreWriter.create(out, wanted)
+    destination = open_storage(out)
+    writer = StoreWriter.create(destination, wanted)
     writer.copy_blocks(layout.blocks)
-    done = read_layout(open_storage(out), writer.manifest).committed
+    done = read_layout(destination, writer.manifest).committed
     for part_id in sorted(layout.committed - done):
         commit = read_commit(source, held, part_id)
-        views = [read_view(source, held, commit, view) for view in part_id.views]
-        writer.copy_part(commit, read_keys(source, held, commit), read_labels(source, held, commit), views)
+        rows = PartRows(
+            keys=read_keys(source, held, commit),
+            labels=read_labels(source, held, commit),
+            views=[read_view(source, held, commit, view) for view in part_id.views],
+        )
+        writer.write_rounded(part_id, rows, commit.skipped, commit.stats)
         on_views(commit.stats.num_rows)
     if probes := read_probes(source, held):
         writer.add_probes(probes)

@@ -10,18 +10,16 @@ import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from pld.errors import ConfigError, CorruptStoreError, FingerprintMismatchError, NotCachedError
+from pld.errors import ConfigError, CorruptStoreError, NotCachedError
 from pld.store.documents.commit import read_commit
 from pld.store.documents.layout import Layout, read_layout
 from pld.store.documents.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pld.store.documents.probes import read_probes
 from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import sha256_hex
-from pld.store.objects.storage import Storage
+from pld.store.objects.storage import THREADS, Storage
 from pld.store.write.writer import StoreWriter, check_same_samples
 
-# Enough to hide an object store's latency.
-_THREADS = 8
 _MEND = "`pld verify STORE --repair delete` takes it out there, then cache it again"
 
 
@@ -79,26 +77,6 @@ def plan_transfer(manifest: Manifest, source: Layout, held: Layout, views: range
     )
 
 
-def open_destination(source: Storage, destination: Storage) -> Manifest:
-    """The manifest at the destination, which is the source's where there was none.
-
-    Raises:
-        FingerprintMismatchError: there is a store of another identity; shows both fingerprints.
-    """
-    manifest = read_manifest(source)
-    if destination.exists(MANIFEST_NAME) or not destination.put_exclusive(MANIFEST_NAME, manifest.dump()):
-        held = read_manifest(destination)
-        theirs, ours = held.identity.fingerprint, manifest.identity.fingerprint
-        if theirs != ours:
-            raise FingerprintMismatchError(
-                f"{destination.url}: holds a store with the fingerprint {theirs}, {source.url} has {ours}; "
-                "copy to another place"
-            )
-        held.check_same(manifest, destination.url)
-        return held
-    return manifest
-
-
 def transfer(
     source: Storage,
     destination: Storage,
@@ -114,7 +92,7 @@ def transfer(
         on_plan: called with the plan; returns what is called with the bytes of each part that has arrived.
 
     Raises:
-        FingerprintMismatchError: the destination holds another store.
+        FingerprintMismatchError: the destination holds another store; shows both fingerprints and what differs.
         ConfigError: see `plan_transfer`.
         CorruptStoreError: a part of the source is not what was committed; it is not copied.
         StoreError: a place could not be read or written.
@@ -124,15 +102,14 @@ def transfer(
     if not destination.exists(MANIFEST_NAME):
         # What cannot be copied is refused before anything is written.
         plan_transfer(ours, layout, _NOTHING, views)
-    manifest = open_destination(source, destination)
-    held = read_layout(destination, manifest)
-    plan = plan_transfer(manifest, layout, held, views)
-    writer = StoreWriter(destination, manifest)
+    writer = StoreWriter.create(destination, ours)
+    held = read_layout(destination, ours)
+    plan = plan_transfer(ours, layout, held, views)
     writer.copy_blocks(plan.blocks)
-    if probes := read_probes(source, manifest):
+    if probes := read_probes(source, ours):
         writer.add_probes(probes)
     arrived = on_plan(plan)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         copies = [pool.submit(_copy, source, destination, writer, part, held) for part in plan.parts]
         try:
             for copy in copies:

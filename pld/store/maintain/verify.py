@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from pld.errors import CorruptStoreError, NotCachedError
-from pld.store.documents.commit import COMMIT_MAX_BYTES, Commit, read_commit
+from pld.store.documents.commit import Commit, read_commit
 from pld.store.documents.layout import CorruptBlockError, Layout, block_name, read_layout, seal_name
 from pld.store.documents.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pld.store.documents.probes import PROBES_NAME, read_probes
@@ -21,6 +21,7 @@ from pld.store.documents.seal import read_seal
 from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import sha256_hex
 from pld.store.format.identity import dataset_digest
+from pld.store.format.typed_json import MAX_DOCUMENT_BYTES
 from pld.store.maintain.verify_part import part_problems, read_samples
 from pld.store.objects.storage import Storage
 
@@ -112,18 +113,17 @@ def _check_block(
     elif not missing:
         found = "gone, or the last writer was killed before it; all commits are there, caching again seals them"
         yield Problem(name=seal_name(block), found=found, block=block)
-    for shard in manifest.shards:
-        part_id = PartId(block=block, shard=shard.name)
+    for part_id in manifest.parts(block):
         if part_id in layout.committed:
             try:
-                commits[part_id] = _read_sealed_commit(storage, manifest, part_id, sealed.get(shard.name))
+                commits[part_id] = _read_sealed_commit(storage, manifest, part_id, sealed.get(part_id.shard))
             except (CorruptStoreError, NotCachedError) as error:
                 yield Problem(name=part_id.commit_name, found=str(error), part=part_id, block=block)
 
 
 def _read_sealed_commit(storage: Storage, manifest: Manifest, part_id: PartId, sealed: str | None) -> Commit:
     commit = read_commit(storage, manifest, part_id)
-    if sealed not in (None, found := sha256_hex(storage.read(part_id.commit_name, COMMIT_MAX_BYTES))):
+    if sealed not in (None, found := sha256_hex(storage.read(part_id.commit_name, MAX_DOCUMENT_BYTES))):
         raise CorruptStoreError(f"{storage.url}/{part_id.commit_name}: found sha256 {found}, sealed was {sealed}")
     return commit
 

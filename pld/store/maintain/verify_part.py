@@ -74,7 +74,7 @@ def _content_problems(storage: Storage, manifest: Manifest, commit: Commit) -> I
     leaves_out = class_map is not None and len(class_map.columns) < class_map.model_classes
     if not 0 <= unmapped <= commit.stats.num_rows or (unmapped and not leaves_out):
         yield (
-            f"its commit says that {unmapped:.6g} is the mass on classes that the dataset does not have, summed over "
+            f"its commit gives {unmapped:.6g} as the mass on classes that the dataset does not have, summed over "
             f"{commit.stats.num_rows} rows"
         )
 

@@ -1,1 +1,1 @@
-"""Objects by name: on local disks and behind URLs, created exclusively."""
+"""Objects by name, on local disks and behind URLs: read, written, created exclusively."""

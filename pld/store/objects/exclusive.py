@@ -1,7 +1,8 @@
-"""Moving a staged file to a name that only one of several writers may take, where there are no hard links.
+"""Moving a staged file to a name that only one of several writers may take.
 
-Linux has a rename that replaces nothing, and exFAT, FAT and SMB offer it. Elsewhere writers agree by claims: files
-in the object's folder, created with O_EXCL, that name a staged file. All writers keep five rules:
+A hard link does it. Where there are none, Linux has a rename that replaces nothing, and exFAT, FAT and SMB offer it.
+Elsewhere writers agree by claims: files in the object's folder, created with O_EXCL, that name a staged file. All
+writers keep five rules:
 
 1. A claim is created empty. Then its writer names a staged file in it: that of the claim before, if it is there still,
    else its own. Where the object exists, it names nothing.
@@ -27,10 +28,10 @@ from pathlib import Path
 from pld.errors import ConfigError, StoreError
 
 SINGLE_WRITER = "PLD_SINGLE_WRITER"
-NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 # Also how flags are refused that a file system does not know.
-_REFUSED = NO_LINKS | {errno.EINVAL}
+_REFUSED = _NO_LINKS | {errno.EINVAL}
 # From creating a claim to having written it are a few calls; a writer that has not come so far by then was killed.
 _EMPTY_SECONDS = 30.0
 _POLL_SECONDS = 0.01
@@ -39,7 +40,7 @@ _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
 def create(staged: Path, path: Path, data: bytes) -> bool:
-    """Rename `staged`, a synced file of `data` in its folder, to `path` unless that exists; whether it is `staged` now.
+    """Link or rename `staged`, a synced file of `data`, to `path` in its folder unless that exists; whether it was.
 
     Raises:
         StoreError: the file system has nothing that could keep two writers apart.
@@ -47,15 +48,28 @@ def create(staged: Path, path: Path, data: bytes) -> bool:
         OSError: anything else that the file system answers.
     """
     try:
-        created = _rename_new(staged, path)
-        if created is None:
-            created = _rename_alone(staged, path) if _single_writer() else _rename_by_claim(staged, path, data)
+        for attempt in (_link, _rename_new):
+            if (created := attempt(staged, path)) is not None:
+                return created
+        return _rename_alone(staged, path) if _single_writer() else _rename_by_claim(staged, path, data)
     except FileNotFoundError:
         # Another writer's sweep took the staged file, after a third one had created the object.
         if path.exists():
             return False
         raise
-    return created
+
+
+def _link(staged: Path, path: Path) -> bool | None:
+    """A second name, which is the only one in the end; None where the file system has no hard links."""
+    try:
+        os.link(staged, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return None
+        raise
+    return True
 
 
 def _rename_new(staged: Path, path: Path) -> bool | None:

@@ -50,11 +50,12 @@ class FsspecStorage:
         return self._cache.read(key, check, lambda: self._fetch_range(name, offset, num_bytes))
 
     def _fetch_range(self, name: str, offset: int, num_bytes: int) -> bytes:
-        with self._missing_is_not_cached(name):
-            data = self._driver.read_range(self._path(name), f"{self.url}/{name}", offset, num_bytes)
+        path, where = self._path(name), f"{self.url}/{name}"
+        with _missing_objects(where, "read"):
+            data = self._driver.read_range(path, where, offset, num_bytes)
         if len(data) < num_bytes:
             raise CorruptStoreError(
-                f"{self.url}/{name}: found the end after {len(data)} of {num_bytes} bytes from byte {offset}: "
+                f"{where}: found the end after {len(data)} of {num_bytes} bytes from byte {offset}: "
                 "the object was cut; copy it again or cache this part again"
             )
         return data
@@ -68,8 +69,7 @@ class FsspecStorage:
             if (size := driver.info(path)["size"]) != len(data):
                 raise ConnectionError(f"{size} of {len(data)} bytes arrived")
 
-        with self._missing_is_no_bucket(name):
-            self._retry(write, name, "written")
+        self._retry(write, name, "written")
 
     def put_exclusive(self, name: str, data: bytes) -> bool:
         """See Storage. Of writers of the same bytes, more than one may get True."""
@@ -81,19 +81,18 @@ class FsspecStorage:
             elif not driver.exists(path):
                 driver.pipe_file(path, data)
 
-        with self._missing_is_no_bucket(name):
-            # "It exists" may be this call's own object, whose first answer was lost; "created" may be no longer true
-            # where the driver only asked before. What is there now decides.
-            with contextlib.suppress(FileExistsError):
-                self._retry(create, name, "written")
-            return self._fetch(name, 0, len(data) + 1) == data
+        # "It exists" may be this call's own object, whose first answer was lost; "created" may be no longer true
+        # where the driver only asked before. What is there now decides.
+        with contextlib.suppress(FileExistsError):
+            self._retry(create, name, "written")
+        return self._fetch(name, 0, len(data) + 1) == data
 
     def exists(self, name: str) -> bool:
         """See Storage."""
         path = self._path(name)
         try:
             self._retry(lambda driver: driver.info(path), name, "read")
-        except FileNotFoundError:
+        except NotCachedError:
             return False
         return True
 
@@ -125,8 +124,7 @@ class FsspecStorage:
 
     def _fetch(self, name: str, start: int, end: int) -> bytes:
         path = self._path(name)
-        with self._missing_is_not_cached(name):
-            return self._retry(lambda driver: cat(driver, path, start, end), name, "read")
+        return self._retry(lambda driver: cat(driver, path, start, end), name, "read")
 
     def _check_lists(self) -> None:
         """An HTTP server without listings would make every store look empty."""
@@ -140,23 +138,22 @@ class FsspecStorage:
                 ) from None
 
     def _retry(self, action: Callable[[Any], T], name: str, done: str) -> T:
-        return self._driver.retry(action, f"{self.url}/{name}".rstrip("/"), done)
+        where = f"{self.url}/{name}".rstrip("/")
+        with _missing_objects(where, done):
+            return self._driver.retry(action, where, done)
 
-    @contextlib.contextmanager
-    def _missing_is_not_cached(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError:
-            raise NotCachedError(f"{self.url}/{name}: there is no such object") from None
 
-    @contextlib.contextmanager
-    def _missing_is_no_bucket(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise StoreError(
-                f"{self.url}/{name}: cannot be written: {error}; make the bucket or folder first"
-            ) from error
+@contextlib.contextmanager
+def _missing_objects(where: str, done: str) -> Iterator[None]:
+    """Explain what is missing where an object is read or written; FileNotFoundError as it is where it is listed."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if done == "read":
+            raise NotCachedError(f"{where}: there is no such object") from None
+        if done == "written":
+            raise StoreError(f"{where}: cannot be written: {error}; make the bucket or folder first") from error
+        raise
 
 
 def _pipe_exclusively(driver: Any, path: str, data: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from pld.errors import CorruptStoreError, NotCachedError, StoreError
 from pld.files import fsync, temporary_path
-from pld.store.objects.exclusive import NO_LINKS, create
+from pld.store.objects.exclusive import create
 from pld.store.objects.storage import Check, checked_name, object_names
 
 _TEMPORARY = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{32}\.tmp")
@@ -62,20 +62,7 @@ class LocalStorage:
         if path.exists():
             return False
         with self._stage(path, data) as temporary:
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-            except FileNotFoundError:
-                # Another writer's sweep, after a third one had created the object.
-                if path.exists():
-                    return False
-                raise
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                return create(temporary, path, data)
-        return True
+            return create(temporary, path, data)
 
     def exists(self, name: str) -> bool:
         """See Storage."""

@@ -9,12 +9,15 @@ import numpy as np
 from pld.errors import CorruptStoreError, NotCachedError
 from pld.store.documents.commit import Commit
 from pld.store.documents.manifest import Manifest
+from pld.store.format.arrays import ArraySpec
 from pld.store.format.canonical import sha256_hex
 from pld.store.format.quantise import GridTopK, class_dtype
 from pld.store.format.samples import matrix_keys
-from pld.store.format.schema import VIEW_ARRAYS, Chunk, Column
+from pld.store.format.schema import VIEW_ARRAYS, Chunk
+from pld.store.format.webdataset_part import NpyColumn
 from pld.store.objects.storage import Storage
 
+Column = ArraySpec | NpyColumn
 _MEND = "`pld verify STORE --repair delete` takes it out, then cache or copy it again"
 # What may lie between two neighbouring chunks: zip headers.
 _MAX_GAP_BYTES = 2**12
@@ -26,9 +29,9 @@ def read_view(storage: Storage, manifest: Manifest, commit: Commit, view: int) -
         return GridTopK.empty(0, manifest.identity.codec.k, manifest.identity)
     columns, index = _columns(manifest, commit), view - commit.part_id.block.first
     chunks = zip([columns[name] for name in VIEW_ARRAYS], commit.views[index], strict=True)
-    classes, depths, label_depth, tails = _read(storage, commit, list(chunks), index)
-    _check_classes(classes, manifest, f"{storage.url}/{commit.part_name}: classes")
-    return GridTopK(classes=classes, depths=depths, label_depth=label_depth, tails=tails)
+    grid = GridTopK(*_read(storage, commit, list(chunks), index))
+    _check_classes(grid.classes, manifest, f"{storage.url}/{commit.part_name}: classes")
+    return grid
 
 
 def read_labels(storage: Storage, manifest: Manifest, commit: Commit) -> np.ndarray:
@@ -49,8 +52,7 @@ def read_keys(storage: Storage, manifest: Manifest, commit: Commit) -> np.ndarra
 
 
 def _columns(manifest: Manifest, commit: Commit) -> Mapping[str, Column]:
-    part_format, block = manifest.part_format, commit.part_id.block
-    return part_format.columns(manifest.identity, block, commit.num_samples, commit.key_bytes)
+    return manifest.columns(commit.part_id.block, commit.num_samples, commit.key_bytes)
 
 
 def _check_classes(classes: np.ndarray, manifest: Manifest, where: str) -> None:

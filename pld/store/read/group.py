@@ -169,18 +169,10 @@ class GroupTable:
         ]
         back = torch.from_numpy(np.argsort(np.concatenate(places)))
 
-        def join(name: str) -> Tensor:
-            return torch.cat([getattr(topk, name) for topk in topks])[back]
-
-        return TopK(
-            classes=join("classes"),
-            logprobs=join("logprobs"),
-            labels=join("labels"),
-            label_logprob=join("label_logprob"),
-            tail_logmass=join("tail_logmass"),
-            temperatures=self.group.temperatures,
-            logprob_error=max(topk.logprob_error for topk in topks),
-        )
+        names = ("classes", "logprobs", "labels", "label_logprob", "tail_logmass")
+        joined = {name: torch.cat([getattr(topk, name) for topk in topks])[back] for name in names}
+        error = max(topk.logprob_error for topk in topks)
+        return TopK(**joined, temperatures=self.group.temperatures, logprob_error=error)
 
 
 def picks(keys: Sequence[bytes], view: int, num_teachers: int, seed: int) -> Int64[np.ndarray, "B"]:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -22,7 +23,7 @@ from pld.store.format.blocks import Block, PartId
 from pld.store.format.identity import Identity
 from pld.store.format.quantise import GridTopK, logprob_error, narrow
 from pld.store.format.samples import KeyIndex, Keys
-from pld.store.format.schema import MAX_VIEW_BYTES, view_bytes
+from pld.store.format.schema import MAX_VIEW_BYTES
 from pld.store.format.stats import PartStats
 from pld.store.objects.local_storage import LocalStorage
 from pld.store.objects.open import open_storage
@@ -65,13 +66,18 @@ class Store:
 
     Rows are common to all views: the samples in the order of the manifest's shards, then of their position in the
     shard, skipped ones left out.
+
+    Attributes:
+        manifest: what it was made of.
+        url: where it is.
+        layout: the blocks, commits and seals that there were when it was opened.
     """
 
     def __init__(self, storage: Storage, manifest: Manifest, layout: Layout) -> None:
         self.manifest = manifest
         self.url = storage.url
+        self.layout = layout
         self._storage = storage
-        self._layout = layout
 
     @functools.cached_property
     def num_views(self) -> int:
@@ -81,9 +87,9 @@ class Store:
             CorruptStoreError: a sealed block has lost a commit.
         """
         complete = 0
-        for block in self._layout.blocks:
-            missing = self._layout.missing(block, self.manifest)
-            if missing and block in self._layout.sealed:
+        for block in self.layout.blocks:
+            missing = self.layout.missing(block, self.manifest)
+            if missing and block in self.layout.sealed:
                 raise CorruptStoreError(
                     f"{self.url}/{missing[0].commit_name}: gone, with {len(missing) - 1} others of the sealed block "
                     f"{block.name}; fetch or cache them again"
@@ -138,8 +144,8 @@ class Store:
             raise NotCachedError(f"{self.url}: view {view}: {self.num_views} views are complete; cache more of them")
         if not 1 <= kept <= held.k:
             raise NotCachedError(f"{self.url}: k = {kept}: wanted 1 to {held.k}, which is what was cached")
-        block = next(block for block in self._layout.blocks if view <= block.last)
-        labels, shards, parts = self._labels, self._shards, self._parts(block)
+        block = next(block for block in self.layout.blocks if view <= block.last)
+        labels, shards, parts = self._labels, self._shards, self.manifest.parts(block)
         ends = np.cumsum([shard.num_samples for shard in shards])
         grid = self._allocate(kept)
 
@@ -149,7 +155,7 @@ class Store:
                 raise CorruptStoreError(f"{self.url}/{commit.part_name}: other samples than in the store's first block")
             rows = slice(int(ends[index]) - commit.num_samples, int(ends[index]))
             part = read_view(self._storage, self.manifest, commit, view)
-            grid[rows] = part if kept == held.k else narrow(part, labels[rows], held, kept)
+            grid.put(rows, part if kept == held.k else narrow(part, labels[rows], held, kept))
 
         self._map_in_threads(load, range(len(parts)), most=self._most_decoded)
         return LogitTable(
@@ -169,7 +175,12 @@ class Store:
     @property
     def num_bytes(self) -> int:
         """Bytes of the manifest and of all parts and commits so far."""
-        return self._totals[1] + len(self.manifest.dump())
+        return self.array_bytes.total() + len(self.manifest.dump())
+
+    @property
+    def array_bytes(self) -> Counter[str]:
+        """Bytes of each array over all parts, with `container` for what is around them and `commits`."""
+        return self._totals[1]
 
     def gradient_error_bound(self, fraction: float = 0.95) -> tuple[float, float]:
         """The certificate: by how much PLD's gradient at T = 1 may differ from the live teacher's, L1 per sample-view.
@@ -188,13 +199,13 @@ class Store:
         return 2 * self.stats.mean_tail_mass + rounding, 2 * self.stats.tail_mass_quantile(fraction) + rounding
 
     @functools.cached_property
-    def _totals(self) -> tuple[PartStats, int]:
-        def figures(part: PartId) -> tuple[PartStats, int]:
+    def _totals(self) -> tuple[PartStats, Counter[str]]:
+        def figures(part: PartId) -> tuple[PartStats, Counter[str]]:
             commit = self._read_commit(part)
-            return commit.stats, commit.part_bytes + len(commit.dump())
+            return commit.stats, commit.array_bytes()
 
-        found = self._map_in_threads(figures, sorted(self._layout.committed))
-        return PartStats.total(stats for stats, _ in found), sum(num_bytes for _, num_bytes in found)
+        found = self._map_in_threads(figures, sorted(self.layout.committed))
+        return PartStats.total(stats for stats, _ in found), sum((spent for _, spent in found), Counter[str]())
 
     @property
     def _identity(self) -> Identity:
@@ -220,9 +231,6 @@ class Store:
     def _index(self) -> KeyIndex:
         return KeyIndex(self.keys, self.url)
 
-    def _parts(self, block: Block) -> list[PartId]:
-        return [PartId(block=block, shard=shard.name) for shard in self.manifest.shards]
-
     def _read_commit(self, part: PartId) -> Commit:
         return read_commit(self._storage, self.manifest, part)
 
@@ -230,7 +238,9 @@ class Store:
         """`function` of each commit of the first block, which fixes the rows; commits are not kept."""
         if not self.num_views:
             raise NotCachedError(f"{self.url}: its first views are not complete yet; run `make cache` again to go on")
-        return self._map_in_threads(lambda part: function(self._read_commit(part)), self._parts(self._layout.blocks[0]))
+        return self._map_in_threads(
+            lambda part: function(self._read_commit(part)), self.manifest.parts(self.layout.blocks[0])
+        )
 
     def _map_in_threads(self, function: Callable[[T], R], items: Iterable[T], *, most: int = _THREADS) -> list[R]:
         """`function` of each item, in at most so many threads."""
@@ -242,8 +252,7 @@ class Store:
     def _most_decoded(self) -> int:
         """How many parts may be decoded at once; few where they are large, so that it stays small."""
         rows = max(shard.num_samples for shard in self._shards)
-        part = view_bytes(self.manifest.part_format.columns(self._identity, Block(first=0, last=0), rows, 1))
-        return max(1, MAX_VIEW_BYTES // part)
+        return max(1, MAX_VIEW_BYTES // self.manifest.view_bytes(Block(first=0, last=0), rows, 1))
 
     def _allocate(self, k: int) -> GridTopK:
         try:

@@ -63,7 +63,7 @@ class LogitTable:
         if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self):
             bad = numbers[(numbers < 0) | (numbers >= len(self))][0]
             raise IndexError(f"row {bad}: rows count from 0, and this view has {len(self)} of them")
-        return restore(self.grid[numbers], self.labels[numbers], self.codec)
+        return restore(self.grid.take(numbers), self.labels[numbers], self.codec)
 
 
 def row_numbers(rows: object) -> Int64[np.ndarray, "..."]:

@@ -14,7 +14,7 @@ from pld.store.documents.manifest import Manifest, Shard
 from pld.store.format.blocks import PartId
 from pld.store.format.identity import CodecIdentity
 from pld.store.format.samples import key_array
-from pld.store.format.schema import MAX_VIEW_BYTES, view_bytes
+from pld.store.format.schema import MAX_VIEW_BYTES
 
 
 def check_part(
@@ -32,8 +32,7 @@ def check_part(
     if shard is None:
         raise DataError(f"found {part_id}, wanted one of missing_parts()")
     check_samples(shard, keys, labels, skipped, num_classes)
-    columns = manifest.part_format.columns(identity, part_id.block, len(keys), keys.dtype.itemsize)
-    if (size := view_bytes(columns)) > MAX_VIEW_BYTES:
+    if (size := manifest.view_bytes(part_id.block, len(keys), keys.dtype.itemsize)) > MAX_VIEW_BYTES:
         raise DataError(f"shard {shard.name}: {size} bytes a view, wanted at most {MAX_VIEW_BYTES}: use smaller shards")
     if len(views) != part_id.block.num_views:
         raise SignalError(f"{part_id.commit_name}: found {len(views)} views, wanted {part_id.block.num_views}")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pld.store.documents.commit import read_commit
 from pld.store.documents.manifest import Manifest
-from pld.store.format.blocks import Block, PartId
+from pld.store.format.blocks import Block
 from pld.store.objects.storage import Storage
 
 
@@ -21,8 +21,8 @@ def sweep(storage: Storage, manifest: Manifest, complete: Sequence[Block]) -> No
     for block in complete:
         # As many parts as commits, each named by one, leave nothing to look for: the commits need not be read.
         if sum(_folder(name) == block.parts_folder for name in [*objects, *leftovers]) != len(manifest.shards):
-            parts = [PartId(block=block, shard=shard.name) for shard in manifest.shards]
-            committed[block.parts_folder] = {read_commit(storage, manifest, part).part_name for part in parts}
+            commits = [read_commit(storage, manifest, part) for part in manifest.parts(block)]
+            committed[block.parts_folder] = {commit.part_name for commit in commits}
     for name in plan_sweep(objects, leftovers, committed):
         storage.delete(name)
 

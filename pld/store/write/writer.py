@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Int, Integer, Shaped
+from jaxtyping import Int
 
 from pld.errors import ConfigError, DataError, NotCachedError, StoreError
 from pld.signals import TopK
@@ -20,8 +20,9 @@ from pld.store.documents.probes import Probe, write_probes
 from pld.store.documents.seal import seal_block
 from pld.store.format.blocks import Block, PartId, plan_blocks, plan_parts
 from pld.store.format.identity import Identity
-from pld.store.format.quantise import GridTopK, quantise, restore
+from pld.store.format.quantise import quantise, restore
 from pld.store.format.samples import Keys, key_array
+from pld.store.format.schema import PartRows
 from pld.store.format.stats import PartStats
 from pld.store.objects.open import open_storage
 from pld.store.objects.storage import Storage
@@ -96,12 +97,12 @@ class StoreWriter:
             CorruptStoreError: there is a manifest, and it is not what was written.
             StoreError: the folder cannot be written.
         """
-        return cls.create(url, Manifest(identity=identity, provenance=provenance, shards=tuple(shards), format=format))
+        manifest = Manifest(identity=identity, provenance=provenance, shards=tuple(shards), format=format)
+        return cls.create(open_storage(url), manifest)
 
     @classmethod
-    def create(cls, url: str | os.PathLike[str], wanted: Manifest) -> StoreWriter:
+    def create(cls, storage: Storage, wanted: Manifest) -> StoreWriter:
         """As `open`, from a manifest."""
-        storage = open_storage(url)
         data = check_and_dump(wanted)
         if storage.exists(MANIFEST_NAME) or not storage.put_exclusive(MANIFEST_NAME, data):
             held = read_manifest(storage)
@@ -161,21 +162,11 @@ class StoreWriter:
         identity = self.manifest.identity
         grids = [quantise(topk, identity.codec, identity.teacher.num_classes) for topk in signals]
         stats = PartStats.of([restore(grid, labels, identity.codec) for grid in grids], unmapped_mass)
-        return self._write(part_id, packed, labels, grids, skipped, stats)
+        return self.write_rounded(part_id, PartRows(keys=packed, labels=labels, views=grids), skipped, stats)
 
     def add_probes(self, probes: Sequence[Probe]) -> None:
         """Keep a few views' pixels, unless the store has some; see pld.join.pixel_probes. Raises StoreError."""
         write_probes(self._storage, self.manifest, probes)
-
-    def copy_part(
-        self,
-        theirs: Commit,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Integer[np.ndarray, "N"],
-        views: Sequence[GridTopK],
-    ) -> Commit:
-        """Write and commit a part of another store of this identity, as it was rounded there; see `write_part`."""
-        return self._write(theirs.part_id, keys, labels, views, theirs.skipped, theirs.stats)
 
     def copy_blocks(self, blocks: Sequence[Block]) -> None:
         """Claim the blocks of another store; raises StoreError where this one has views in other blocks."""
@@ -185,16 +176,9 @@ class StoreWriter:
             found, wanted = (", ".join(block.name for block in some) for some in (held, blocks))
             raise StoreError(f"{self.url}: its views are in the blocks {found}, wanted {wanted}; name another store")
 
-    def _write(
-        self,
-        part_id: PartId,
-        keys: Shaped[np.ndarray, "N"],
-        labels: Integer[np.ndarray, "N"],
-        views: Sequence[GridTopK],
-        skipped: Sequence[str],
-        stats: PartStats,
-    ) -> Commit:
-        data, commit = encode_part(self.manifest, part_id, keys, labels, views, skipped, stats)
+    def write_rounded(self, part_id: PartId, rows: PartRows, skipped: Sequence[str], stats: PartStats) -> Commit:
+        """Write and commit a part that is rounded already, such as another store's; see `write_part`."""
+        data, commit = encode_part(self.manifest, part_id, rows, skipped, stats)
         self._check_other_blocks(commit)
         return self.put_part(data, commit)
 
@@ -208,7 +192,10 @@ class StoreWriter:
             # A winner's sweep may have taken the unfinished file from under this writer.
             if not self._storage.exists(commit.part_id.commit_name):
                 raise
-        return self._adopt(commit)
+        winner = read_commit(self._storage, self.manifest, commit.part_id)
+        if winner.part != commit.part:
+            self._storage.delete(commit.part_name)
+        return winner
 
     def seal(self) -> list[Block]:
         """Seal the blocks whose parts are all committed, and clear away what killed writers left.
@@ -238,13 +225,6 @@ class StoreWriter:
         """The blocks there are now: other writers claim some too."""
         self._blocks = read_blocks(self._storage, self._blocks)
         return self._blocks
-
-    def _adopt(self, ours: Commit) -> Commit:
-        """The winner's commit, our part removed where its bits are others."""
-        theirs = read_commit(self._storage, self.manifest, ours.part_id)
-        if theirs.part != ours.part:
-            self._storage.delete(ours.part_name)
-        return theirs
 
 
 def check_same_samples(held: Commit, new: Commit, url: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from pld.errors import ConfigError, CorruptStoreError
 from pld.store import ClassMap, Identity, StoreWriter, open_store
+from pld.store.format.typed_json import parse
 from pld.store.maintain.convert import convert_store
 from pld.store.maintain.verify import verify_store
 from pld.store.objects.open import open_storage
@@ -37,7 +38,7 @@ def test_the_map_is_part_of_the_identity():
     fingerprints = {WORLD.identity.fingerprint, mapped().fingerprint, mapped(model_classes=1001).fingerprint}
     assert len(fingerprints) == 3
     assert "class_map" not in WORLD.identity.to_json()["teacher"]
-    assert Identity.from_json(mapped().to_json(), "x").fingerprint == mapped().fingerprint
+    assert parse(Identity, mapped().to_json(), "x").fingerprint == mapped().fingerprint
 
 
 @pytest.mark.parametrize("columns", [(0, 0), (0, 1000), (-1, 3)])
@@ -65,7 +66,7 @@ def test_a_strangers_map_is_checked(change, message):
     told = mapped().to_json()
     told["teacher"]["class_map"] |= change
     with pytest.raises((CorruptStoreError, ConfigError), match=message):
-        Identity.from_json(told, "store.json: identity")
+        parse(Identity, told, "store.json: identity")
 
 
 def test_the_mass_is_summed_and_travels(tmp_path):
@@ -81,7 +82,7 @@ def test_the_mass_is_summed_and_travels(tmp_path):
 def test_a_mass_that_no_model_has_is_found(tmp_path, mass):
     written(tmp_path / "s", mass)
     found = [problem.found for problem in verify_store(open_storage(tmp_path / "s"), lambda *_: None)]
-    assert any("as the mass on classes that the dataset does not have" in each for each in found)
+    assert any("is the mass on classes that the dataset does not have" in each for each in found)
 
 
 def test_other_stores_say_nothing_of_it(tmp_path):

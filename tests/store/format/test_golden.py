@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pld.store import Commit, open_store
+from pld.store.format.typed_json import parse_document
 from tests.store.world import World
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -81,7 +82,7 @@ def metadata_of(root):
     found = {path.name: path.read_text() for path in root.glob("*.json")}
     found |= {str(path.relative_to(root)): path.read_text() for path in root.glob("blocks/*.json")}
     for path in root.glob("commits/*/*.json"):
-        commit = Commit.load(path.read_bytes(), str(path))
+        commit = parse_document(Commit, path.read_bytes(), str(path))
         nothing = {"part": "", "part_bytes": 0, "part_sha256": "", "samples": (), "views": ()}
         found[str(path.relative_to(root))] = str(dataclasses.replace(commit, **nothing))
         found[str(path.relative_to(root)) + " part"] = json.dumps(inside_of(root / commit.part_name))

@@ -11,6 +11,7 @@ import pytest
 from pld.errors import CorruptStoreError, NotCachedError, StoreError
 from pld.store import Commit, Manifest, Probe, open_store
 from pld.store.format.canonical import dump_document, load_document
+from pld.store.format.typed_json import parse_document
 from pld.store.maintain.verify import verify_store
 from pld.store.objects.local_storage import LocalStorage
 from tests.store.world import World, paths_of, replaced, tree
@@ -72,7 +73,7 @@ def is_named(root, name):
 def read_all(root, num_views):
     opened = open_store(str(root))
     tables = [opened.load_view(view) for view in range(num_views)]
-    arrays = [array for table in tables for array in vars(table.grid).values()]
+    arrays = [array for table in tables for array in table.grid]
     pixels = [probe.pixels for probe in opened.probes]
     return [opened.keys, opened.labels, *arrays, *pixels, opened.stats, opened.manifest]
 
@@ -205,5 +206,5 @@ def _with_its_fingerprint(document):
 def test_a_commit_that_two_stores_could_share_is_told_apart(store):
     """The part's name, bytes and digests are those of its content: a commit of other content names another part."""
     objects = store.objects
-    commits = [Commit.load(data, name) for name, data in objects.items() if name.startswith("commits")]
+    commits = [parse_document(Commit, data, name) for name, data in objects.items() if name.startswith("commits")]
     assert len({commit.part_name for commit in commits}) == len(commits) == 4

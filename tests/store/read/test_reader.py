@@ -14,6 +14,7 @@ from pld.store import Commit, Store, open_store
 from pld.store.documents.layout import read_layout
 from pld.store.documents.manifest import read_manifest
 from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS
+from pld.store.format.typed_json import parse_document
 from pld.store.objects.local_storage import LocalStorage
 from tests.store.format.test_quantise import weights
 from tests.store.world import World
@@ -269,7 +270,7 @@ def test_what_was_cut_is_found_and_named(finished, tmp_path, name, kept):
 
 
 def test_any_flipped_byte_of_a_chunk_is_found_and_named_before_it_is_decoded(finished, tmp_path):
-    commit = Commit.load((finished / "commits/v000-002/train-0001.json").read_bytes(), "commit")
+    commit = parse_document(Commit, (finished / "commits/v000-002/train-0001.json").read_bytes(), "commit")
     arrays = [(name, chunk) for view in commit.views for name, chunk in zip(VIEW_ARRAYS, view, strict=True)]
     for name, chunk in [*arrays, *zip(SAMPLE_ARRAYS, commit.samples, strict=True)]:
         position = chunk.offset + chunk.num_bytes // 2

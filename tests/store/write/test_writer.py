@@ -16,6 +16,7 @@ import pld.views
 from pld.errors import ConfigError, CorruptStoreError, DataError, FingerprintMismatchError, SignalError, StoreError
 from pld.signals import TopK
 from pld.store import CodecIdentity, Identity, Shard, StoreWriter, dataset_digest, open_store
+from pld.store.format.typed_json import parse
 from tests.store.world import World, tree
 
 
@@ -59,13 +60,13 @@ def test_who_decoded_is_named_only_where_it_was_not_the_cpu(tmp_path):
     by_gpu = dataclasses.replace(identity, views=dataclasses.replace(identity.views, decoder="nvjpeg"))
     assert "decoder" not in identity.to_json()["views"]
     for each in (identity, by_gpu):
-        read = Identity.from_json(each.to_json(), "x")
+        read = parse(Identity, each.to_json(), "x")
         assert (read.fingerprint, read.views.decoder) == (each.fingerprint, each.views.decoder)
     for found in ("cpu", "pillow", 7, None):
         value = identity.to_json()
         value["views"]["decoder"] = found
         with pytest.raises(CorruptStoreError, match="decoder"):
-            Identity.from_json(value, "x")
+            parse(Identity, value, "x")
 
 
 def test_another_fingerprint_is_refused_with_both_values(tmp_path):

@@ -8,19 +8,15 @@ import torch
 
 import cache_teacher.cache
 import train_student.data.training_data
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.config import run
 from pld.images import open_source
 from pld.loading import ViewRequest, decode_views, view_decoder
 from pld.loading.nvjpeg import NvjpegViewDecoder
 from pld.views.preprocessing import Preprocessing
-from tests.making import student_settings
-from tests.train_student.runs import as_arguments, metrics
-from train_student.config import TrainConfig
+from tests.making import make_store, student_settings
+from tests.train_student.runs import as_arguments, metrics, train_world
 from train_student.data.batches import load_batches
 from train_student.run.train import main as train_main
-from train_student.run.train import train
 
 CPU = torch.device("cpu")
 PREPROCESSINGS = [Preprocessing(input_size=(32, 32)), Preprocessing(input_size=(24, 40), interpolation="bilinear")]
@@ -32,20 +28,7 @@ def store(world, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_teacher.cache, "decoding_processes", lambda device, num: num)
     for module in (cache_teacher.cache, train_student.data.training_data):
         monkeypatch.setattr(module, "check_device", lambda device: None)
-    teacher, data = f"local-dir:{world / 'teacher'}", str(world / "data")
-    cache(
-        CacheConfig(
-            allow_wrong_labels=True,
-            teacher=teacher,
-            data=data,
-            views=2,
-            k=5,
-            store=str(tmp_path / "s"),
-            threads=2,
-            decoder="nvjpeg",
-        )
-    )
-    return str(tmp_path / "s")
+    return str(make_store(world, str(tmp_path / "s"), views=2, k=5, threads=2, decoder="nvjpeg"))
 
 
 @pytest.mark.parametrize("processes", [0, 2])
@@ -72,7 +55,7 @@ def test_a_student_sees_what_its_teacher_saw(world, tmp_path, store, capsys, mon
         "train_student.loop.trainer.view_decoder",
         lambda *a, **named: made.append(view_decoder(*a, **named)) or made[-1],
     )
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", store=store, epochs=1)))
+    train_world(world, tmp_path / "run", store=store, epochs=1)
     assert [type(decoder) for decoder in made] == [NvjpegViewDecoder]
     assert "warning" not in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["decoder"] == "nvjpeg"
@@ -80,7 +63,7 @@ def test_a_student_sees_what_its_teacher_saw(world, tmp_path, store, capsys, mon
 
 
 def test_other_pixels_than_the_teachers_are_said(world, tmp_path, store, capsys):
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", store=store, epochs=1, decoder="cpu")))
+    train_world(world, tmp_path / "run", store=store, epochs=1, decoder="cpu")
     assert "decodes or resizes images a little differently than the teacher's" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["decoder"] == "cpu"
 

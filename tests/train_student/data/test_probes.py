@@ -13,8 +13,6 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.cli.main import _main
 from pld.config import run
 from pld.errors import CorruptStoreError, DifferentPixelsError
@@ -28,7 +26,7 @@ from pld.store.format.canonical import dump_document, load_document
 from pld.store.maintain.convert import convert_store
 from pld.store.objects.local_storage import LocalStorage
 from pld.views import Fixed, RandomResizedCrop, apply_view, draw_view
-from tests.making import encoded, jpeg, shard_members, student_settings, write_tar
+from tests.making import encoded, jpeg, make_store, shard_members, student_settings, write_tar
 from train_student.config import TrainConfig
 from train_student.run.train import train
 
@@ -102,17 +100,11 @@ def test_a_student_warns_or_refuses_before_it_trains(world, tmp_path, other_imag
 
 def test_caching_goes_on_with_the_same_pixels_or_not_at_all(world, tmp_path, other_images, capsys):
     shutil.copytree(world / "top5", tmp_path / "s")
-    config = {
-        "teacher": f"local-dir:{world / 'teacher'}",
-        "views": 4,
-        "k": 5,
-        "store": str(tmp_path / "s"),
-        "threads": 1,
-    }
+    wanted = {"name": str(tmp_path / "s"), "views": 4, "k": 5}
     with pytest.raises(DifferentPixelsError):
-        cache(CacheConfig(data=str(other_images), **config, allow_wrong_labels=True))
+        make_store(world, **wanted, data=str(other_images))
     assert open_store(str(tmp_path / "s")).num_views == 3
-    cache(CacheConfig(data=str(world / "data"), **config, allow_wrong_labels=True))
+    make_store(world, **wanted)
     assert open_store(str(tmp_path / "s")).num_views == 4
     assert "warning" not in capsys.readouterr().err
 
@@ -208,19 +200,8 @@ def test_a_student_a_cache_and_verify_refuse_resized_images(world, tmp_path, cap
         train(TrainConfig.from_flat(**settings, approximate_teacher=True))
     assert not (tmp_path / "run").exists()
     shutil.copytree(world / "top5", tmp_path / "s")
-    teacher = f"local-dir:{world / 'teacher'}"
     with pytest.raises(DifferentPixelsError, match="re-encoded or resized since it was cached"):
-        cache(
-            CacheConfig(
-                allow_wrong_labels=True,
-                teacher=teacher,
-                data=str(smaller),
-                views=4,
-                k=5,
-                store=str(tmp_path / "s"),
-                threads=1,
-            )
-        )
+        make_store(world, str(tmp_path / "s"), data=str(smaller), views=4, k=5)
     with pytest.raises(SystemExit):
         _main(["verify", str(world / "top5"), "--replay", "3", "--data", str(smaller)])
     assert re.search(r"probes\.json: .* was \d+ x \d+ pixels and is now ", capsys.readouterr().out)

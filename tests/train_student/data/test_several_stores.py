@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.config import run
 from pld.images import open_source
 from pld.loading import ViewRequest
@@ -17,7 +15,7 @@ from pld.report.runs.table import run_rows
 from pld.signals import TopK
 from pld.store import StoreWriter, open_store, open_stores
 from pld.store.read.averaging import average
-from tests.making import NUM_CLASSES, make_teacher, student_settings
+from tests.making import NUM_CLASSES, make_store, make_teacher, student_settings
 from tests.train_student.runs import as_arguments, metrics
 from train_student.config import TrainConfig
 from train_student.data.batches import Batch
@@ -33,18 +31,7 @@ def second(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("second")
     make_teacher(folder / "teacher", seed=1)
     for name, k, seed in (("full", NUM_CLASSES, 0), ("top5", 5, 0), ("otherwise", 5, 9)):
-        cache(
-            CacheConfig(
-                allow_wrong_labels=True,
-                teacher=f"local-dir:{folder / 'teacher'}",
-                data=str(world / "data"),
-                views=2,
-                k=k,
-                store=str(folder / name),
-                view_seed=seed,
-                threads=1,
-            )
-        )
+        make_store(folder, name, data=str(world / "data"), views=2, k=k, view_seed=seed)
     return folder
 
 
@@ -167,7 +154,7 @@ def test_images_that_one_store_had_to_skip_are_left_out(world, second, tmp_path)
     writer.seal()
     stores = [str(world / "top5"), str(tmp_path / "third")]
     config = TrainConfig.from_flat(**student_settings(world, tmp_path / "run", store=stores))
-    data = open_training_data(config.data, config.validation, config.teacher, seed=0)
+    data = open_training_data(config)
     assert (len(data.train), data.num_skipped) == (255, 5)
     got = StoredTeacher(data.store, data.train)(batch_of(np.arange(255), 0), torch.device("cpu"))
     assert got.labels.tolist() == data.train.labels.tolist()

@@ -13,21 +13,18 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 
 import train_student.loop.evaluate
 import train_student.loop.trainer
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.cli.main import main as pld_main
 from pld.config import run
 from pld.errors import DataError, UndecodableImageError
 from pld.images import open_source
 from pld.store import open_store
-from tests.making import NUM_CLASSES, STUDENT, student_settings
+from tests.making import NUM_CLASSES, STUDENT, make_store, student_settings
 from tests.processes import python, torchrun
 from tests.train_student.broken import BAD_ROWS, by_hand, damage
-from tests.train_student.runs import as_arguments, metrics
+from tests.train_student.runs import as_arguments, assert_same_weights, metrics, train_world
 from train_student.config import TrainConfig
 from train_student.data.batches import epoch_items
 from train_student.data.teacher_signal import StoredTeacher
@@ -78,22 +75,13 @@ def trained(monkeypatch):
 
     def seeing(self, batch):
         seen.append(batch.request.rows.tolist())
-        signal = self._signal(batch, CPU)
+        signal = self.signal(batch, CPU)
         if signal is not None:
             assert signal.labels.tolist() == batch.labels.tolist()
         return loss(self, batch)
 
     monkeypatch.setattr(Learner, "_batch_loss", seeing)
     return seen
-
-
-def weights(folder):
-    return load_file(folder / "model" / "model.safetensors")
-
-
-def assert_same_weights(folder, other):
-    for name, tensor in weights(other).items():
-        assert torch.equal(weights(folder)[name], tensor), name
 
 
 def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, capsys):
@@ -119,7 +107,7 @@ def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, ca
 
 
 def test_ordinary_runs_say_nothing_of_it(world, tmp_path, capsys):
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", epochs=1)))
+    train_world(world, tmp_path / "run", epochs=1)
     assert set(metrics(tmp_path / "run")[0]) == {
         *("epoch", "lr", "seconds", "loss", "images_per_second", "wait_share", "top1", "top5", "nll", "ece")
     }
@@ -132,8 +120,8 @@ def test_a_micro_batch_of_bad_images_is_an_error(world, tmp_path, data):
     damage(data, *keys)
     more = {"data": str(data), "store": None, "loss": "ce", "epochs": 1, "tracker": "none", "on_bad_image": "skip"}
     with pytest.raises(DataError, match=f"sample {keys[0]} cannot be decoded, and none of the 4 images of its micro-"):
-        train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", **more, accumulate=4)))
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "whole", **more)))
+        train_world(world, tmp_path / "run", **more, accumulate=4)
+    train_world(world, tmp_path / "whole", **more)
     assert metrics(tmp_path / "whole")[0]["bad_images"] == 4
 
 
@@ -175,9 +163,7 @@ def test_an_interrupted_epoch_is_counted_whole(world, tmp_path, data, damaged, m
 @pytest.fixture
 def val(world, tmp_path):
     """The validation images, one whole batch of 4 damaged and more; which are good; and the teacher of them all."""
-    teacher, place = f"local-dir:{world / 'teacher'}", {"data": str(world / "data"), "store": str(tmp_path / "val")}
-    settings = {"split": "val", "policy": "fixed", "views": 1, "k": NUM_CLASSES, "threads": 1}
-    cache(CacheConfig(teacher=teacher, allow_wrong_labels=True, **place, **settings))
+    make_store(world, str(tmp_path / "val"), split="val", policy="fixed", views=1, k=NUM_CLASSES)
     data = shutil.copytree(world / "data", tmp_path / "val-data")
     bad = [4, 5, 6, 7, 17, 36]
     damage(data, *map(val_key, bad))
@@ -239,7 +225,7 @@ def workers_by(request):
 def test_a_validation_that_fails_costs_no_epoch(world, tmp_path, data, steps, workers_by, eval_every):
     """Then the image is replaced: nothing is trained twice, and what comes out is what comes out undisturbed."""
     more = {"data": str(data), "eval_every": eval_every, "workers": 1, **SETTINGS}
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "undisturbed", **more)))
+    train_world(world, tmp_path / "undisturbed", **more)
     steps.clear()
     damage(data, val_key())
     settings = student_settings(world, tmp_path / "run", **more, resume="auto")
@@ -288,7 +274,7 @@ def test_a_checkpoint_is_whole_before_any_process_validates(world, tmp_path, mon
         train_student.loop.trainer, "evaluate", lambda *a, **b: events.append("validates") or validate(*a, **b)
     )
     settings = {"epochs": 3, "eval_every": 2, "checkpoint_steps": 12, "tracker": "none"}
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", **settings)))
+    train_world(world, tmp_path / "run", **settings)
     wanted = ["saved 12", "saved 24", "saved 32", "all are here", "validates"]
     wanted += ["saved 36", "saved 48", "all are here", "validates"]
     assert [event for event in events if event in wanted] == wanted
@@ -325,12 +311,12 @@ def test_two_processes_of_which_one_fails_to_validate(world, tmp_path, data):
 def test_a_run_without_validation(world, tmp_path, capsys, monkeypatch):
     """It is trained as ever, has no such figures, and stands in the report without them."""
     settings = {"tracker": "none", "eval_every": 1}
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "without", **settings, val_data="none")))
+    train_world(world, tmp_path / "without", **settings, val_data="none")
     printed = capsys.readouterr().out
     assert re.search(r"without: loss \d+\.\d+, not validated, \d+ s$", printed, re.MULTILINE)
     assert not any("top1" in line for line in metrics(tmp_path / "without"))
     assert [line["epoch"] for line in metrics(tmp_path / "without")] == [1, 2]
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "with", **settings)))
+    train_world(world, tmp_path / "with", **settings)
     assert_same_weights(tmp_path / "without", tmp_path / "with")
     for name in ("first", "second"):
         shutil.copytree(tmp_path / "without", tmp_path / name)
@@ -352,7 +338,7 @@ def test_a_run_without_validation(world, tmp_path, capsys, monkeypatch):
 
 
 def test_such_a_run_that_has_no_epoch_yet(world, tmp_path, capsys, monkeypatch):
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", tracker="none", epochs=1, val_data="none")))
+    train_world(world, tmp_path / "run", tracker="none", epochs=1, val_data="none")
     (tmp_path / "run" / "metrics.jsonl").write_text("")
     monkeypatch.setattr("sys.argv", ["pld", "report", str(tmp_path / "run")])
     assert pld_main() == 2

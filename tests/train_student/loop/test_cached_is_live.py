@@ -5,15 +5,13 @@ import pytest
 import timm
 import torch
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.images import open_source
 from pld.loading import view_decoder
 from pld.losses import gradient_error_bound, pld_loss
 from pld.store import open_store
 from pld.teachers import build_teacher
 from pld.views.preprocessing import Preprocessing
-from tests.making import SIDE, make_teacher
+from tests.making import SIDE, make_store, make_teacher
 from train_student.data.batches import epoch_items, load_batches
 from train_student.data.teacher_signal import LiveTeacher, StoredTeacher
 
@@ -37,18 +35,8 @@ def test_gradients_agree_within_the_certificate(world, teacher, tmp_path, k):
     data = str(world / "data")
     names = tmp_path / "names.txt"
     names.write_text("\n".join(map(str, range(NUM_CLASSES))))
-    cache(
-        CacheConfig(
-            allow_wrong_labels=True,
-            class_names=str(names),
-            teacher=f"local-dir:{teacher}",
-            data=data,
-            views=4,
-            k=k,
-            store=store_path,
-            threads=1,
-        )
-    )
+    settings = {"class_names": str(names), "teacher": f"local-dir:{teacher}", "views": 4, "k": k}
+    make_store(world, store_path, **settings)
     source, store = open_source(data), open_store(store_path)
     live, stored = LiveTeacher(build_teacher(f"local-dir:{teacher}")), StoredTeacher(store, source)
     preprocessing = Preprocessing(input_size=(SIDE, SIDE))

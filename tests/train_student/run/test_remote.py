@@ -7,15 +7,13 @@ import fsspec
 import pytest
 from s3fs import S3FileSystem
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.cli.main import _main as pld
 from pld.config import run
 from pld.images.order import deal_shards
-from tests.making import NUM_CLASSES, make_dataset, student_settings
+from tests.making import NUM_CLASSES, make_dataset, make_store, student_settings
 from tests.object_store import FaultyProxy
 from tests.processes import ROOT, python, torchrun
-from tests.train_student.runs import as_arguments
+from tests.train_student.runs import as_arguments, train_world
 from train_student.config import TrainConfig
 from train_student.run.train import train
 
@@ -27,26 +25,15 @@ def losses(run):
 @pytest.fixture
 def store(world, bucket):
     """The world's `full` on S3."""
-    teacher, data = f"local-dir:{world / 'teacher'}", str(world / "data")
-    cache(
-        CacheConfig(
-            allow_wrong_labels=True,
-            teacher=teacher,
-            data=data,
-            views=3,
-            k=NUM_CLASSES,
-            store=f"{bucket}/full",
-            threads=1,
-        )
-    )
+    make_store(world, store=f"{bucket}/full", views=3, k=NUM_CLASSES)
     return f"{bucket}/full"
 
 
 def test_training_from_s3_is_training_from_a_folder(world, store, tmp_path):
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "local")))
+    train_world(world, tmp_path / "local")
     for workers in (0, 2):
         run = tmp_path / f"workers-{workers}"
-        train(TrainConfig.from_flat(**student_settings(world, run, store=store, workers=workers)))
+        train_world(world, run, store=store, workers=workers)
         assert losses(run) == losses(tmp_path / "local")
 
 
@@ -63,7 +50,7 @@ def test_a_store_cached_to_s3_travels_and_is_trained_from_at_its_ends(world, sto
         assert run(pld, command) == 0
         assert printed in " ".join(capsys.readouterr().out.split())
     for number, place in enumerate((store, pushed, pulled)):
-        train(TrainConfig.from_flat(**student_settings(world, tmp_path / str(number), store=place, epochs=1)))
+        train_world(world, tmp_path / str(number), store=place, epochs=1)
         assert losses(tmp_path / str(number)) == losses(tmp_path / "0")
 
 
@@ -94,7 +81,7 @@ def test_images_on_s3_train_as_local_ones(world, bucket, object_store, tmp_path,
     size = sum(path.stat().st_size for path in (world / "data").glob("train-*.tar"))
     limit = 2 * size if workers == 0 else int(1.2 * size)  # of which an eighth is for validation
     monkeypatch.setenv("PLD_IMAGE_CACHE_BYTES", str(limit))
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "local")))
+    train_world(world, tmp_path / "local")
     with FaultyProxy(object_store.port, failing=0.1 * faulty, cutting=0.05 * faulty) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         S3FileSystem.clear_instance_cache()

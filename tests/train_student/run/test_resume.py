@@ -11,15 +11,11 @@ import time
 
 import psutil
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.config import run
-from tests.making import NUM_CLASSES, STUDENT, student_settings
+from tests.making import NUM_CLASSES, STUDENT, make_store, student_settings
 from tests.processes import ROOT, environment, python, torchrun
-from tests.train_student.runs import as_arguments, metrics
+from tests.train_student.runs import as_arguments, assert_same_weights, metrics
 from train_student.config import TrainConfig
 from train_student.loop.learner import Learner
 from train_student.run.train import main as train_main
@@ -57,10 +53,6 @@ def consumed(*logs):
             found = (view, [key for together in zip(*parts, strict=True) for key in together])
             assert steps.setdefault(step, found) == found
     return steps
-
-
-def weights(folder):
-    return load_file(folder / "model" / "model.safetensors")
 
 
 def kill_after(process, log, lines):
@@ -115,8 +107,7 @@ def test_killed_and_resumed_it_is_bit_identical(world, undisturbed, tmp_path, ki
     written = [log for log in logs if log.exists()]
     assert sum(min(consumed(log)) > 1 for log in written) >= kills / 2  # these went on from a checkpoint
     assert consumed(*written) == steps
-    for name, tensor in weights(run_folder).items():
-        assert torch.equal(weights(tmp_path / "run")[name], tensor), name
+    assert_same_weights(tmp_path / "run", run_folder)
     ours, theirs = metrics(tmp_path / "run"), metrics(run_folder)
     for mine, other in zip(ours, theirs, strict=True):
         for name in ("epoch", "loss", "top1", "nll", "lr"):
@@ -161,8 +152,7 @@ def test_sigterm_saves_and_exits(world, undisturbed, tmp_path):
     python(*command(tmp_path / "rest", settings), cwd=tmp_path)
     assert not set(consumed(tmp_path / "log")) & set(consumed(tmp_path / "rest"))
     assert consumed(tmp_path / "log", tmp_path / "rest") == steps
-    for name, tensor in weights(run_folder).items():
-        assert torch.equal(weights(tmp_path / "run")[name], tensor), name
+    assert_same_weights(tmp_path / "run", run_folder)
 
 
 class StopError(Exception):
@@ -190,9 +180,7 @@ def interrupted(world, tmp_path, monkeypatch):
 
 
 def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
-    cache_settings = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "k": NUM_CLASSES,
-                      "store": str(tmp_path / "store"), "threads": 1}  # fmt: skip
-    cache(CacheConfig(allow_wrong_labels=True, **cache_settings, views=2))
+    make_store(world, str(tmp_path / "store"), k=NUM_CLASSES, views=2)
     settings = student_settings(world, tmp_path / "run", **{**SETTINGS, "store": str(tmp_path / "store")})
     step = Learner.step
 
@@ -206,7 +194,7 @@ def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
     monkeypatch.setattr("train_student.loop.learner.Learner.step", stop)
     with pytest.raises(StopError):
         train(TrainConfig.from_flat(**settings))
-    cache(CacheConfig(allow_wrong_labels=True, **cache_settings, views=4))
+    make_store(world, str(tmp_path / "store"), k=NUM_CLASSES, views=4)
     monkeypatch.setattr(
         "train_student.loop.learner.Learner.step", lambda *a: seen.append(a[1][0].request.view_index) or step(*a)
     )
@@ -245,8 +233,7 @@ def test_a_run_folder_of_flat_options_goes_on(world, interrupted, tmp_path, caps
 
 
 def test_another_store_is_refused(world, interrupted, tmp_path, capsys):
-    make = {"teacher": f"local-dir:{world / 'teacher'}", "data": str(world / "data"), "views": 3, "k": NUM_CLASSES}
-    cache(CacheConfig(allow_wrong_labels=True, **make, store=str(tmp_path / "other"), threads=1, view_seed=7))
+    make_store(world, str(tmp_path / "other"), views=3, k=NUM_CLASSES, view_seed=7)
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace(str(world / "full"), str(tmp_path / "other")))
     error = refused({**interrupted, "store": str(tmp_path / "other")}, capsys)

@@ -12,8 +12,6 @@ import pld.teachers
 import pld.views
 import train_student.data.teacher_signal
 import train_student.loop.trainer
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.cli.main import main as pld_main
 from pld.errors import PLDError
 from pld.images import open_source
@@ -21,9 +19,9 @@ from pld.images.dataset import read_image
 from pld.report.runs.groups import group_runs
 from pld.report.runs.read import read_run
 from pld.report.runs.table import RUN_COLUMNS, run_rows
-from tests.making import NUM_CLASSES, jpeg, shard_members, student_settings, write_tar
+from tests.making import NUM_CLASSES, jpeg, make_store, shard_members, student_settings, write_tar
 from tests.processes import ROOT, python, torchrun
-from tests.train_student.runs import as_arguments, metrics, parse
+from tests.train_student.runs import as_arguments, metrics, parse, train_world
 from train_student.config import TrainConfig
 from train_student.model.student import student_preprocessing
 from train_student.run.train import train
@@ -78,7 +76,7 @@ def test_the_exported_model_is_the_one_that_was_validated(world, tmp_path):
 
 def test_a_run_is_repeatable(world, tmp_path):
     for name in "ab":
-        train(TrainConfig.from_flat(**student_settings(world, tmp_path / name)))
+        train_world(world, tmp_path / name)
     first, second = (metrics(tmp_path / name)[-1] for name in "ab")
     assert (first["loss"], first["nll"]) == (second["loss"], second["nll"])
 
@@ -98,21 +96,21 @@ def test_stage_two_needs_no_teacher(world, tmp_path, monkeypatch):
     monkeypatch.setattr(pld.teachers, "build_teacher", refuse)
     monkeypatch.setattr(timm, "create_model", lambda name, **kwargs: built.append(name) or create(name, **kwargs))
     for loss in ("pld", "kd"):
-        train(TrainConfig.from_flat(**student_settings(copy, tmp_path / loss, loss=loss, epochs=1)))
+        train_world(copy, tmp_path / loss, loss=loss, epochs=1)
         assert metrics(tmp_path / loss)[-1]["epoch"] == 1
     assert built == ["resnet18", "resnet18"]  # the students
 
 
 @pytest.mark.parametrize("loss", ["ce", "ls", "kd", "dist", "dkd", "listmle", "plistmle", "pld"])
 def test_every_loss_trains(world, tmp_path, loss):
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / loss, loss=loss, epochs=1)))
+    train_world(world, tmp_path / loss, loss=loss, epochs=1)
     assert metrics(tmp_path / loss)[-1]["loss"] > 0
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 2.0, "loss": "kd"}])
 def test_a_live_teacher_gives_nearly_the_stored_run(world, tmp_path, settings):
     teacher = f"local-dir:{world / 'teacher'}"
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "stored", epochs=1, **settings)))
+    train_world(world, tmp_path / "stored", epochs=1, **settings)
     live = student_settings(world, tmp_path / "live", epochs=1, online_teacher=True, teacher=teacher, **settings)
     train(TrainConfig.from_flat(**live))
     stored, live = (metrics(tmp_path / name)[-1]["loss"] for name in ("stored", "live"))
@@ -123,11 +121,7 @@ def test_a_live_teacher_gives_nearly_the_stored_run(world, tmp_path, settings):
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("opt", ["lamb", "adan", "adabelief", "adamw"])
 def test_precisions_and_optimizers(world, tmp_path, precision, opt):
-    train(
-        TrainConfig.from_flat(
-            **student_settings(world, tmp_path / "r", epochs=1, precision=precision, opt=opt, workers=1)
-        )
-    )
+    train_world(world, tmp_path / "r", epochs=1, precision=precision, opt=opt, workers=1)
     assert metrics(tmp_path / "r")[-1]["loss"] > 0
 
 
@@ -140,15 +134,13 @@ def test_epochs_go_through_the_stores_views(world, tmp_path, monkeypatch):
         return original(*arguments, **settings)
 
     monkeypatch.setattr(train_student.loop.trainer, "epoch_items", record)
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "a", epochs=5, eval_every=5)))
+    train_world(world, tmp_path / "a", epochs=5, eval_every=5)
     assert seen == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1)]
     seen.clear()
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "b", epochs=3, views=2, eval_every=3)))
+    train_world(world, tmp_path / "b", epochs=3, views=2, eval_every=3)
     assert seen == [(0, 0), (1, 1), (2, 0)]
     seen.clear()
-    train(
-        TrainConfig.from_flat(**student_settings(world, tmp_path / "c", epochs=3, store=None, loss="ce", eval_every=3))
-    )
+    train_world(world, tmp_path / "c", epochs=3, store=None, loss="ce", eval_every=3)
     assert seen == [(0, 0), (1, 1), (2, 2)]
 
 
@@ -193,8 +185,7 @@ def test_images_that_the_store_skipped_are_left_out(world, tmp_path, capsys):
     members = {**shard_members(0, 40), "broken.jpg": jpeg(3)[:200], "broken.cls": b"2"}
     write_tar(tmp_path / "data" / "train-0000.tar", members)
     shutil.copy(world / "data" / "val-0000.tar", tmp_path / "data")
-    cache(CacheConfig(teacher=f"local-dir:{world / 'teacher'}", data=str(tmp_path / "data"), views=1, k=12,
-                      store=str(tmp_path / "s"), threads=1, on_bad_image="skip", allow_wrong_labels=True))  # fmt: skip
+    make_store(world, str(tmp_path / "s"), data=str(tmp_path / "data"), views=1, k=12, on_bad_image="skip")
     settings = student_settings(world, tmp_path / "run", data=str(tmp_path / "data"), store=str(tmp_path / "s"))
     train(TrainConfig.from_flat(**settings))
     assert "images left out, as s has no logits for them: 1" in capsys.readouterr().out
@@ -235,7 +226,7 @@ def test_a_diverging_run_stops(world, tmp_path):
 def test_runs_that_differ_in_how_they_work_are_one_configuration(world, tmp_path):
     """Seeds have a spread whatever their checkpoints, loaders and trackers."""
     for seed, more in ((0, {}), (1, {"checkpoint_minutes": 3.0, "workers": 1, "tracker": "none"})):
-        train(TrainConfig.from_flat(**student_settings(world, tmp_path / str(seed), epochs=1, seed=seed, **more)))
+        train_world(world, tmp_path / str(seed), epochs=1, seed=seed, **more)
     runs = [read_run(tmp_path / str(seed)) for seed in (0, 1)]
     (group,) = group_runs(runs)
     assert list(group.runs) == [0, 1]

@@ -12,17 +12,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train_student.run.publish
-from cache_teacher.cache import cache
-from cache_teacher.config import CacheConfig
 from pld.config import run
 from pld.errors import PLDError
 from pld.images import open_source
 from pld.images.dataset import read_image
 from pld.store import open_store
 from pld.views import Fixed, apply_view, draw_view
-from tests.making import NUM_CLASSES, make_dataset, student_settings
+from tests.making import NUM_CLASSES, make_dataset, make_store, student_settings
 from tests.processes import python, torchrun
-from tests.train_student.runs import as_arguments, metrics
+from tests.train_student.runs import as_arguments, assert_same_weights, metrics, train_world
 from train_student.config import TrainConfig
 from train_student.loop.learner import Learner
 from train_student.model.student import student_preprocessing
@@ -38,19 +36,9 @@ def exported(folder):
     return timm.create_model(f"local-dir:{folder / 'model'}", pretrained=True).eval()
 
 
-def assert_same_weights(a, b, tolerance):
-    other = exported(b).state_dict()
-    for name, tensor in exported(a).state_dict().items():
-        torch.testing.assert_close(other[name], tensor, atol=tolerance, rtol=0)
-
-
 def test_micro_batches_add_up_to_the_batch(world, tmp_path):
     for name, accumulate in (("whole", 1), ("cut", 4)):
-        train(
-            TrainConfig.from_flat(
-                **student_settings(world, tmp_path / name, accumulate=accumulate, clip_grad=0.5, **VIT)
-            )
-        )
+        train_world(world, tmp_path / name, accumulate=accumulate, clip_grad=0.5, **VIT)
     assert_same_weights(tmp_path / "whole", tmp_path / "cut", 1e-6)
     assert metrics(tmp_path / "cut")[-1]["loss"] == pytest.approx(metrics(tmp_path / "whole")[-1]["loss"], rel=1e-5)
 
@@ -58,7 +46,7 @@ def test_micro_batches_add_up_to_the_batch(world, tmp_path):
 @pytest.mark.parametrize("loss", [{"loss": "pld"}, {"loss": "dist", "global_batch": True}])
 def test_two_processes_with_half_the_batch_each_are_one(world, tmp_path, loss):
     """Twenty steps and more; DIST's columns run over the whole batch."""
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "one", **VIT, **loss)))
+    train_world(world, tmp_path / "one", **VIT, **loss)
     torchrun(
         2, ["-m", "train_student", *as_arguments(student_settings(world, tmp_path / "two", **VIT, **loss))], tmp_path
     )
@@ -70,18 +58,10 @@ def test_two_processes_with_half_the_batch_each_are_one(world, tmp_path, loss):
 
 
 def test_clipping_limits_the_step(world, tmp_path):
-    train(
-        TrainConfig.from_flat(
-            **student_settings(world, tmp_path / "a", **VIT, epochs=1, clip_grad=1e-9, weight_decay=0.0)
-        )
-    )
+    train_world(world, tmp_path / "a", **VIT, epochs=1, clip_grad=1e-9, weight_decay=0.0)
     torch.manual_seed(0)
     moved = exported(tmp_path / "a").state_dict()["head.weight"]
-    train(
-        TrainConfig.from_flat(
-            **student_settings(world, tmp_path / "b", **{**VIT, "lr": 1e-12}, epochs=1, weight_decay=0.0)
-        )
-    )
+    train_world(world, tmp_path / "b", **{**VIT, "lr": 1e-12}, epochs=1, weight_decay=0.0)
     torch.testing.assert_close(moved, exported(tmp_path / "b").state_dict()["head.weight"], atol=1e-7, rtol=0)
 
 
@@ -97,7 +77,7 @@ def test_the_average_of_the_weights_is_kept(world, tmp_path, monkeypatch):
         return losses
 
     monkeypatch.setattr(Learner, "step", follow)
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", ema_decay=0.8)))
+    train_world(world, tmp_path / "run", ema_decay=0.8)
     torch.testing.assert_close(
         exported(tmp_path / "run").state_dict()["fc.weight"].double(), twin[0], atol=1e-6, rtol=0
     )
@@ -105,9 +85,7 @@ def test_the_average_of_the_weights_is_kept(world, tmp_path, monkeypatch):
 
 def test_a_val_store_gives_agreement_and_kl(world, tmp_path):
     """Figures against a slow twin, image by image."""
-    teacher, place = f"local-dir:{world / 'teacher'}", {"data": str(world / "data"), "store": str(tmp_path / "val")}
-    settings = {"split": "val", "policy": "fixed", "views": 1, "k": NUM_CLASSES, "threads": 1}
-    cache(CacheConfig(teacher=teacher, allow_wrong_labels=True, **place, **settings))
+    make_store(world, str(tmp_path / "val"), split="val", policy="fixed", views=1, k=NUM_CLASSES)
     config = TrainConfig.from_flat(
         **student_settings(world, tmp_path / "run", epochs=1, val_store=str(tmp_path / "val"))
     )
@@ -144,11 +122,10 @@ def test_a_val_store_gives_agreement_and_kl(world, tmp_path):
 def test_two_processes_count_a_validation_set_that_does_not_divide(world, tmp_path):
     """300 images, whose last batch is cut and which no process has half of: the very figures of one process."""
     val = str(make_dataset(tmp_path / "data", shard_sizes=(1,), num_val=300))
-    cache(CacheConfig(teacher=f"local-dir:{world / 'teacher'}", data=val, split="val", policy="fixed",
-                      views=1, k=5, store=str(tmp_path / "val"), threads=1, allow_wrong_labels=True))  # fmt: skip
+    make_store(world, str(tmp_path / "val"), data=val, split="val", policy="fixed", views=1, k=5)
     # Untrained: the same weights.
     settings = {**VIT, "lr": 0.0, "epochs": 1, "val_data": val, "val_store": str(tmp_path / "val")}
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "one", **settings)))
+    train_world(world, tmp_path / "one", **settings)
     torchrun(2, ["-m", "train_student", *as_arguments(student_settings(world, tmp_path / "two", **settings))], tmp_path)
     one, two = (metrics(tmp_path / name)[-1] for name in ("one", "two"))
     for name in ("top1", "top5", "agreement", "nll", "ece", "kl"):
@@ -156,7 +133,7 @@ def test_two_processes_count_a_validation_set_that_does_not_divide(world, tmp_pa
 
 
 def test_tensorboard_has_the_figures(world, tmp_path):
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run")))
+    train_world(world, tmp_path / "run")
     events = EventAccumulator(str(tmp_path / "run" / "pld-distill")).Reload()
     wanted = metrics(tmp_path / "run")
     for name in ("loss", "top1", "images_per_second"):
@@ -184,7 +161,7 @@ print("deterministic", torch.are_deterministic_algorithms_enabled())
 def test_a_compiled_student_is_exported_plain(world, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
     compiled = []
-    train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", epochs=1, compile=True)))
+    train_world(world, tmp_path / "run", epochs=1, compile=True)
     assert len(compiled) == 1
     assert exported(tmp_path / "run").num_classes == NUM_CLASSES
 
@@ -223,7 +200,7 @@ def test_a_loss_that_is_not_finite_leaves_its_keys(world, tmp_path, monkeypatch)
 
     monkeypatch.setattr(Learner, "_batch_loss", broken)
     with pytest.raises(PLDError, match=r"the loss is nan in step 5; the batch's keys are in .*not-finite-0.json"):
-        train(TrainConfig.from_flat(**student_settings(world, tmp_path / "run", checkpoint_steps=1)))
+        train_world(world, tmp_path / "run", checkpoint_steps=1)
     found = json.loads((tmp_path / "run" / "not-finite-0.json").read_text())
     source = open_source(str(world / "data"))
     assert found["keys"] == [source.key(row) for row in seen[4].rows.tolist()]
@@ -270,9 +247,7 @@ def test_images_that_the_store_lacks(world, tmp_path, capsys):
 
 
 def test_waiting_for_images_is_said(world, tmp_path, capsys):
-    train(
-        TrainConfig.from_flat(**student_settings(world, tmp_path / "run", epochs=1))
-    )  # no workers: nothing but waiting
+    train_world(world, tmp_path / "run", epochs=1)  # no workers: nothing but waiting
     assert re.search(
         r"\d+ % of the time went into waiting for images: raise --workers \(now 0", capsys.readouterr().out
     )

@@ -1,16 +1,26 @@
-"""Apply a view: cut its box out of a decoded image and resize it, antialiased."""
+"""A view of an image: a crop box and a flip, and how it is cut out and resized."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pld.views.draw import View
-
 Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A crop box in pixels of the original image, and whether the crop is mirrored left to right."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool
 
 
 def apply_view(
