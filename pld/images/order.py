@@ -36,22 +36,17 @@ def epoch_order(
     """
     starts = np.concatenate([[0], np.cumsum(shard_sizes, dtype=np.int64)])
     live = [
-        _stream_rows(shards, starts, window, f"{seed}/{epoch}/{stream}")
+        (np.empty(0, np.int64), _stream_rows(shards, starts, window, f"{seed}/{epoch}/{stream}"))
         for stream, shards in enumerate(deal_shards(seed, shard_sizes, streams))
     ]
-    buffers: list[Int64[ndarray, "n"]] = [np.empty(0, np.int64) for _ in live]
-    while live:
-        for index in range(len(live) - 1, -1, -1):
-            if not len(buffers[index]):
-                refill = next(live[index], None)
-                if refill is None:
-                    del live[index], buffers[index]
-                else:
-                    buffers[index] = refill
-        if live:
-            rounds = min(map(len, buffers))
-            yield np.stack([rows[:rounds] for rows in buffers], axis=1).reshape(-1)
-            buffers = [rows[rounds:] for rows in buffers]
+    while True:
+        refilled = [(rows if len(rows) else next(stream, None), stream) for rows, stream in live]
+        live = [(rows, stream) for rows, stream in refilled if rows is not None]
+        if not live:
+            return
+        rounds = min(len(rows) for rows, _ in live)
+        yield np.stack([rows[:rounds] for rows, _ in live], axis=1).reshape(-1)
+        live = [(rows[rounds:], stream) for rows, stream in live]
 
 
 def deal_shards(seed: int, shard_sizes: Sequence[int], streams: int) -> list[list[int]]:
