@@ -7,7 +7,6 @@ store `all`, with a tag of the teacher that says so.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +37,12 @@ def write_mismatched(fixed: Path, views: Path, out: Path) -> None:
     rows = {shard.name: np.arange(end - shard.num_samples, end) for shard, end in zip(shards, ends, strict=True)}
     for part in writer.missing_parts(VIEWS):
         mine = rows[part.shard]
-        signal = _normalized(table[mine], identity.codec.temperatures)
+        topk = table[mine]
+        # A store's probabilities of all classes do not sum to 1 after their rounding: `from_logits` makes them.
+        dense = torch.empty_like(topk.logprobs).scatter_(1, topk.classes, topk.logprobs)
+        signal = TopK.from_logits(dense, topk.labels, dense.shape[1], identity.codec.temperatures)
         writer.write_part(part, source.keys[mine], source.labels[mine], [signal] * len(part.views))
     writer.seal()
-
-
-def _normalized(topk: TopK, temperatures: Sequence[float]) -> TopK:
-    """A signal of all classes whose probabilities sum to 1 again, as a store's do not after their rounding."""
-    dense = torch.empty_like(topk.logprobs).scatter_(1, topk.classes, topk.logprobs)
-    return TopK.from_logits(dense, topk.labels, dense.shape[1], temperatures)
 
 
 if __name__ == "__main__":

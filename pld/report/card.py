@@ -34,7 +34,8 @@ def dataset_card(store: Store, license_name: str, url: str) -> str:
     """
     identity = store.manifest.identity
     teacher, codec = identity.teacher, identity.codec
-    title = f"{_teacher_name(store)}: top {codec.k} of {teacher.num_classes} classes, {store.num_views} views an image"
+    name = f"{teacher.name}{'.' if teacher.tag else ''}{teacher.tag}"
+    title = f"{name}: top {codec.k} of {teacher.num_classes} classes, {store.num_views} views an image"
     metadata: dict[str, Any] = {
         "license": license_name,
         "pretty_name": title,
@@ -102,11 +103,6 @@ def _facts(store: Store) -> list[tuple[str, str]]:
     if names and len(names) <= _MAX_CLASS_NAMES:
         facts.append(("classes", ", ".join(names)))
     return facts
-
-
-def _teacher_name(store: Store) -> str:
-    teacher = store.manifest.identity.teacher
-    return f"{teacher.name}{'.' if teacher.tag else ''}{teacher.tag}"
 
 
 def _reach(store: Store) -> str:
