@@ -1,4 +1,4 @@
-"""A loss by its recipe name, called the same way whatever the name."""
+"""NamedLoss: a registered loss with its settings, called the same way whatever its name."""
 
 from __future__ import annotations
 

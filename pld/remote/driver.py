@@ -1,4 +1,4 @@
-"""Places behind URLs, asked again on failure: s3://, gs://, hf://, http(s):// and what else fsspec has a driver for.
+"""RetryingDriver: an fsspec file system behind a URL (s3://, gs://, hf://, https://) with retries.
 
 Below the rooms, because stores and image shards are read alike. docs/decisions/0008 has the reasons.
 """

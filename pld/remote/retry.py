@@ -1,4 +1,4 @@
-"""What drivers of object stores raise: whether asking again can help, how long to wait, what to tell the user."""
+"""The retry policy: which errors of object stores are worth another attempt, how long to wait, what to say."""
 
 from __future__ import annotations
 

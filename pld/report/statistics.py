@@ -1,4 +1,4 @@
-"""What a few seeds can say: means with intervals, and differences paired by seed. Pure."""
+"""Means over seeds with confidence intervals, and differences paired by seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained on: images, the store that goes with them, and the views both agree on."""
+"""Open the training images, the store that goes with them, and the views both agree on."""
 
 from __future__ import annotations
 

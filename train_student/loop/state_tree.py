@@ -1,4 +1,4 @@
-"""A training's state as tensors and JSON: nothing in a checkpoint is pickled."""
+"""A run's state as tensors and JSON for checkpoints: nothing is pickled."""
 
 from __future__ import annotations
 

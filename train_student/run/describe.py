@@ -1,4 +1,4 @@
-"""What a run says of itself: to its folder, and to the user before the first step."""
+"""What a run records in its folder, and what it prints before the first step."""
 
 from __future__ import annotations
 

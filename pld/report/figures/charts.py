@@ -1,4 +1,4 @@
-"""Charts of values with their spread over seeds, as SVG text to stand inside a page."""
+"""Charts of runs for their page, with the spread over seeds, as SVG text."""
 
 from __future__ import annotations
 

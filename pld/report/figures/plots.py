@@ -1,4 +1,4 @@
-"""Plots as SVG text, to stand inside a page."""
+"""Plots of a store for its page, as SVG text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which blocks, commits and seals a store has: names alone, the contents of none but the blocks."""
+"""List a store's blocks, commits and seals by their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixel probes: a few small views kept with the logits. What is in them, and what they prove, is their reader's.
+"""Pixel probes as a store keeps them: a few small views beside the logits; pld.join.pixel_probes compares them.
 
 They are no part of the identity: the store is the same without them, and made before there were any it has none.
 """

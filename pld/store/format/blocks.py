@@ -1,4 +1,4 @@
-"""What is still to be cached: pure functions over names, no I/O.
+"""Blocks of views and the parts in them: names and order, no I/O.
 
 A block is a run of views. Blocks follow each other from view 0 without gaps and never overlap; a store grows by
 adding blocks. A part is one image shard x one block.

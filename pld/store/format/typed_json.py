@@ -1,4 +1,4 @@
-"""JSON that strangers wrote, as dataclasses: msgspec checks every value against its field's type, where it enters."""
+"""Check JSON from others against the types of dataclasses, with msgspec."""
 
 from __future__ import annotations
 
