@@ -21,6 +21,7 @@ from pld.config import run
 from pld.errors import DataError, UndecodableImageError
 from pld.images import open_source
 from pld.store import open_store
+from pld.views.preprocessing import Preprocessing
 from tests.making import NUM_CLASSES, STUDENT, make_store, student_settings
 from tests.processes import python, torchrun
 from tests.train_student.broken import BAD_ROWS, by_hand, damage
@@ -75,7 +76,7 @@ def trained(monkeypatch):
 
     def seeing(self, batch):
         seen.append(batch.request.rows.tolist())
-        signal = self._signal(batch, CPU)
+        signal = self.signal(batch, CPU)
         if signal is not None:
             assert signal.labels.tolist() == batch.labels.tolist()
         return loss(self, batch)
