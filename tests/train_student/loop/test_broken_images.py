@@ -21,6 +21,7 @@ from pld.config import run
 from pld.errors import DataError, UndecodableImageError
 from pld.images import open_source
 from pld.store import open_store
+from pld.views.preprocessing import Preprocessing
 from tests.making import NUM_CLASSES, STUDENT, make_store, student_settings
 from tests.processes import python, torchrun
 from tests.train_student.broken import BAD_ROWS, by_hand, damage
