@@ -56,6 +56,6 @@ def test_a_process_that_dies_names_the_sample_and_caching_goes_on_later(world, t
     """In a process of its own, without the checks of shapes, inside which the signal may arrive and be lost."""
     done = python("-c", DEADLY, *arguments(world, tmp_path / "s", threads=2), cwd=tmp_path, check=False)
     assert done.returncode == 2, done.stderr
-    assert re.search(r"a loader process died .*train-0033.*Use fewer --threads", done.stderr)
+    assert re.search(r"a loader process died .*train-0033.*use fewer --threads", done.stderr)
     assert "Traceback" not in done.stderr
     cache(config(world, tmp_path / "s"))

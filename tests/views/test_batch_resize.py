@@ -41,7 +41,7 @@ def test_large_crops_are_worked_on_in_smaller_groups(monkeypatch):
     images, views = images_and_views(0, 40, 120)
     together = apply_views(images, views, (32, 32), "bicubic")
     monkeypatch.setattr(batch_resize, "_PADDED_PIXELS", 30_000)
-    groups = batch_resize._groups(views)
+    groups = batch_resize._group_by_size(views)
     assert len(groups) > 5
     assert sorted(itertools.chain.from_iterable(groups)) == list(range(40))
     for group in groups:

@@ -82,7 +82,7 @@ def test_the_mass_is_summed_and_travels(tmp_path):
 def test_a_mass_that_no_model_has_is_found(tmp_path, mass):
     written(tmp_path / "s", mass)
     found = [problem.found for problem in verify_store(open_storage(tmp_path / "s"), lambda *_: None)]
-    assert any("is the mass on classes that the dataset does not have" in each for each in found)
+    assert any("as the mass on classes that the dataset does not have" in each for each in found)
 
 
 def test_other_stores_say_nothing_of_it(tmp_path):

@@ -233,7 +233,7 @@ def test_a_loader_process_that_dies_names_the_sample(world, tmp_path):
     settings = student_settings(world, tmp_path / "run", workers=2, tracker="none")
     done = python("-c", DEADLY, *as_arguments(settings), cwd=tmp_path, check=False)
     assert done.returncode == 2, done.stderr
-    assert re.search(r"a loader process died .*train-0123.*Use fewer --workers", done.stderr)
+    assert re.search(r"a loader process died .*train-0123.*use fewer --workers", done.stderr)
 
 
 def test_images_that_the_store_lacks(world, tmp_path, capsys):
