@@ -49,12 +49,12 @@ class CacheConfig:
     store: str | None = option(
         None, "the folder or URL (s3://BUCKET/STORE) to write; stores/DATA-TEACHER-SPLIT if not given"
     )
-    views: int = option(50, "how many views of each image the store shall hold", check=AT_LEAST_ONE)
+    views: int = option(50, "number of views of each image to store", check=AT_LEAST_ONE)
     k: int = option(50, "classes to keep for each view; the number of classes keeps every logit", check=AT_LEAST_ONE)
     policy: str | None = option(
         None, "random_resized_crop, fixed, or JSON with parameters; what the dataset asks for if not given"
     )
-    view_seed: int = option(0, "another seed draws other crops")
+    view_seed: int = option(0, "seed of the view policy; another seed draws other crops")
     temperatures: tuple[float, ...] = option(
         (0.5, 1.0, 1.5, 2.0, 4.0),
         "temperatures at which the mass outside the top k is kept",
@@ -64,7 +64,7 @@ class CacheConfig:
         "cpu",
         "cpu, or nvjpeg to decode on the GPU: other pixels, which students then see too; part of the store's identity",
     )
-    precision: Precision = option("fp32", "of the teacher's forward pass; part of the store's identity")
+    precision: Precision = option("fp32", "precision of the teacher's forward pass; part of the store's identity")
     compile: bool = option(
         False, "run the teacher through torch.compile; on a GPU some teachers gain, all start a minute later"
     )

@@ -18,7 +18,7 @@ from pld.losses import gradient_error_bound, pld_loss
 from pld.provenance import provenance
 from pld.signals import TopK
 from pld.store import CodecIdentity
-from pld.store.format.quantise import quantise, restore
+from pld.store.format.quantise import dequantise, quantise
 from pld.store.read.averaging import average
 from pld.teachers import Teacher, build_teacher, view_logits
 from pld.views import Fixed
@@ -72,7 +72,7 @@ def compare(student: Tensor, teachers: Sequence[Tensor], labels: Tensor, ks: Seq
 
 def _as_a_store_holds_it(topk: TopK, num_classes: int) -> TopK:
     codec = CodecIdentity(k=topk.k, temperatures=topk.temperatures)
-    return restore(quantise(topk, codec, num_classes), topk.labels.numpy(), codec)
+    return dequantise(quantise(topk, codec, num_classes), topk.labels.numpy(), codec)
 
 
 def _gradient(student: Tensor, teacher: TopK | Tensor, labels: Tensor, tail: str) -> Tensor:

@@ -18,7 +18,7 @@ class DataError(PLDError):
 
 
 class UndecodableImageError(DataError):
-    """An image whose bytes are there and are no image; what `--on-bad-image skip` may leave out, and nothing else."""
+    """An image that was read but cannot be decoded; the only error that `--on-bad-image skip` skips."""
 
 
 class TeacherError(PLDError):

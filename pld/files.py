@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and with an error that the user can mend where the system refuses."""
+"""Write files atomically, and raise OutputError if the system refuses."""
 
 from __future__ import annotations
 

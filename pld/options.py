@@ -113,7 +113,7 @@ def flatten(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nest(kind: type[Any], flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The other way: values by flat name in their groups."""
+    """The inverse of `flatten`: put values by flat name into their groups."""
     known, nested = options(kind), dict[str, Any]()
     for name, value in flat.items():
         option = known[name]
@@ -143,7 +143,7 @@ def check_values(config: Any) -> None:
 
 
 def unknown_option(kind: type[Any], name: str) -> str:
-    """What to say of a name that is none, with the nearest ones there are."""
+    """The message for an unknown option, with the nearest names."""
     known: Iterable[str] = options(kind)
     if "." in name:
         known = (option.path for option in options(kind).values())

@@ -1,4 +1,4 @@
-"""What a model's forward pass computes in, and which of these a machine is fast in."""
+"""Precisions of a model's forward pass: autocast, and the fastest one on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TopK: what a loss knows of a teacher, and how a dense teacher becomes one."""
+"""TopK: a teacher's top-k signal, and how to make it from dense logits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOLERANCE = 1e-3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TopK:
-    """A teacher's k most probable classes per sample, and what is needed to weigh everything else exactly.
+    """A teacher's k most probable classes per sample, the label's log-probability and the mass of the tail.
 
     S is the top-k and the label; the tail is every class outside S.
 
@@ -88,7 +88,7 @@ class TopK:
     def from_checked_logits(
         cls, logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], k: int, temperatures: Sequence[float]
     ) -> TopK:
-        """`from_logits` without a look at the values, for which an accelerator would make the host wait."""
+        """`from_logits` without the checks of values, which would synchronise with an accelerator."""
         logprobs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)
         # A stable sort of the logits, unlike topk, promises the order of ties: the lower class first.
         classes = torch.sort(logits, dim=1, descending=True, stable=True).indices[:, :k].contiguous()
@@ -132,7 +132,7 @@ class TopK:
             raise SignalError(f"TopK of {num_classes} classes: found {fault}; build the signal with TopK.from_logits")
 
     def fault(self, num_classes: int, tolerance: float) -> str | None:
-        """What keeps this from being probabilities at T = 1, and its first row; None where nothing does.
+        """Describe why these are not valid probabilities at T = 1, and the first bad row; None if they are valid.
 
         Args:
             num_classes: C.
@@ -212,7 +212,7 @@ class TopK:
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> TopK:
-        """A copy in page-locked memory, from which a GPU fetches while the host goes on."""
+        """A copy in pinned memory, for asynchronous copies to a GPU."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> TopK:

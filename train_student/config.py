@@ -38,7 +38,7 @@ class DataOptions:
     class_names: str | None = option(
         None, "a file with the classes' names in the order of their numbers, as cache-teacher's --class_names"
     )
-    num_classes: int | None = option(None, "if neither the store nor the dataset says")
+    num_classes: int | None = option(None, "number of classes, if neither the store nor the dataset states it")
     views: int | None = option(
         None,
         "how many views to cycle through; the store's, or without a store a new one each epoch",
@@ -77,7 +77,7 @@ class ValidationOptions:
     val_store: str | None = option(
         None, "a store of the validation images, for the agreement with the teacher and its KL to the student"
     )
-    crop_fraction: float = option(224 / 236, "of the centre crop; 224/236 resizes to 236 and crops 224")
+    crop_fraction: float = option(224 / 236, "fraction of the centre crop; 224/236 resizes to 236 and crops 224")
     eval_every: int = option(1, "epochs between validations", check=AT_LEAST_ONE)
 
 
@@ -157,7 +157,7 @@ class OptimizerOptions:
     )
     opt: str = option("lamb", "timm optimizer, such as lamb, adamw, adan, adabelief")
     lr: float = option(5e-3, "peak learning rate")
-    weight_decay: float = option(0.02, "of the optimizer, on weights of two dimensions and more")
+    weight_decay: float = option(0.02, "weight decay, for weights of two or more dimensions")
     opt_kwargs: dict[str, Any] = option({}, "more arguments for timm's create_optimizer_v2")
     clip_grad: float | None = option(
         None, "largest norm of the gradient; no limit if not given (lamb has its own)", check=ABOVE_ZERO
@@ -168,15 +168,15 @@ class OptimizerOptions:
         check=FRACTION,
     )
     sched: Literal["cosine", "tanh", "poly", "step"] = option("cosine", "timm schedule: cosine, tanh, poly or step")
-    warmup_epochs: int = option(5, "of linear warm-up")
-    min_lr: float = option(0.0, "where the schedule ends")
+    warmup_epochs: int = option(5, "epochs of linear warm-up")
+    min_lr: float = option(0.0, "final learning rate of the schedule")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """How the run computes, and what it leaves where."""
 
-    seed: int = option(0, "of the order and the student's initial weights")
+    seed: int = option(0, "random seed of the sample order and the student's initial weights")
     precision: Literal["fp32", "bf16", "fp16", "auto"] = option(
         "fp32", "fp32, or autocast to bf16 or fp16; auto is bf16 where the machine computes in it, else fp32"
     )
@@ -186,10 +186,10 @@ class RunOptions:
     output: str = option(
         "runs/student", "the folder to write: configuration, metrics, model, checkpoints", affects_result=False
     )
-    checkpoint_minutes: float = option(15.0, "between checkpoints", check=ABOVE_ZERO, affects_result=False)
+    checkpoint_minutes: float = option(15.0, "minutes between checkpoints", check=ABOVE_ZERO, affects_result=False)
     checkpoint_steps: int | None = option(
         None,
-        "between checkpoints, in optimizer steps; in place of the minutes if given",
+        "optimizer steps between checkpoints; replaces checkpoint_minutes if given",
         check=AT_LEAST_ONE,
         affects_result=False,
     )
@@ -209,12 +209,12 @@ class RunOptions:
     )
     dry_run: bool = option(
         False,
-        "say what the run would do and need, train two steps on made-up data, and write nothing",
+        "print the run's plan and needs, train two steps on synthetic data, and write nothing",
         affects_result=False,
     )
 
     @property
-    def autocast(self) -> Precision:
+    def resolved_precision(self) -> Precision:
         """The precision that is meant on this machine."""
         return fast_precision() if self.precision == "auto" else self.precision
 

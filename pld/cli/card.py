@@ -30,7 +30,7 @@ def add_license(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """Write it, unless somebody's own README is there."""
+    """Write the card, unless the store has a README that pld did not write."""
     store = open_store(arguments.store)
     text = dataset_card(store, arguments.license, arguments.url or store.url)
     if write_card(open_storage(arguments.store), text):

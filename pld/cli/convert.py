@@ -13,7 +13,7 @@ from pld.store.maintain.convert import convert_store
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("store", help="the store to read")
-    parser.add_argument("out", help="the store to write; an interrupted conversion is gone on with")
+    parser.add_argument("out", help="the store to write; an interrupted conversion resumes")
     parser.add_argument("--format", required=True, choices=get_args(FormatName), help="of the new store's parts")
 
 

@@ -14,7 +14,7 @@ from pld.store import open_store
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("store", help="a store")
-    parser.add_argument("out", type=local_path, help="the folder to write; an interrupted export is gone on with")
+    parser.add_argument("out", type=local_path, help="the folder to write; an interrupted export resumes")
     parser.add_argument(
         "--webdataset-with-images",
         action="store_true",

@@ -21,7 +21,7 @@ for _module in (card, convert, data, export, inspect, landscape, report, verify)
 
 
 def main() -> int:
-    """Exit status of the command: SIGPIPE's where the reader of its output is gone, as with `| head`."""
+    """Run a command and return its exit status; SIGPIPE's if the reader of its output has closed, as `| head` does."""
     try:
         try:
             return run(_main)

@@ -55,7 +55,7 @@ def loading(
         requests: what to load. Memory is sized by the first request; larger ones take longer.
         processes: worker processes, which decode ahead. With 0 this process decodes each request when it is asked
             for, which is as fast if a model on the CPU needs the same cores.
-        threads: that decode in this process if there are no worker processes.
+        threads: decoding threads of this process, used if there are no worker processes.
         held: results that the caller holds at the same time.
         option: the option that sets the number of processes or threads, for messages.
         context: how processes are started; None for PyTorch's default.

@@ -33,7 +33,7 @@ _PREFETCH = 2
 
 
 def in_flight(processes: int) -> int:
-    """The most requests under way: when request n is drawn, all up to n - in_flight have been returned."""
+    """The largest number of requests in flight: when request n is drawn, all up to n - in_flight have been returned."""
     return max(1, processes * _PREFETCH)
 
 

@@ -1,4 +1,4 @@
-"""What every loss asks of its tensors; each error names the argument, what was found and what was wanted.
+"""Check the arguments of losses; each error names the argument, what was found and what was wanted.
 
 Checks that must look at values run where looking is free: on the CPU, outside `torch.compile`. On an accelerator they
 would make the host wait for the device at every step; there a label out of range is the device's own index error
@@ -21,7 +21,7 @@ from pld.signals import TopK
 
 
 def values_are_free(tensor: Tensor) -> bool:
-    """Whether looking at the tensor's values costs no wait for a device and no graph break."""
+    """Whether the tensor's values can be read without a device synchronisation or a graph break."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
@@ -54,7 +54,7 @@ def check_batch(
 
 
 def require_classes(loss: str, teacher: TopK, num_classes: int, reason: str | None, *, approximate: bool) -> None:
-    """Raise SignalError where there is a reason to need all classes, the top-k has fewer and that was not permitted."""
+    """Raise SignalError if the loss needs all classes (`reason`), the top-k has fewer and `approximate` is False."""
     if reason and teacher.k < num_classes and not approximate:
         raise SignalError(
             f"{loss}: the teacher holds k = {teacher.k} of {num_classes} classes, wanted all: {reason}; use a teacher "

@@ -1,4 +1,4 @@
-"""DIST: agree with the teacher up to scale and shift, over the classes of a sample and over the samples of a class."""
+"""DIST: maximise the Pearson correlation with the teacher, over classes per sample and over samples per class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranking losses: each is a choice of weights over the label and then the teacher's order."""
+"""Ranking losses: each puts its own weights on one order, the label first, then the teacher's ranking."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plistmle_loss(
 ) -> Float[Tensor, "*reduced"]:
     """p-ListMLE (Lan et al. 2014) on PLD's order: rank r of C weighs 2^(C-r) - 1, normalised to sum to one.
 
-    Any TopK will do: the ranks below R weigh less than 2^-R together.
+    Any TopK works: the ranks below R have a total weight of less than 2^-R.
 
     Arguments and errors are `pld_loss`'s.
     """
@@ -96,7 +96,7 @@ def pld_loss(
     Raises:
         SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit, a
             weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
-        ConfigError: a setting has a value that is not one of its own, or the backend cannot serve here.
+        ConfigError: a setting has an invalid value, or the backend is not available.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The losses by their recipe names: `@loss` registers a function, and its signature says the rest.
+"""A registry of losses by recipe name: `@loss` registers a function, and its signature defines the settings.
 
 A loss takes (student_logits, teacher, labels, weight), or no teacher if it needs none. Its keyword-only parameters are
 its settings: their annotations carry checks, and help texts for those that are options of recipes. A loss that can use
@@ -26,7 +26,7 @@ class Loss:
     """A loss as a recipe names it.
 
     Attributes:
-        function: what `@loss` made of the function, which checks its arguments.
+        function: the loss function, wrapped by `@loss` to check its arguments.
         needs_teacher: whether it takes a teacher.
         defaults: its settings and what the name stands for; not the reduction, which is given per call.
         all_classes: why it needs every class of the teacher at any temperature, if it does.

@@ -1,4 +1,4 @@
-"""What the losses' settings may be: types that carry a check and a help text, read from a function's signature."""
+"""Types of the losses' settings with their checks and help texts, read from a function's signature."""
 
 from __future__ import annotations
 

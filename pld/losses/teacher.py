@@ -1,4 +1,4 @@
-"""What a loss reads from a teacher, dense or top-k: a ranking with log_weights, or a distribution over all classes."""
+"""Convert a teacher, dense or top-k, for the losses: to a ranking with log-weights or to dense log-probabilities."""
 
 from __future__ import annotations
 

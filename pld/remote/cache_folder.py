@@ -1,4 +1,4 @@
-"""Where copies lie that can be made again at any time: indexes, generated datasets, ranges of stores, image shards."""
+"""The cache folder, for files that can be recreated: indexes, generated datasets, ranges of stores, image shards."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _PATIENCE_SECONDS = 900.0
 
 
 class StoppedError(Exception):
-    """Nobody wants it any more."""
+    """The wait for a shard was cancelled."""
 
 
 class HeldShard:

@@ -1,4 +1,4 @@
-"""A sheet of samples: what the teacher saw, and what it said of it."""
+"""Sample views of a store, each with the teacher's predictions."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import yaml
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from pld.cli.main import main
-from pld.report.runs.groups import differing, group_runs
+from pld.report.runs.groups import find_differing_settings, group_runs
 from pld.report.runs.read import read_run
 from tests.browser import Look, look
 from tests.making import make_dataset, make_teacher
@@ -135,8 +135,8 @@ def test_labels_say_no_more_than_it_takes(tmp_path):
         "kd, alpha 0.1",
         "pld",
     ]
-    assert differing(groups)["opt"] == ["adamw", *["lamb"] * 4]
-    assert sorted(differing(groups)) == ["alpha", "epochs", "model_kwargs", "opt"]
+    assert find_differing_settings(groups)["opt"] == ["adamw", *["lamb"] * 4]
+    assert sorted(find_differing_settings(groups)) == ["alpha", "epochs", "model_kwargs", "opt"]
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -94,7 +94,7 @@ def _batch(source: Source, loaded: LoadedViews[ViewRequest], fill_gaps: bool) ->
 
 
 def stand_ins(good: Sequence[bool]) -> list[int]:
-    """For each place the one whose image it gets: the next good one, wrapping around; empty where none is good."""
+    """For each position, the good one whose image fills it: itself or the next, wrapping around; empty if none is."""
     found = [place for place, is_good in enumerate(good) if is_good]
     return [found[bisect.bisect_left(found, place) % len(found)] for place in range(len(good)) if found]
 
@@ -133,7 +133,7 @@ def epoch_items(
 
 
 def evaluation_items(num_samples: int, *, batch_size: int, rank: int, world: int) -> Iterator[ViewRequest]:
-    """One process's share of a pass over everything, each sample exactly once whatever divides what.
+    """One process's share of an evaluation pass: each sample once, for any batch size and number of processes.
 
     The batches are the same on any number of processes, which kernels' rounding depends on; a process has neighbouring
     ones, and so shards of its own.

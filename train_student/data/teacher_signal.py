@@ -24,7 +24,7 @@ from train_student.data.view_tables import ViewTables, shared_folder
 
 
 class TeacherSignal:
-    """What a run asks for its teacher's signal. This one has none, for cross entropy and label smoothing.
+    """Base class of teacher signals. It gives no signal, for cross entropy and label smoothing.
 
     Attributes:
         preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
@@ -93,7 +93,7 @@ def open_teacher_signal(config: TrainConfig, data: TrainingData, accelerator: Ac
         return TeacherSignal()
     if options.online_teacher:
         assert options.name is not None  # TrainConfig checks
-        device, precision = str(accelerator.device), config.run.autocast
+        device, precision = str(accelerator.device), config.run.resolved_precision
         teacher = build_teacher(options.name, options.weights, precision=precision, device=device)
         teacher, note = map_classes(teacher, data.classes, read_class_map(options.class_map))
         if note and accelerator.is_main_process:

@@ -33,7 +33,7 @@ class Checkpoints:
         self.mark(0)
 
     def mark(self, step: int) -> None:
-        """Count steps and time to the next one from here."""
+        """Start counting steps and time to the next checkpoint."""
         self.last_step, self._marked_at = step, time.monotonic()
 
     def is_due(self, step: int) -> bool:

@@ -55,7 +55,7 @@ class LossGuard:
 
 
 class Preemption:
-    """SIGTERM, which schedulers send before they take a machine away: a flag in place of the process's end."""
+    """Turns SIGTERM, which schedulers send before they preempt a machine, into a flag."""
 
     def __init__(self) -> None:
         self._asked = False

@@ -53,7 +53,7 @@ class Learner:
 
     @property
     def kept(self) -> nn.Module:
-        """What is validated and exported: the average of the weights where there is one, else the student."""
+        """The model to validate and export: the weight average (EMA) if there is one, else the student."""
         return self._average.module if self._average else self.student
 
     @property

@@ -50,7 +50,7 @@ class Meter:
         self._waited = waited
 
     def state(self) -> dict[str, Any]:
-        """What another one goes on from, plain values."""
+        """The state from which another Meter resumes, as plain values."""
         return {
             "losses": self.losses.item(),
             "steps": self.steps,

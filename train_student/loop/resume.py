@@ -41,7 +41,7 @@ class Progress:
 
     @property
     def where(self) -> str:
-        """In words: the step to come."""
+        """The next step, as text for messages."""
         is_trained = self.step == self.steps_per_epoch
         return f"epoch {self.epoch + 1}, " + ("which is trained" if is_trained else f"step {self.step + 1}")
 

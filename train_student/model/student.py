@@ -46,7 +46,7 @@ def build_student(options: ModelOptions, num_classes: int) -> nn.Module:
 
 
 def student_note(options: ModelOptions) -> str | None:
-    """What to say where `--model` names weights too and none are loaded; None where there is nothing to say.
+    """A note if `--model` also names weights, which are not loaded; else None.
 
     That is a model's folder (local-dir:FOLDER), a hub's (hf-hub:REPO) or a timm name with the tag of published weights.
     """
@@ -60,7 +60,7 @@ def student_note(options: ModelOptions) -> str | None:
 
 
 def share_buffers(model: nn.Module, world: int) -> None:
-    """Give every process the first one's buffers: batch norm's statistics differ, and one model is to be validated."""
+    """Broadcast the first process's buffers, such as batch norm statistics, so that all validate one model."""
     if world > 1:
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, src=0)

@@ -25,7 +25,7 @@ def describe_run(config: TrainConfig, data: TrainingData, learner: Learner, worl
         "num_processes": world,
         "student_parameters": sum(p.numel() for p in learner.student.parameters()),
         "decoder": "nvjpeg" if data.gpu else "cpu",
-        "precision": config.run.autocast,
+        "precision": config.run.resolved_precision,
         "approximate_teacher": learner.signal.approximate,
         "store_fingerprint": data.fingerprint,
         "settings": settings(config),

@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would do and need, and two steps of it, with neither data nor store nor teacher."""
+"""`--dry-run`: print a run's plan and needs, and train two steps, without data, store or teacher."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def dry_run(config: TrainConfig) -> None:
     Raises:
         PLDError: something that would stop the run as well.
     """
-    precision = config.run.autocast
+    precision = config.run.resolved_precision
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
     world = accelerator.num_processes
     sizes = _find_sizes(config)

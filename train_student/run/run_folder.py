@@ -27,7 +27,7 @@ def holds_run(folder: Path) -> bool:
 
 
 def create_run_folder(folder: Path, config: TrainConfig, facts: dict[str, Any]) -> None:
-    """Make the folder and say in it what runs.
+    """Create the run folder, and write its configuration and provenance.
 
     Args:
         folder: its place.

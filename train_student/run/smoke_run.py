@@ -1,4 +1,4 @@
-"""Two training steps on made-up images and a made-up teacher: that a recipe runs, how fast, and in how much memory."""
+"""Train two steps on synthetic images and a synthetic teacher, to check a recipe and measure its speed and memory."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ def smoke_run(config: TrainConfig, accelerator: Accelerator, *, num_classes: int
         rows.append(("measured", f"{peak} at most allocated on the GPU with {largest} images"))
     for number, size, value in zip((1, 2), images, losses, strict=True):
         rows.append((f"step {number}", f"loss {value:.4f}, {size} made-up images in each process"))
-    return [*rows, ("seconds", f"{seconds:.2f} for step 2, {config.run.autocast} on {device.type}")]
+    return [*rows, ("seconds", f"{seconds:.2f} for step 2, {config.run.resolved_precision} on {device.type}")]
 
 
 class MadeUpTeacher(TeacherSignal):
-    """Noise: logits where `k` is None, else the top k of such; nothing where the loss needs nothing."""
+    """Random logits: dense if `k` is None, else their top k; no signal if the loss needs no teacher."""
 
     def __init__(self, required: RequiredSignal, num_classes: int, k: int | None) -> None:
         self._required, self._num_classes, self._k = required, num_classes, k

@@ -110,7 +110,7 @@ def _accelerator(options: RunOptions) -> Accelerator:
     log_with = None if options.tracker == "none" else options.tracker
     try:
         return Accelerator(
-            mixed_precision=_MIXED_PRECISION[options.autocast], log_with=log_with, project_dir=options.output
+            mixed_precision=_MIXED_PRECISION[options.resolved_precision], log_with=log_with, project_dir=options.output
         )
     except ValueError as error:
         raise ConfigError(f"--tracker {options.tracker} or --precision {options.precision}: {error}") from error

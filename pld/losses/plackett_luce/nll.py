@@ -1,4 +1,4 @@
-"""The one core of every ranking loss: the Plackett-Luce negative log-likelihood with one weight per rank.
+"""The Plackett-Luce negative log-likelihood with one weight per rank, the basis of every ranking loss.
 
     loss = sum_r weight_r * ( lse_r - s[order_r] ),   lse_r = logsumexp over the classes not placed before r
 
@@ -61,7 +61,7 @@ def plackett_luce_nll(
     Raises:
         SignalError: an argument has a wrong shape or dtype, a class is out of range, or a logit or a weight is not
             finite.
-        ConfigError: the backend is neither, or cannot serve here.
+        ConfigError: the backend is unknown, or not available.
 
     Example:
         >>> import torch

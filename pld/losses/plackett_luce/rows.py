@@ -48,7 +48,7 @@ def rest_exponentials(
 def rows_by_sums(
     logits: Float[Tensor, "B C"], index: Int[Tensor, "B R"], valid: Bool[Tensor, "B R"], weight: Float[Tensor, "B R"]
 ) -> Rows | None:
-    """The usual case, from plain sums of probabilities; None where one is too small for that (or nan)."""
+    """Compute the rows from plain sums of probabilities, the usual case; None if a sum is too small (or nan)."""
     softmax = _softmax(logits)
     prob = softmax.gather(1, index)
     if not prob.amin().item() > _SMALLEST:  # nan is not above it
@@ -71,7 +71,7 @@ def rows_in_log_space(
     weight: Float[Tensor, "B R"],
     rest_weight: Float[Tensor, "B"] | None,
 ) -> Rows:
-    """Any finite logits; the ranks in float64 where the device has it: R is small and the spread may not be."""
+    """Compute the rows in log space, for any finite logits; the ranks in float64 if the device supports it."""
     outside = logits.scatter(1, index, -torch.inf).amax(dim=1, keepdim=True).to(wide_dtype(logits))
     # Where every class is listed there is no largest one outside.
     top = outside.clamp_(min=torch.finfo(outside.dtype).min)

@@ -174,7 +174,7 @@ def plackett_luce_rows(
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B C"]]:
     """The loss [B] and its gradient [B, C], in one pass.
 
-    An operator to torch.compile, which need not look inside. Arguments as for `nll.unchecked_nll`, on one device, with
+    A custom operator, opaque to torch.compile. Arguments as for `nll.unchecked_nll`, on one device, with
     R at most MOST_RANKS. Listing a class that is out of range gives its row a nan loss.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How much a teacher says the same of several views of one image."""
+"""Agreement of a teacher's rankings between views of one image."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
     ]
 
 
-def varied(groups: Sequence[Group]) -> dict[str, list[list[Group]]]:
-    """By numeric setting: families of groups, two or more each, that differ in this setting alone."""
+def find_sweeps(groups: Sequence[Group]) -> dict[str, list[list[Group]]]:
+    """Find sweeps: for each numeric setting, families of two or more groups that differ in it alone."""
     names = sorted({name for group in groups for name, value in group.settings.items() if _is_number(value)})
     result = {}
     for name in names:
@@ -57,7 +57,7 @@ def varied(groups: Sequence[Group]) -> dict[str, list[list[Group]]]:
     return result
 
 
-def differing(groups: Sequence[Group]) -> dict[str, list[Any]]:
+def find_differing_settings(groups: Sequence[Group]) -> dict[str, list[Any]]:
     """The settings, the loss aside, in which groups differ: each one's value by group, None where it has none."""
     names = sorted({name for group in groups for name in group.settings} - {"loss"})
     values = {name: [group.settings.get(name) for group in groups] for name in names}

@@ -10,7 +10,7 @@ from pld.report.figures.landscape import surfaces_image
 from pld.report.measures.landscape import TITLE, caption, paper_surfaces
 from pld.report.page import render_sections
 from pld.report.runs.comparison import summary_table
-from pld.report.runs.groups import Group, differing, group_runs, varied
+from pld.report.runs.groups import Group, find_differing_settings, find_sweeps, group_runs
 from pld.report.runs.read import RunRecord
 from pld.report.runs.table import RUN_COLUMNS, figure_text, left_out, run_rows
 from pld.report.samples import Sample
@@ -93,7 +93,7 @@ def _curve(group: Group) -> list[tuple[float, list[float]]]:
 
 
 def _sweeps(groups: Sequence[Group]) -> Iterator[Section]:
-    for name, families in varied(groups).items():
+    for name, families in find_sweeps(groups).items():
         lines = []
         for family in families:
             points = [(float(group.settings[name]), list(group.values().values())) for group in family]
@@ -114,7 +114,7 @@ def _sizes(groups: Sequence[Group]) -> Section:
 
 def _settings(groups: Sequence[Group]) -> Iterator[Section]:
     """What labels leave out: runs that are compared may differ in more than what tells them apart."""
-    rows = [[name, *map(str, values)] for name, values in differing(groups).items()]
+    rows = [[name, *map(str, values)] for name, values in find_differing_settings(groups).items()]
     if rows:
         columns = ("", *(group.label for group in groups))
         yield Section(title="Settings that differ", tables=[Table(columns=columns, rows=rows)])

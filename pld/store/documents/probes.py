@@ -1,6 +1,6 @@
 """Pixel probes as a store keeps them: a few small views beside the logits; pld.join.pixel_probes compares them.
 
-They are no part of the identity: the store is the same without them, and made before there were any it has none.
+They are not part of the identity; stores from older versions have none.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
     )
 
 
-def restore(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"], codec: CodecIdentity) -> TopK:
+def dequantise(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"], codec: CodecIdentity) -> TopK:
     """The signal in float32, each log-probability within `logprob_error` of what was rounded."""
     step = np.float32(codec.grid)
     return TopK(

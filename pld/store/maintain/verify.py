@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a store, found without the teacher and named by object.
+"""Verify a store without its teacher, and report each problem with its object's name.
 
 Each object's bytes are compared with the digest that another names, then what they decode to with what they must be:
 counts, keys, ranks, probabilities, and the digest of the whole dataset.

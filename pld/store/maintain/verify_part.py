@@ -14,7 +14,7 @@ from pld.errors import CorruptStoreError, DataError, NotCachedError
 from pld.signals import TOLERANCE, TopK
 from pld.store.documents.commit import Commit
 from pld.store.documents.manifest import Manifest
-from pld.store.format.quantise import LABEL_AMONG_CLASSES, GridTopK, logprob_error, restore
+from pld.store.format.quantise import LABEL_AMONG_CLASSES, GridTopK, dequantise, logprob_error
 from pld.store.format.samples import key_array, samples_digest
 from pld.store.format.stats import PartStats
 from pld.store.objects.storage import Storage
@@ -64,7 +64,7 @@ def _content_problems(storage: Storage, manifest: Manifest, commit: Commit) -> I
         except CorruptStoreError as error:
             yield str(error)
             continue
-        views.append(restore(grid, labels, identity.codec))
+        views.append(dequantise(grid, labels, identity.codec))
         if fault := _view_fault(manifest, grid, views[-1]):
             yield f"view {view}: found {fault}"
     unmapped = commit.stats.unmapped_mass

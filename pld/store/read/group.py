@@ -52,7 +52,7 @@ def open_stores(urls: Sequence[str], combine: Combine = "average", seed: int = 0
 
 
 class StoreGroup:
-    """Stores that `open_stores` found to belong together."""
+    """Compatible stores, read as one; made by `open_stores`."""
 
     def __init__(self, members: tuple[Store, ...], combine: Combine, seed: int) -> None:
         self.members = members

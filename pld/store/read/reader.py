@@ -1,4 +1,4 @@
-"""open_store, and what a store answers: from names, from commits, and last from chunks."""
+"""open_store and Store: read a store's rows, views and statistics."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pld.signals import TopK
 from pld.store.format.identity import CodecIdentity
-from pld.store.format.quantise import GridTopK, restore
+from pld.store.format.quantise import GridTopK, dequantise
 from pld.store.format.samples import Keys
 
 Rows = Sequence[SupportsIndex] | Integer[np.ndarray, "B"] | Integer[Tensor, "B"]
@@ -54,7 +54,7 @@ class LogitTable:
         """The signal of these rows, in their order.
 
         Raises:
-            TypeError: these are no row numbers, or not one after another.
+            TypeError: the rows are not integers, or not one-dimensional.
             IndexError: there is no such row.
         """
         numbers = row_numbers(rows)
@@ -63,7 +63,7 @@ class LogitTable:
         if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self):
             bad = numbers[(numbers < 0) | (numbers >= len(self))][0]
             raise IndexError(f"row {bad}: rows count from 0, and this view has {len(self)} of them")
-        return restore(self.grid.take(numbers), self.labels[numbers], self.codec)
+        return dequantise(self.grid.take(numbers), self.labels[numbers], self.codec)
 
 
 def row_numbers(rows: object) -> Int64[np.ndarray, "..."]:

@@ -1,4 +1,4 @@
-"""What a writer may put into a part: checked before anything is rounded, so that a store holds no nonsense."""
+"""Check a part's content before it is quantised, so that a store holds only valid data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_part(
     views: Sequence[TopK],
     skipped: Sequence[str],
 ) -> None:
-    """Raise DataError or SignalError unless all of this can be that part of that store."""
+    """Raise DataError or SignalError unless the arguments are valid content for the part."""
     identity = manifest.identity
     num_classes = identity.teacher.num_classes
     shard = manifest.shards_by_name.get(part_id.shard)

@@ -20,7 +20,7 @@ from pld.store.documents.probes import Probe, write_probes
 from pld.store.documents.seal import seal_block
 from pld.store.format.blocks import Block, PartId, plan_blocks
 from pld.store.format.identity import Identity
-from pld.store.format.quantise import quantise, restore
+from pld.store.format.quantise import dequantise, quantise
 from pld.store.format.samples import Keys, key_array
 from pld.store.format.schema import PartRows
 from pld.store.format.stats import PartStats
@@ -161,7 +161,7 @@ class StoreWriter:
         check_part(self.manifest, part_id, packed, labels, signals, skipped)
         identity = self.manifest.identity
         grids = [quantise(topk, identity.codec, identity.teacher.num_classes) for topk in signals]
-        stats = PartStats.of([restore(grid, labels, identity.codec) for grid in grids], unmapped_mass)
+        stats = PartStats.of([dequantise(grid, labels, identity.codec) for grid in grids], unmapped_mass)
         return self.write_rounded(part_id, PartRows(keys=packed, labels=labels, views=grids), skipped, stats)
 
     def add_probes(self, probes: Sequence[Probe]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pld.signals import TopK
 from pld.store.format.identity import CodecIdentity
-from pld.store.format.quantise import logprob_error, narrow, quantise, restore
+from pld.store.format.quantise import dequantise, logprob_error, narrow, quantise
 
 CASES = st.fixed_dictionaries(
     {
@@ -34,7 +34,7 @@ def signal_of(case):
 
 
 def round_trip(codec, topk, num_classes):
-    return restore(quantise(topk, codec, num_classes), topk.labels.numpy(), codec)
+    return dequantise(quantise(topk, codec, num_classes), topk.labels.numpy(), codec)
 
 
 def weights(topk, temperature):
@@ -92,7 +92,7 @@ def test_a_smaller_k_equals_a_store_cached_with_it_up_to_the_rounding(case, data
     codec, topk, num_classes = signal_of(case)
     k = data.draw(st.integers(1, codec.k))
     labels = topk.labels.numpy()
-    got = restore(narrow(quantise(topk, codec, num_classes), labels, codec, k), labels, codec)
+    got = dequantise(narrow(quantise(topk, codec, num_classes), labels, codec, k), labels, codec)
     logits = torch.full((6, num_classes), -torch.inf, dtype=torch.float64)
     if codec.k == num_classes:
         logits.scatter_(1, topk.classes, topk.logprobs)

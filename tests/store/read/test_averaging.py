@@ -12,7 +12,7 @@ from pld.errors import SignalError
 from pld.losses import gradient_error_bound, pld_loss
 from pld.signals import TopK
 from pld.store.format.identity import CodecIdentity
-from pld.store.format.quantise import quantise, restore
+from pld.store.format.quantise import dequantise, quantise
 from pld.store.read.averaging import average
 
 TEMPERATURES = (0.5, 1.0, 2.0)
@@ -54,7 +54,7 @@ def signals_of(case, *, all_classes=False):
 
 def rounded(topk, grid, num_classes):
     codec = CodecIdentity(k=topk.k, grid=grid, temperatures=topk.temperatures)
-    return restore(quantise(topk, codec, num_classes), topk.labels.numpy(), codec)
+    return dequantise(quantise(topk, codec, num_classes), topk.labels.numpy(), codec)
 
 
 def dense_average(dense):

@@ -289,6 +289,6 @@ def test_auto_is_what_the_machine_computes_in(world, tmp_path, monkeypatch, capa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     config = TrainConfig.from_flat(**student_settings(world, tmp_path / "r", epochs=1, precision="auto"))
-    assert config.run.autocast == wanted
+    assert config.run.resolved_precision == wanted
     train(config)
     assert json.loads((tmp_path / "r" / "run.json").read_text())["precision"] == wanted
