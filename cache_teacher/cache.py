@@ -47,6 +47,9 @@ from pld.store import (
 from pld.teachers import Teacher, build_teacher
 from pld.views import DRAWING_VERSION, Policy, policy_to_json
 
+# Views that a worker process loads at once, 10 MB at 224 px.
+_VIEWS_AT_ONCE = 64
+
 
 def main(argv: Sequence[str]) -> None:
     """The command."""
@@ -222,7 +225,12 @@ def _run_parts(
     processes = decoding_processes(runner.device, threads)
     blocks = [functools.partial(iter, list(block)) for _, block in itertools.groupby(parts, lambda part: part.block)]
     local_parts = prefetch_shards(source, blocks, rows_of, in_flight=in_flight(processes))
-    pieces = (piece for part in local_parts for piece in split_part(rows_of(part), part.views, config.batch_size))
+    size, piece_size = config.batch_size, _VIEWS_AT_ONCE if processes else config.batch_size
+    pieces = (
+        piece
+        for part in local_parts
+        for piece in split_part(rows_of(part), part.views, batch_size=size, piece_size=piece_size)
+    )
     num_views = sum(len(rows[part.shard]) * part.block.num_views for part in parts)
     with (
         contextlib.closing(local_parts),

@@ -21,16 +21,26 @@ from pld.teachers import Teacher
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PartPiece(ViewRequest):
-    """The rows of one forward pass, and whether they are the part's last."""
+    """Rows of a part that are loaded at once, and whether they are the last of a forward pass and of the part."""
 
-    is_last: bool
+    ends_batch: bool
+    ends_part: bool
 
 
-def split_part(rows: Int64[np.ndarray, "n"], view_indexes: Sequence[int], batch_size: int) -> Iterator[PartPiece]:
-    """Cut a part into pieces of at most `batch_size` views, but at least one row."""
-    num = max(1, batch_size // len(view_indexes))
-    for first in range(0, len(rows), num):
-        yield PartPiece(rows[first : first + num], view_indexes, first + num >= len(rows))
+def split_part(
+    rows: Int64[np.ndarray, "n"], view_indexes: Sequence[int], *, batch_size: int, piece_size: int
+) -> Iterator[PartPiece]:
+    """Cut a part into batches of at most `batch_size` views and these into pieces of `piece_size`, of a row at least.
+
+    Worker processes have shared memory for each piece that they load ahead, so that it does not grow with the batch.
+    """
+    batch_rows, piece_rows = (max(1, size // len(view_indexes)) for size in (batch_size, piece_size))
+    for first in range(0, len(rows), batch_rows):
+        batch = rows[first : first + batch_rows]
+        for start in range(0, len(batch), piece_rows):
+            ends_batch = start + piece_rows >= len(batch)
+            ends_part = ends_batch and first + batch_rows >= len(rows)
+            yield PartPiece(batch[start : start + piece_rows], view_indexes, ends_batch, ends_part)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +79,7 @@ class PartRunner:
 
         Args:
             pieces: all pieces of each part, in order.
-            on_done: called with the number of views after each forward pass.
+            on_done: called with the number of views of each piece.
 
         Raises:
             DataError: the labels are probably in another order than the teacher's classes.
@@ -79,21 +89,26 @@ class PartRunner:
         skipped: list[str] = []
         signals: list[TopK] = []
         unmapped_mass = 0.0
+        batch: list[Tensor] = []
+        rows: list[int] = []
         for piece in pieces:
             request, (images,) = piece.request, piece.images
             num_views = len(request.view_indexes)
-            rows = request.rows[piece.good].tolist()
-            if rows:
-                good_images = images if all(piece.good) else images[torch.tensor(piece.good)]
-                topk, mass = self._forward(good_images.flatten(0, 1), rows, num_views)
-                signals.append(topk)
-                unmapped_mass += mass
-                if self.label_check:
-                    self.label_check.add(topk, rows)
-            kept += rows
+            good_images = images if all(piece.good) else images[torch.tensor(piece.good)]
+            batch.append(good_images.flatten(0, 1).to(self.device, non_blocking=True))
+            rows += request.rows[piece.good].tolist()
             skipped += map(self.source.key, request.rows[~np.array(piece.good)].tolist())
+            if request.ends_batch:
+                if rows:
+                    topk, mass = self._forward(batch[0] if len(batch) == 1 else torch.cat(batch), rows, num_views)
+                    signals.append(topk)
+                    unmapped_mass += mass
+                    if self.label_check:
+                        self.label_check.add(topk, rows)
+                kept += rows
+                batch, rows = [], []
             on_done(len(piece.good) * num_views)
-            if request.is_last:
+            if request.ends_part:
                 yield PartSignals(
                     rows=kept, views=_by_view(signals, num_views), skipped=skipped, unmapped_mass=unmapped_mass
                 )
@@ -103,7 +118,7 @@ class PartRunner:
     def _forward(self, images: UInt8[Tensor, "B 3 h w"], rows: list[int], num_views: int) -> tuple[TopK, float]:
         """The views' signals, and the sum of their unmapped mass."""
         labels = torch.from_numpy(self.source.labels[rows]).repeat_interleave(num_views)
-        model_logits = self.teacher.model_logits(images.to(self.device, non_blocking=True))
+        model_logits = self.teacher.model_logits(images)
         logits = self.teacher.select_classes(model_logits)
         try:
             topk = TopK.from_logits(logits, labels.to(self.device), self.k, self.temperatures).to("cpu")

@@ -41,7 +41,7 @@ class _Parser(ArgumentParser):
         with contextlib.suppress(yaml.YAMLError):  # the parser itself says what is wrong
             values = get_loader("yaml")(content)
             if isinstance(values, dict):
-                content = json.dumps(flatten(self._kind, values), default=str)
+                content = yaml.safe_dump(flatten(self._kind, values))
         return super().parse_string(content, *arguments, **settings)
 
     def dump(self, *arguments: Any, **settings: Any) -> str:

@@ -120,7 +120,8 @@ def decode_by_processes(config: CacheConfig, decoder: ViewDecoder) -> float:
     """The same by processes, their start and the copies to page-locked memory included, as the cache has both."""
 
     def decode_all() -> None:
-        pieces = split_part(np.arange(len(decoder.dataset)), range(config.views), config.batch_size)
+        rows, view_indexes = np.arange(len(decoder.dataset)), range(config.views)
+        pieces = split_part(rows, view_indexes, batch_size=config.batch_size, piece_size=64)
         with loading(decoder, pieces, processes=config.threads or 1) as views:
             for _ in views:
                 pass

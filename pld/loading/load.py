@@ -72,7 +72,8 @@ def loading(
             )
         else:
             filled = _fill_here(decoder, requests, threads)
-        stack.enter_context(explain_deaths(decoder.dataset, at_row, option))
+        if processes:
+            stack.enter_context(explain_deaths(decoder.dataset, at_row, option))
         stack.enter_context(contextlib.closing(filled))
         yield stack.enter_context(contextlib.closing(_views(decoder, filled)))
 

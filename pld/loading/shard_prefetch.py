@@ -168,7 +168,11 @@ class _Fetcher(Generic[T]):
                 self._fetches.pop(use).result().release()
                 self._changed.notify_all()
             self._changed.wait_for(lambda: self._planned > number or self._planning.done())
-            needed = [fetch for use, fetch in self._fetches.items() if use.first <= number]
+            needed = [
+                fetch
+                for use, fetch in self._fetches.items()
+                if use.first <= number or (fetch.done() and fetch.exception())  # early: the next ones may fail as well
+            ]
         if self._planning.done():
             self._planning.result()
         for fetch in needed:

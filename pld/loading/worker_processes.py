@@ -76,6 +76,7 @@ def fill_in_processes(
         _Worker(decoder, blocks, at_row),
         sampler=map(order, itertools.chain(first, requests)),
         batch_size=None,
+        collate_fn=_identity,
         num_workers=processes,
         prefetch_factor=_PREFETCH,
         multiprocessing_context=context,
@@ -124,6 +125,10 @@ def _defer_sigterm(ending: UInt8[Tensor, "1"], worker: int) -> None:
     At exit the main process sends SIGTERM to workers of loaders that are still open, and waits for them.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0) if ending.item() else None)
+
+
+def _identity(filled: object) -> object:
+    return filled
 
 
 def shared_rows(processes: int) -> Int64[Tensor, "processes"]:

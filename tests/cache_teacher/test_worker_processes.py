@@ -13,18 +13,24 @@ from tests.processes import python, tree_bytes
 
 
 def test_a_part_in_pieces():
-    """At most so many views at once, but at least one row."""
+    """At most so many views at once, but at least one row; pieces never cross a batch."""
     for batch_size, sizes in ((7, [2] * 12), (30, [10, 10, 4]), (2, [1] * 24), (1000, [24])):
-        pieces = list(split_part(np.arange(24), range(3), batch_size))
+        pieces = list(split_part(np.arange(24), range(3), batch_size=batch_size, piece_size=batch_size))
         assert [len(piece.rows) for piece in pieces] == sizes
-        assert np.concatenate([piece.rows for piece in pieces]).tolist() == list(range(24))
-        assert [piece.is_last for piece in pieces] == [False] * (len(sizes) - 1) + [True]
+        assert all(piece.ends_batch for piece in pieces)
+        assert [piece.ends_part for piece in pieces] == [False] * (len(sizes) - 1) + [True]
+    pieces = list(split_part(np.arange(24), range(3), batch_size=30, piece_size=13))
+    assert [len(piece.rows) for piece in pieces] == [4, 4, 2, 4, 4, 2, 4]
+    assert [piece.ends_batch for piece in pieces] == [False, False, True, False, False, True, True]
+    assert [piece.ends_part for piece in pieces] == [False] * 6 + [True]
+    assert np.concatenate([piece.rows for piece in pieces]).tolist() == list(range(24))
 
 
 def test_processes_write_the_same_store(world, tmp_path, monkeypatch):
     assert [decoding_processes(device, 3) for device in ("cpu", "cuda:1", "mps")] == [0, 3, 3]
     cache(config(world, tmp_path / "threads", views=12, batch_size=30))
     monkeypatch.setattr(cache_teacher.cache, "decoding_processes", lambda device, num: num)
+    monkeypatch.setattr(cache_teacher.cache, "_VIEWS_AT_ONCE", 13)
     cache(config(world, tmp_path / "processes", views=12, batch_size=30, threads=2))
     written, wanted = tree_bytes(tmp_path / "processes"), tree_bytes(tmp_path / "threads")
     written.pop("store.json"), wanted.pop("store.json")  # the command's --store is in it

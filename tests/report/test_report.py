@@ -139,6 +139,15 @@ def test_labels_say_no_more_than_it_takes(tmp_path):
     assert sorted(find_differing_settings(groups)) == ["alpha", "epochs", "model_kwargs", "opt"]
 
 
+def test_a_second_run_of_a_seed_is_not_dropped(tmp_path):
+    for name in ("a", "b", "c"):
+        write_run(tmp_path / name, "ce", 0, 50.0)
+    write_run(tmp_path / "d", "ce", 1, 51.0)
+    groups = group_runs([read_run(tmp_path / name) for name in "abcd"])
+    assert [[run.path.name for run in group.runs.values()] for group in groups] == [["a", "d"], ["b"], ["c"]]
+    assert all(str(tmp_path / name) in group.label for name, group in zip("bc", groups[1:], strict=True))
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_in_a_browser(runs, monkeypatch, width):
     (runs / "c" / "config.yaml").write_text((runs / "c" / "config.yaml").read_text() + "alpha: 0.5\n")

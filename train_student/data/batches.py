@@ -88,6 +88,8 @@ def _batch(source: Source, loaded: LoadedViews[ViewRequest], fill_gaps: bool) ->
                 f"the {len(good)} images of its micro-batch can, so that nothing can take their places; replace them"
             )
         images = tuple(each[places].contiguous(memory_format=torch.channels_last) for each in images)
+        if torch.cuda.is_available():
+            images = tuple(each if each.is_cuda else each.pin_memory() for each in images)
         request = ViewRequest(request.rows[places], request.view_indexes)
     labels = torch.from_numpy(source.labels[request.rows])
     return Batch(request, labels.pin_memory() if torch.cuda.is_available() else labels, images, bad_rows)

@@ -30,11 +30,16 @@ class Group:
 
 
 def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
-    """The configurations in the order of their first run; a folder named twice counts once."""
+    """The configurations in the order of their first run; a folder named twice counts once.
+
+    A second run of one configuration and seed is a configuration of its own, named by its folder.
+    """
     members: dict[str, dict[int, RunRecord]] = {}
     for run in {run.path.resolve(): run for run in runs}.values():
-        settings = {name: value for name, value in run.config.items() if name != "seed"}
-        members.setdefault(json.dumps(settings, sort_keys=True), {})[run.config["seed"]] = run
+        settings, seed = {name: value for name, value in run.config.items() if name != "seed"}, run.config["seed"]
+        if seed in members.get(json.dumps(settings, sort_keys=True), {}):
+            settings["output"] = str(run.path)
+        members.setdefault(json.dumps(settings, sort_keys=True), {})[seed] = run
     found = [json.loads(key) for key in members]
     return [
         Group(label=_label(settings, found), settings=settings, runs=dict(sorted(group.items())))

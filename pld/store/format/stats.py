@@ -46,6 +46,9 @@ class PartStats:
     def __post_init__(self) -> None:
         if self.num_correct > self.num_rows:
             raise ConfigError(f"stats: found num_correct = {self.num_correct}, wanted at most {self.num_rows} rows")
+        bins = [number for number, _ in self.tail_bins]
+        if bins != sorted(set(bins)):
+            raise ConfigError(f"stats: found tail_bins {bins[:5]}, ..., wanted each bin once, in ascending order")
 
     @classmethod
     def of(cls, views: Sequence[TopK], unmapped_mass: float = 0.0) -> PartStats:

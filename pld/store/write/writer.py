@@ -212,7 +212,7 @@ class StoreWriter:
         return sealed
 
     def _check_other_blocks(self, commit: Commit) -> None:
-        """Rows are common to all blocks: refuse a part whose samples are not those of another part of the shard."""
+        """Refuse a part whose samples are not those of another block: each block was compared when it was written."""
         for block in self._read_blocks():
             if block == commit.part_id.block:
                 continue
