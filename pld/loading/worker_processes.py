@@ -83,8 +83,9 @@ def fill_in_processes(
         worker_init_fn=functools.partial(_defer_sigterm, ending),
     )
     at_exit = atexit.register(functools.partial(ending.fill_, 1))
+    results = iter(loader)  # by a name: it ends the workers when it is deleted, after `finally`
     try:
-        for filled in loader:
+        for filled in results:
             request, block = orders.popleft()
             if isinstance(filled, PLDError):
                 raise filled
@@ -93,6 +94,7 @@ def fill_in_processes(
                 memory = lend(blocks[block].numpy(), functools.partial(free.append, block))
             yield request, memory, rows
     finally:
+        ending.fill_(1)  # a worker that waits for a lock of one that was killed ends by SIGTERM alone
         atexit.unregister(at_exit)
 
 
