@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pld.errors import UndecodableImageError
 from pld.images import open_source
 from pld.loading import ViewRequest, decode_views, in_flight, loading, view_decoder
 from pld.loading.load import LoadedViews
+from pld.loading.view_decoder import CpuViewDecoder
 from pld.views.preprocessing import Preprocessing
 from tests.making import jpeg, make_dataset, write_tar
 from tests.processes import ROOT
@@ -116,6 +118,25 @@ def test_nothing_stays_of_what_was_not_drawn(decoder):
     assert multiprocessing.active_children() == []
     del views
     assert shared_mappings() == before
+
+
+class Stuck(CpuViewDecoder):
+    """As if row 1 waited for a lock that a killed process held."""
+
+    def fill(self, request, *rest):
+        while 1 in request.rows:
+            time.sleep(1)
+        return super().fill(request, *rest)
+
+
+def test_a_stuck_worker_ends_with_its_loader(decoder):
+    """PyTorch waits some seconds and then sends SIGTERM, which workers defer only while their loader is open."""
+    stuck = Stuck(dataset=decoder.dataset, policy=decoder.policy, outputs=decoder.outputs)
+    with loading(stuck, [request([row]) for row in range(20)], processes=2) as views:
+        next(views)
+    for process in multiprocessing.active_children():
+        process.join(5)
+    assert multiprocessing.active_children() == []
 
 
 def test_other_errors_are_not_taken_for_a_dead_process(decoder):
