@@ -83,7 +83,7 @@ def fill_in_processes(
         worker_init_fn=functools.partial(_defer_sigterm, ending),
     )
     at_exit = atexit.register(functools.partial(ending.fill_, 1))
-    results = iter(loader)  # by a name: it ends the workers when it is deleted, after `finally`
+    results = iter(loader)
     try:
         for filled in results:
             request, block = orders.popleft()
@@ -95,6 +95,7 @@ def fill_in_processes(
             yield request, memory, rows
     finally:
         ending.fill_(1)  # a worker that waits for a lock of one that was killed ends by SIGTERM alone
+        del results  # ends the workers
         atexit.unregister(at_exit)
 
 
