@@ -106,6 +106,16 @@ class World:
         writer.seal()
         return writer
 
+    def write_with_an_empty_part(self, url: str | Path) -> StoreWriter:
+        """A finished store of one view, all samples of whose second and last shard were skipped."""
+        writer = self.open_writer(url)
+        first, second = writer.missing_parts(1)
+        self.write_part(writer, first)
+        skipped = [key.decode() for key in self.keys[self.rows(second.shard)].tolist()]
+        writer.write_part(second, [], np.zeros(0, np.int64), [self.no_signal()], skipped=skipped)
+        writer.seal()
+        return writer
+
 
 def tree(root: str | Path) -> dict[str, bytes]:
     """All files of a folder, hidden ones too."""

@@ -78,11 +78,7 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_threads(tmp_path):
 
 def test_a_shard_whose_samples_were_all_skipped_is_an_empty_part(tmp_path):
     world = World(sizes=(2, 1))
-    writer = world.open_writer(tmp_path)
-    first, second = writer.missing_parts(1)
-    world.write_part(writer, first)
-    writer.write_part(second, [], np.zeros(0, np.int64), [world.no_signal()], skipped=["n00002_é"])
-    writer.seal()
+    world.write_with_an_empty_part(tmp_path)
     store = open_store(str(tmp_path))
     assert (store.num_samples, store.skipped) == (2, ("n00002_é",))
     assert len(store.load_view(0)) == len(store.keys) == 2

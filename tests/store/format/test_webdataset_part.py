@@ -86,11 +86,7 @@ def test_both_formats_hold_the_same_numbers_under_one_fingerprint(tmp_path):
 
 def test_a_shard_whose_samples_were_all_skipped_is_an_empty_part(tmp_path):
     world = World(sizes=(2, 1), format="webdataset")
-    writer = world.open_writer(tmp_path)
-    first, second = writer.missing_parts(1)
-    world.write_part(writer, first)
-    writer.write_part(second, [], np.zeros(0, np.int64), [world.no_signal()], skipped=["n00002_é"])
-    writer.seal()
+    world.write_with_an_empty_part(tmp_path)
     store = open_store(str(tmp_path))
     assert len(store.load_view(0)) == len(store.keys) == store.num_samples == 2
     (path,) = (tmp_path / "parts/v000-000").glob("train-0001-*.tar")
