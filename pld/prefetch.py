@@ -7,6 +7,9 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
+# Threads that hide the latency of object stores and network disks; they share waiting, not work.
+IO_THREADS = 8
+
 T = TypeVar("T")
 R = TypeVar("R")
 

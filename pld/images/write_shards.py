@@ -19,11 +19,10 @@ from pld.images.sources.source import Source
 from pld.images.sources.splits import shard_group, split_of
 from pld.images.sources.tar_index import read_tar
 from pld.images.sources.tar_members import add_member, check_keys, image_extension
+from pld.prefetch import IO_THREADS
 from pld.randomness import permutation
 from pld.views import policy_to_json
 
-# Small files on a network disk: it is the waiting that threads share.
-_THREADS = 8
 _UNFINISHED = "unfinished"
 
 
@@ -59,7 +58,7 @@ def write_shards(
     staging = out if finished else out / _UNFINISHED
     with writing(staging):
         staging.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(IO_THREADS) as pool:
         writes = [pool.submit(_write, source, rows, staging / name, on_images) for name, rows in shards.items()]
         try:
             for write in writes:

@@ -37,6 +37,13 @@ SMALL = {
 }
 
 
+def test_the_yaml_is_read(tmp_path):
+    (tmp_path / "a.yaml").write_text(re.search(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)[1])
+    config = parse_config(TrainConfig, ["--config", str(tmp_path / "a.yaml"), "--lr", "0.1"], prog="p", description="")
+    assert (config.data.images, config.model.name, config.optimizer.lr) == ("imagenet", "resnet50", 0.1)
+    assert config.run.output == "runs/resnet50"
+
+
 def test_there_are_commands():
     assert len(COMMANDS) >= 5
     assert {program for program, _ in COMMANDS} == {"train_student.py", "cache-teacher"}
@@ -68,8 +75,9 @@ def test_the_commands_run(tmp_path, bucket, object_store):
 
 
 def test_every_option_that_is_mentioned_exists():
-    known = {*options(TrainConfig), "config", "help", "logdir", *CacheConfig.__dataclass_fields__}
-    mentioned = re.findall(r"--([a-z_]+)", PAGE.read_text())
+    known = {*options(TrainConfig), *(option.path for option in options(TrainConfig).values())}
+    known |= {"config", "print_config", "help", "logdir", *CacheConfig.__dataclass_fields__}
+    mentioned = re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", PAGE.read_text())
     assert set(mentioned) <= known
 
 

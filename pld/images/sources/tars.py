@@ -26,15 +26,13 @@ from pld.images.decode.image import IMAGE_EXTENSIONS
 from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import ImageShard, RemoteFiles, Source
 from pld.images.sources.tar_index import TarIndex, is_current, read_tar
-from pld.prefetch import map_ahead
+from pld.prefetch import IO_THREADS, map_ahead
 from pld.remote.cache_folder import cache_folder
 from pld.remote.image_shards import RemotePlace, RemoteShard
 
 # What an index depends on, besides its tar.
 _INDEX_KIND = f"2:{','.join(IMAGE_EXTENSIONS)}"
 
-# Shards fetched or looked at at once for their indexes: it is the waiting that threads share.
-_THREADS = 8
 _LOADING = threading.Lock()
 
 
@@ -50,8 +48,8 @@ def tar_source(location: str, paths: list[Path]) -> Source:
             link or sparse, or its name is not UTF-8; a sample lacks its image or its label, or two samples have one
             key.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = map_ahead(pool, _local_index, paths, ahead=2 * _THREADS)
+    with ThreadPoolExecutor(IO_THREADS) as pool:
+        found = map_ahead(pool, _local_index, paths, ahead=2 * IO_THREADS)
         indexes = list(tqdm(found, "indexing shards", len(paths), unit="shard", delay=2))
     return _source(location, [str(path) for path in paths], [path.stem for path in paths], indexes)
 
@@ -68,7 +66,7 @@ def remote_tar_source(location: str, place: RemotePlace, shards: list[RemoteShar
     """
     order = random.sample(range(len(shards)), len(shards))  # others take another: each finds what they have done
     stop = threading.Event()
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(IO_THREADS) as pool:
         found = map_ahead(pool, lambda i: _remote_index(place, shards[i], stop), order, ahead=len(order))
         try:
             indexes = dict(zip(order, tqdm(found, "indexing shards", len(shards), unit="shard", delay=2), strict=True))

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from pld.errors import CorruptStoreError
+from pld.prefetch import IO_THREADS
 from pld.store.documents.layout import seal_name
 from pld.store.documents.manifest import Manifest
 from pld.store.format.blocks import Block, ViewIndex
 from pld.store.format.canonical import dump_document, sha256_hex
 from pld.store.format.typed_json import MAX_DOCUMENT_BYTES, Sha256, read_document
-from pld.store.objects.storage import THREADS, Storage
+from pld.store.objects.storage import Storage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ def seal_block(storage: Storage, manifest: Manifest, block: Block) -> bool:
     if storage.exists(seal_name(block)):
         return False
     parts = manifest.parts(block)
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(IO_THREADS) as pool:
         digests = list(pool.map(lambda part: sha256_hex(storage.read(part.commit_name, MAX_DOCUMENT_BYTES)), parts))
     seal = _Seal(
         first_view=block.first,

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from pld.errors import ConfigError, CorruptStoreError, NotCachedError
+from pld.prefetch import IO_THREADS
 from pld.store.documents.commit import read_commit
 from pld.store.documents.layout import Layout, read_layout
 from pld.store.documents.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pld.store.documents.probes import read_probes
 from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import sha256_hex
-from pld.store.objects.storage import THREADS, Storage
+from pld.store.objects.storage import Storage
 from pld.store.read.chunks import MEND
 from pld.store.write.writer import StoreWriter, check_same_samples
 
@@ -101,7 +102,7 @@ def transfer(source: Storage, destination: Storage, views: range | None) -> tupl
         writer.add_probes(probes)
 
     def carry_out() -> Iterator[int]:
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(IO_THREADS) as pool:
             yield from pool.map(lambda part: _copy(source, destination, writer, part, held), plan.parts)
         writer.seal()
 

@@ -14,8 +14,6 @@ from pld.errors import CorruptStoreError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
-# Threads that hide an object store's latency.
-THREADS = 8
 
 Check = Callable[[bytes], None]
 

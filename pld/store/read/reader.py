@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from pld.errors import ConfigError, CorruptStoreError, NotCachedError, StoreError
+from pld.prefetch import IO_THREADS
 from pld.store.documents.commit import Commit, read_commit
 from pld.store.documents.layout import Layout, read_layout
 from pld.store.documents.manifest import Manifest, read_manifest
@@ -30,9 +31,8 @@ from pld.store.objects.storage import Storage
 from pld.store.read.chunks import read_keys, read_labels, read_view
 from pld.store.read.table import LogitTable
 
-# Enough to hide an object store's latency. Of local files, more than there are cores only wait for Python's lock.
-_THREADS = 8
-_LOCAL_THREADS = min(_THREADS, os.cpu_count() or 1)
+# Reading local files, more threads than cores only wait for Python's lock.
+_LOCAL_THREADS = min(IO_THREADS, os.cpu_count() or 1)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -231,7 +231,7 @@ class Store:
             lambda part: function(self._read_commit(part)), self.manifest.parts(self.layout.blocks[0])
         )
 
-    def _map_in_threads(self, function: Callable[[T], R], items: Iterable[T], *, most: int = _THREADS) -> list[R]:
-        useful = _LOCAL_THREADS if isinstance(self._storage, LocalStorage) else _THREADS
+    def _map_in_threads(self, function: Callable[[T], R], items: Iterable[T], *, most: int = IO_THREADS) -> list[R]:
+        useful = _LOCAL_THREADS if isinstance(self._storage, LocalStorage) else IO_THREADS
         with ThreadPoolExecutor(min(most, useful)) as pool:
             return list(pool.map(function, items))
