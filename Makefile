@@ -63,8 +63,8 @@ test: $(READY_DEV)  ## format, lint, types, layers and tests: what CI runs
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-long: test  ## the exhaustive tests too
-	$(BIN)/pytest -m long
+test-long: test  ## the exhaustive tests too, and the property tests on new random examples
+	$(BIN)/pytest -n 2 --dist loadfile -m 'long or hypothesis' --hypothesis-profile new
 
 cache: $(READY)  ## run a teacher once over DATA into STORE: make cache TEACHER=vit_large DATA='train-{0000..1023}.tar'
 	@gpus=$$($(COUNT_GPUS)); \
