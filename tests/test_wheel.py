@@ -66,4 +66,4 @@ def test_cache_train_and_report_from_an_empty_folder(installed, tmp_path):
     assert "pld" in run(installed, tmp_path, "pld", "report", "run", "--store", "store", "--out", "page.html")
     assert "</html>" in (tmp_path / "page.html").read_text()
     recipe = run(installed, tmp_path, "train-student", "--config", "paper/resnet50_resnet152_pld", "--print_config")
-    assert yaml.safe_load(recipe)["loss"] == "pld"
+    assert yaml.safe_load(recipe)["loss"]["name"] == "pld"

@@ -22,7 +22,7 @@ needs_triton = pytest.mark.skipif(
 def test_the_cases_under_the_interpreter(cases):
     # Triton reads the variable when it is imported, which in this process may have happened.
     argv = ("-m", "pytest", "-m", cases, "tests/losses/triton_cases.py")
-    result = python(*argv, cwd=ROOT, check=False, env={"TRITON_INTERPRET": "1"})
+    result = python(*argv, cwd=ROOT, check=False, env={"TRITON_INTERPRET": "1"}, timeout=1500)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
