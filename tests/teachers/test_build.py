@@ -93,9 +93,9 @@ class Hostile:
         ("local-dir:nowhere", None, "nowhere: no config.json"),
         ("test_resnet", "nowhere.pth", "nowhere.pth: no such file"),
         ("resnet18", "weights.safetensors", "weights of another model than resnet18"),
-        ("test_resnet", "hostile.pth", "damaged, or not only weights"),
-        ("test_resnet", "short.safetensors", "damaged, or not only weights"),
-        ("test_resnet", "empty.pth", "damaged, or not only weights"),
+        ("test_resnet", "hostile.pth", "not only weights: a pickle with objects.*print"),
+        ("test_resnet", "short.safetensors", "damaged safetensors"),
+        ("test_resnet", "empty.pth", "an empty file"),
     ],
 )
 def test_wrong_teachers(small, name, weights, message, capsys):
