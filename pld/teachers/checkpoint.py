@@ -153,8 +153,9 @@ def _load_safetensors(path: Path) -> Tensors:
 def _load_pickle(path: Path) -> Any:
     try:
         # Trainers keep their arguments in a Namespace: attributes alone, so that it runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # A file object: of a path, torch would believe the extension.
+        with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # likewise
         refused = _refused_classes(path, error)
         if not refused:
@@ -168,8 +169,8 @@ def _load_pickle(path: Path) -> Any:
             f"torch.save({kept}, '{path.with_suffix('')}-weights.pth')\""
         )
         raise TeacherError(
-            f"{path}: not only weights: a pickle {'of a whole model' if whole else 'with objects'}; loading it would run "
-            f"code ({_first(refused)}). If you trust it, take the weights out once: {command}"
+            f"{path}: not only weights: a pickle {'of a whole model' if whole else 'with objects'}; loading it would "
+            f"run code ({_first(refused)}). If you trust it, take the weights out once: {command}"
         ) from error
 
 
@@ -178,7 +179,8 @@ def _refused_classes(path: Path, error: Exception) -> list[str]:
     if not isinstance(error, pickle.UnpicklingError):
         return []
     try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     except Exception:  # the older form of files, or a damaged one
         return re.findall(r"GLOBAL ([\w.]+)", str(error))[:1]
 

@@ -115,4 +115,5 @@ def _advise(name: str) -> str:
     if folder.is_file():
         return f"for a file of weights give its architecture too: --teacher ARCHITECTURE --weights {name}"
     near = difflib.get_close_matches(name.partition(".")[0], sorted({*ALIASES, *timm.list_models()}), n=5, cutoff=0.5)
-    return f"nearest are {', '.join(near) or 'none'}. Models of other libraries are {', '.join(OTHER_PREFIXES)}..."
+    prefixes = " or ".join(OTHER_PREFIXES)
+    return f"nearest are {', '.join(near) or 'none'}; models that are not timm's begin with {prefixes}"

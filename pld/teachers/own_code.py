@@ -117,9 +117,9 @@ def _find(module: ModuleType, function_name: str, name: str) -> Callable[[], Any
         for key, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", None) == module.__name__
     ]
-    found = f"is a {_type(factory)}" if hasattr(module, function_name) else "is not there"
+    found = f"is a {_type(factory)}, no function" if hasattr(module, function_name) else "is not in it"
     functions = ", ".join(own[:_MAX_SHOWN]) or "none"
-    raise TeacherError(f"{name}: {function_name} {found}; functions in {module.__file__}: {functions}")
+    raise TeacherError(f"{name}: {function_name!r} {found}; the functions of {module.__name__} are {functions}")
 
 
 def _call(factory: Callable[[], Any], module: ModuleType, name: str) -> tuple[Any, Any, Any]:

@@ -69,7 +69,7 @@ def _check_name(architecture: str) -> None:
 def _find_weights(architecture: str, tag: str) -> Any:
     """The published weights of a name: torchvision's best ones without a tag. Raises TeacherError for another tag."""
     known = torchvision.models.get_model_weights(architecture)
-    usable = [name for name in known.__members__ if "categories" in known[name].meta]
+    usable = [weights.name for weights in known if weights.meta.get("categories")]
     if tag and tag not in usable:
         raise TeacherError(f"{TORCHVISION}{architecture}: has no weights of classes {tag!r}; it has {_list(usable)}")
     return known[tag] if tag else known.DEFAULT
