@@ -29,7 +29,9 @@ def build_teacher(
         ConfigError: the extra that this kind of teacher needs is not installed.
     """
     teacher = _load(name, weights)
-    teacher.model.eval().requires_grad_(False)
+    teacher.model.eval()
+    for parameter in teacher.model.parameters():  # TorchScript programs have no requires_grad_ of their own
+        parameter.requires_grad_(False)
     try:
         teacher.model.to(device)
     except (RuntimeError, AssertionError) as error:

@@ -162,15 +162,15 @@ def _load_pickle(path: Path) -> Any:
             raise TeacherError(
                 f"{path}: damaged, or no file of torch.save: {_first_line(error)}; copy or download it again"
             ) from error
-        whole = any(name.startswith("torch.nn.modules.") for name in refused)
-        kept = "c.state_dict()" if whole else "{k: v for k, v in c.items() if 'state_dict' in k or 'model' in k}"
         command = (
             f"python -c \"import torch; c = torch.load('{path}', weights_only=False); "
-            f"torch.save({kept}, '{path.with_suffix('')}-weights.pth')\""
+            "w = c.state_dict() if hasattr(c, 'state_dict') else "
+            "{k: v for k, v in c.items() if 'state_dict' in k or 'model' in k}; "
+            f"torch.save(w, '{path.with_suffix('')}-weights.pth')\""
         )
         raise TeacherError(
-            f"{path}: not only weights: a pickle {'of a whole model' if whole else 'with objects'}; loading it would "
-            f"run code ({_first(refused)}). If you trust it, take the weights out once: {command}"
+            f"{path}: not only weights: a pickle of a whole model or of a trainer's objects; loading it would run their "
+            f"code ({_first(refused)}). If you trust it, take the weights out once: {command}"
         ) from error
 
 

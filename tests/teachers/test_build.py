@@ -46,6 +46,20 @@ def test_weights_from_a_file(small, file):
     assert teacher.weights_sha256 == weights_digest(model)
 
 
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "levit_128s"])
+def test_two_classifiers_are_counted_once(tmp_path, name):
+    """One learns from the labels, one from a teacher; in evaluation the model gives their mean."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=7).eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    timm.models.save_for_hf(model, tmp_path / "folder", {}, safe_serialization=True)
+    image = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
+    for named, weights in ((name, str(tmp_path / "weights.pth")), (f"local-dir:{tmp_path / 'folder'}", None)):
+        teacher = build_teacher(named, weights)
+        assert (teacher.num_classes, teacher.weights_sha256) == (7, weights_digest(model))
+        assert torch.equal(teacher.logits(image), model(teacher.preprocessing.normalize(image)).detach())
+
+
 def test_the_digest_is_of_the_weights(small):
     model, _ = small
     before = weights_digest(model)
@@ -93,7 +107,7 @@ class Hostile:
         ("local-dir:nowhere", None, "nowhere: no config.json"),
         ("test_resnet", "nowhere.pth", "nowhere.pth: no such file"),
         ("resnet18", "weights.safetensors", "weights of another model than resnet18"),
-        ("test_resnet", "hostile.pth", "not only weights: a pickle with objects.*print"),
+        ("test_resnet", "hostile.pth", "not only weights: a pickle of a whole model or .*print"),
         ("test_resnet", "short.safetensors", "damaged safetensors"),
         ("test_resnet", "empty.pth", "an empty file"),
     ],
