@@ -169,8 +169,8 @@ def _load_pickle(path: Path) -> Any:
             f"torch.save(w, '{path.with_suffix('')}-weights.pth')\""
         )
         raise TeacherError(
-            f"{path}: not only weights: a pickle of a whole model or of a trainer's objects; loading it would run their "
-            f"code ({_first(refused)}). If you trust it, take the weights out once: {command}"
+            f"{path}: not only weights: a pickle of a whole model or of a trainer's objects; loading it would run "
+            f"their code ({_first(refused)}). If you trust it, take the weights out once: {command}"
         ) from error
 
 

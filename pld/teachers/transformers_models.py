@@ -72,7 +72,7 @@ class Logits(nn.Module):
 def _check_place(where: str, name: str) -> bool:
     """Whether it is a folder, not a repository; raises TeacherError if it can be neither, or is timm's."""
     folder = Path(where)
-    if not folder.is_dir():
+    if not where or not folder.is_dir():
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", where) or where.startswith("."):
             raise TeacherError(f"{name}: no such folder; wanted a model's folder, or a repository's name USER/MODEL")
         return False
