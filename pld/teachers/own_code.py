@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import numbers
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -86,8 +87,12 @@ def check_preprocessing(value: Any, name: str) -> Preprocessing:
         wanted, fits = checks[field]
         if not fits(held):
             raise TeacherError(f"{name}: its preprocessing's {field} is {str(held)[:80]!r}, wanted {wanted}")
-    plain: dict[str, Any] = {field: tuple(held) if isinstance(held, list) else held for field, held in fields.items()}
-    return Preprocessing(**plain)
+    for field in ("mean", "std"):
+        if field in fields:
+            fields[field] = tuple(map(float, fields[field]))
+    if "input_size" in fields:
+        fields["input_size"] = tuple(fields["input_size"])
+    return Preprocessing(**fields)
 
 
 def _import(module_name: str, name: str) -> ModuleType:
@@ -161,7 +166,7 @@ def _type(value: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _are_numbers(value: Any) -> bool:
