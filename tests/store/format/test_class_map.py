@@ -51,7 +51,7 @@ def test_code_of_ones_own_is_part_of_the_identity_and_libraries_say_nothing():
     for hostile in ("A" * 64, "a" * 63, 5, None, ["a" * 64]):
         told = identities[0].to_json()
         told["teacher"]["code_sha256"] = hostile
-        with pytest.raises(CorruptStoreError, match="teacher.code_sha256"):
+        with pytest.raises(CorruptStoreError, match=r"teacher\.code_sha256"):
             parse(Identity, told, "store.json: identity")
 
 
