@@ -73,7 +73,11 @@ def read_checkpoint(location: str) -> Checkpoint:
     """
     path, entry = _split_entry(location)
     check_is_file(path)
-    if said := describe_file(path):
+    try:
+        said = describe_file(path)
+    except OSError as error:
+        raise TeacherError(f"{path}: cannot be read: {error}; correct its permissions, or copy it again") from error
+    if said:
         raise TeacherError(f"{path}: {said}")
     loaded = _load_safetensors(path) if _is_safetensors(path) else _load_pickle(path)
     if not isinstance(loaded, Mapping):
@@ -164,8 +168,8 @@ def _load_pickle(path: Path) -> Any:
             ) from error
         command = (
             f"python -c \"import torch; c = torch.load('{path}', weights_only=False); "
-            "w = c.state_dict() if hasattr(c, 'state_dict') else "
-            "{k: v for k, v in c.items() if 'state_dict' in k or 'model' in k}; "
+            "t = lambda v: isinstance(v, torch.Tensor) or isinstance(v, dict) and all(map(t, v.values())); "
+            "w = c.state_dict() if hasattr(c, 'state_dict') else {k: v for k, v in c.items() if t(v)}; "
             f"torch.save(w, '{path.with_suffix('')}-weights.pth')\""
         )
         raise TeacherError(

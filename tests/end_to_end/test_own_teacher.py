@@ -128,5 +128,11 @@ def test_each_kind_from_the_command_to_a_student(tmp_path, teacher, capsys):
     assert float(mean) < 0.01
     student = ["--data", "data", "--val_data", "val", "--val_split", "val", "--model", "test_resnet"]
     student += ["--image_size", str(SIDE), "--epochs", "1", "--batch_size", "16", "--workers", "0", "--streams", "1"]
-    assert run(train_main, [*student, "--tracker", "none", "--online-teacher", *options, "--output", "run"]) == 0
-    assert facts(tmp_path / "run")
+    student += ["--tracker", "none"]
+    assert run(train_main, [*student, "--online-teacher", *options, "--output", "live"]) == 0
+    assert facts(tmp_path / "live")["store_fingerprint"] is None
+    capsys.readouterr()
+    assert run(train_main, [*student, "--store", "store", *options[:2], "--output", "cached"]) == 0
+    assert "names the teacher" not in capsys.readouterr().out
+    assert run(train_main, [*student, "--store", "store", "--teacher", "squeezenet", "--output", "other"]) == 0
+    assert f"the recipe names the teacher squeezenet, but the store was made by {name};" in capsys.readouterr().out

@@ -131,6 +131,22 @@ def test_no_network_says_what_to_do(monkeypatch):
         build_teacher("vit_large")
 
 
+def test_a_repository_of_transformers_is_told_its_prefix(monkeypatch):
+    def parse(*_, **__):
+        return {}["architecture"]  # as timm looks for it in config.json
+
+    monkeypatch.setattr(timm, "create_model", parse)
+    with pytest.raises(TeacherError, match=r"not timm's.*; a classifier of transformers is transformers:google/vit$"):
+        build_teacher("hf-hub:google/vit")
+
+
+def test_a_folder_with_broken_weights_says_so(tmp_path):
+    folder = make_teacher(tmp_path / "teacher")
+    (folder / "model.safetensors").write_bytes(b"no")
+    with pytest.raises(TeacherError, match=r"(?s)could not be loaded.*Wanted config.json and model.safetensors"):
+        build_teacher(f"local-dir:{folder}")
+
+
 def test_an_unsupported_resize_is_refused(tmp_path):
     folder = make_teacher(tmp_path / "teacher")
     config = json.loads((folder / "config.json").read_text())

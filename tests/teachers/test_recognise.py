@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +66,17 @@ def test_a_file_that_is_no_weights_is_recognised(tmp_path, name):
         build_teacher(NAME, str(tmp_path / name))
 
 
+def test_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "w.pth").write_bytes(b"x")
+
+    def refuse(*_, **__):
+        raise PermissionError("no permission")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(TeacherError, match=r"w\.pth: cannot be read: no permission; correct its permissions"):
+        build_teacher(NAME, str(tmp_path / "w.pth"))
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -82,10 +94,11 @@ def test_a_folder_in_place_of_a_file(tmp_path, files, message):
 
 
 @pytest.mark.parametrize("new", [True, False])
-@pytest.mark.parametrize("form", ["model", "trainer's"])
+@pytest.mark.parametrize("form", ["model", "trainer's", "net"])
 def test_the_command_that_takes_weights_out_of_a_pickle(tmp_path, form, new):
     model = timm.create_model(NAME, num_classes=7)
-    saved = model if form == "model" else {"state_dict": model.state_dict(), "metric": np.float64(71.3)}
+    metric, entry = np.float64(71.3), "net" if form == "net" else "state_dict"
+    saved = model if form == "model" else {entry: model.state_dict(), "metric": metric, "logs": {"best": metric}}
     torch.save(saved, tmp_path / "c.pth", _use_new_zipfile_serialization=new)
     with pytest.raises(TeacherError, match="not only weights: a pickle") as raised:
         build_teacher(NAME, str(tmp_path / "c.pth"))
