@@ -22,7 +22,8 @@ Tensors = Mapping[str, Tensor]
 _MAX_SHOWN = 3
 # Old files lack these; PyTorch fills them in.
 _MAY_LACK = "num_batches_tracked"
-_AVERAGES = re.compile(r"(^|[^a-z])(ema|swa|averag)", re.IGNORECASE)
+# Words in the name of a moving average.
+_AVERAGES = re.compile(r"(^|[^a-z])((ema|swa)([^a-z]|$)|averag)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> Fit
             f"{checkpoint.where}: the moving average {_place(chosen[0])} is loaded, not {others}; {_choose(checkpoint)}"
         )
     elif left := [name for name in checkpoint.sets[entry] if not name.startswith(prefix)]:
-        notes.append(f"{checkpoint.where}: {len(left)} tensors are not the model's and left out: {_first(left)}")
+        notes.append(f"{checkpoint.where}: holds besides the model, and is not loaded: {_first(left)}")
     return Fitting(tensors=found[entry, prefix], note="; ".join(notes) or None)
 
 

@@ -30,6 +30,7 @@ _REFUSED = {
 # ConvNeXT's processor takes no crop from this size on, and this crop below it unless it says; LeViT's always takes it.
 _CONVNEXT_WHOLE = 384
 _CONVNEXT_CROP = 224 / 256
+_MAX_SIDE = 4096  # pixels
 _COLOURS = ((0, 0, 0), (250, 30, 90), (20, 140, 255))
 _ADVICE = "write a function with a Preprocessing of its own: --teacher python:MODULE:FUNCTION"
 
@@ -77,6 +78,8 @@ def _read_geometry(settings: Mapping[str, Any], name: str) -> tuple[tuple[int, i
     height, width, keeps_ratio = _sides(settings.get("size"), name)
     kind = re.sub(r"(Fast|Pil)$", "", str(settings.get("image_processor_type")))
     crop_pct = settings.get("crop_pct")
+    if crop_pct and not (isinstance(crop_pct, int | float) and 0 < crop_pct <= 1):
+        raise TeacherError(f"{name}: its image processor has crop_pct {crop_pct!r}, wanted a number in 0..1; {_ADVICE}")
     if kind == "ConvNextImageProcessor":
         if height >= _CONVNEXT_WHOLE:
             return (height, width), 1.0, True
@@ -103,20 +106,27 @@ def _read_geometry(settings: Mapping[str, Any], name: str) -> tuple[tuple[int, i
 
 def _sides(size: Any, name: str) -> tuple[int, int, bool]:
     """Height, width, and whether they are only the shorter side's, of a `size` or a `crop_size`."""
-    given: dict[str, Any] = {key: value for key, value in dict(size or {}).items() if value}
+    given: dict[str, Any] = {key: value for key, value in dict(size or {}).items() if value is not None}
     keys = {*given}
-    if keys in ({"shortest_edge"}, {"height", "width"}) and all(type(side) is int for side in given.values()):
+    if keys in ({"shortest_edge"}, {"height", "width"}) and all(map(_is_side, given.values())):
         if shortest := given.get("shortest_edge"):
             return shortest, shortest, True
         return given["height"], given["width"], False
     raise TeacherError(
-        f"{name}: its image processor has the size {given}; supported are shortest_edge, or height and width; {_ADVICE}"
+        f"{name}: its image processor has the size {given}; supported are shortest_edge, or height and width, up to "
+        f"{_MAX_SIDE}; {_ADVICE}"
     )
+
+
+def _is_side(value: Any) -> bool:
+    return type(value) is int and 0 < value <= _MAX_SIDE
 
 
 def _read_colours(settings: Mapping[str, Any], name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std of pixels in 0..1: what rescaling by another factor and normalising twice come to."""
-    factor = float(settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale") else 1.0
+    factor = (settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale") else 1.0
+    if not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        raise TeacherError(f"{name}: its image processor has rescale_factor {factor!r}, wanted a positive number")
     scale = 1.0 if math.isclose(255 * factor, 1) else 255 * factor
     offset = 1.0 if settings.get("rescale_offset") and settings.get("do_rescale") else 0.0
     mean, std = (

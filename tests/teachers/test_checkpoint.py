@@ -87,7 +87,7 @@ def test_what_is_left_out_is_named(tmp_path):
     torch.save({"state_dict": {**prefixed("model."), "loss.weight": torch.zeros(7)}}, tmp_path / "c.pth")
     teacher = build_teacher(NAME, str(tmp_path / "c.pth"))
     assert teacher.weights_sha256 == weights_digest(PLAIN)
-    assert "1 tensors are not the model's and left out: loss.weight" in teacher.notes[0]
+    assert "holds besides the model, and is not loaded: loss.weight" in teacher.notes[0]
 
 
 def test_bytes_and_not_the_extension_say_what_a_file_is(tmp_path):

@@ -1,7 +1,9 @@
 """Teachers of transformers: their logits are its own pipeline's, and what it would do silently is refused."""
 
+import copy
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -95,6 +97,16 @@ def test_weights_in_half_precision_are_the_same_in_single(tmp_path):
     assert teacher.weights_sha256 == weights_digest(model.float())
 
 
+def test_in_bfloat16_and_as_a_copy(tmp_path):
+    save(tmp_path)
+    images = torch.stack([photo(SIDE, seed) for seed in range(3)])
+    exact, rough = (build_teacher(f"transformers:{tmp_path}", precision=name) for name in ("fp32", "bf16"))
+    assert torch.equal(copy.deepcopy(exact).logits(images), exact.logits(images))
+    assert rough.logits(images).dtype == torch.float32
+    difference = (rough.logits(images) - exact.logits(images)).abs().max()
+    assert 0 < difference < 0.05 * exact.logits(images).abs().max()
+
+
 def edit(path, **changes):
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, **changes}))
@@ -152,7 +164,7 @@ def test_names_and_options_that_do_not_go(tmp_path):
 
 def test_without_the_extra_it_says_which(tmp_path, monkeypatch):
     save(tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ConfigError, match=r"--teacher transformers:.* needs transformers: pip install '\.\[transform"):
         build_teacher(f"transformers:{tmp_path}")
 
@@ -222,6 +234,9 @@ class Shifted(transformers.ViTImageProcessor):
         (transformers.PerceiverImageProcessor(), "resizes to 224 x 224 and crops 256 x 256, which pads"),
         (transformers.BitImageProcessor(do_center_crop=False), "resizes the shorter side and crops nothing"),
         (transformers.ViTImageProcessor(size={"max_height": 9, "max_width": 9}), "has the size {'max_height': 9"),
+        (transformers.ViTImageProcessor(size={"height": 9999, "width": 9}), "has the size {'height': 9999"),
+        (transformers.PoolFormerImageProcessor(crop_pct="0.9"), "has crop_pct '0.9', wanted a number in 0..1"),
+        (transformers.PoolFormerImageProcessor(crop_pct=-1.0), r"has crop_pct -1\.0"),
         (Brighter(), "makes other colours than its settings say: by 12.8 of 255"),
         (Shifted(), "cuts or resizes otherwise than its settings say"),
     ],
