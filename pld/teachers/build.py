@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pld.errors import TeacherError
+from pld.errors import TeacherError, first_line
 from pld.precision import Precision
 from pld.teachers import own_code, timm_models, torchvision_models, transformers_models
 from pld.teachers.names import PYTHON, TORCHVISION, TRANSFORMERS
@@ -35,7 +35,7 @@ def build_teacher(
     try:
         teacher.model.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise TeacherError(f"{name}: cannot run on the device {device!r}: {str(error).splitlines()[0]}") from error
+        raise TeacherError(f"{name}: cannot run on the device {device!r}: {first_line(error)}") from error
     return dataclasses.replace(teacher, precision=precision)
 
 

@@ -14,12 +14,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pld.errors import TeacherError
+from pld.classes.matching import shorten_list
+from pld.errors import TeacherError, first_line
 from pld.teachers.recognise import check_is_file, describe_file
 
 Tensors = Mapping[str, Tensor]
 
-_MAX_SHOWN = 3
 # Old files lack these; PyTorch fills them in.
 _MAY_LACK = "num_batches_tracked"
 # Words in the name of a moving average.
@@ -34,19 +34,21 @@ class Checkpoint:
         where: the file, for messages.
         sets: sets of tensors by the entry of the file that they are; a file of tensors alone has one, "".
         others: the file's other entries.
+        wanted: the entry, or the prefix in it, that the user chose; "" without a choice.
     """
 
     where: str
     sets: Mapping[str, Tensors]
     others: tuple[str, ...] = ()
+    wanted: str = ""
 
     def describe(self) -> str:
         """Its entries, the number of tensors and the first names, for messages."""
         sets = [
-            f"{len(tensors)} tensors{f' in {name!r}' if name else ''} ({_first(list(tensors))})"
+            f"{len(tensors)} tensors{f' in {name!r}' if name else ''} ({shorten_list(list(tensors))})"
             for name, tensors in self.sets.items()
         ]
-        others = f", besides {_first(list(self.others))}" if self.others else ""
+        others = f", besides {shorten_list(list(self.others))}" if self.others else ""
         return f"holds {' and '.join(sets) or 'no tensors'}{others}"
 
 
@@ -67,7 +69,7 @@ def read_checkpoint(location: str) -> Checkpoint:
     """Read a .safetensors file or a .pth of torch.save, told apart by their bytes.
 
     Args:
-        location: the file, with `#ENTRY` behind it for one of several sets of tensors.
+        location: the file, with `#ENTRY` behind it to choose one of several sets of tensors.
 
     Raises:
         TeacherError: it is no such file, is damaged, or holds more than tensors and plain values.
@@ -86,12 +88,8 @@ def read_checkpoint(location: str) -> Checkpoint:
     whole = _tensors(loaded)
     sets = {name: tensors for name, value in loaded.items() if (tensors := _tensors(value))}
     sets = {"": whole} if whole else {str(name): tensors for name, tensors in sets.items()}
-    if entry:
-        if entry not in sets:
-            raise TeacherError(f"{path}: no tensors in an entry {entry!r}; it has {', '.join(sets) or 'none'}")
-        sets = {entry: sets[entry]}
     others = () if whole else tuple(str(name) for name in loaded if str(name) not in sets)
-    return Checkpoint(where=str(path), sets=sets, others=others)
+    return Checkpoint(where=str(path), sets=sets, others=others, wanted=entry)
 
 
 def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> Fitting:
@@ -105,7 +103,8 @@ def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> Fit
         model_name: for messages.
 
     Raises:
-        TeacherError: the file has not all of the model's names under one prefix, or has them several times.
+        TeacherError: the file has not all of the model's names under one prefix, or has them several times, or not in
+            the entry that was chosen.
     """
     found = {
         (entry, prefix): tensors
@@ -115,23 +114,16 @@ def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> Fit
     }
     if not found:
         raise TeacherError(_misfit(checkpoint, wanted, model_name))
-    averages = [place for place in found if _AVERAGES.search(".".join(place))]
-    chosen = averages if 0 < len(averages) < len(found) else list(found)
-    if len(chosen) > 1:
-        raise TeacherError(
-            f"{checkpoint.where}: {checkpoint.describe()}, and {model_name} is in it {len(chosen)} times: "
-            f"{', '.join(map(_place, chosen))}; {_choose(checkpoint)}"
+    (entry, prefix), others = _choose(checkpoint, list(found), model_name)
+    note = None
+    if others:
+        note = (
+            f"{checkpoint.where}: the moving average {_place((entry, prefix))!r} is loaded, not "
+            f"{shorten_list(others)}; to load another, write --weights {checkpoint.where}#{others[0]}"
         )
-    ((entry, prefix),) = chosen
-    notes = []
-    if len(found) > 1:
-        others = ", ".join(_place(place) for place in found if place != chosen[0])
-        notes.append(
-            f"{checkpoint.where}: the moving average {_place(chosen[0])} is loaded, not {others}; {_choose(checkpoint)}"
-        )
-    elif left := [name for name in checkpoint.sets[entry] if not name.startswith(prefix)]:
-        notes.append(f"{checkpoint.where}: holds besides the model, and is not loaded: {_first(left)}")
-    return Fitting(tensors=found[entry, prefix], note="; ".join(notes) or None)
+    elif not checkpoint.wanted and (left := [name for name in checkpoint.sets[entry] if not name.startswith(prefix)]):
+        note = f"{checkpoint.where}: holds besides the model, and is not loaded: {shorten_list(left)}"
+    return Fitting(tensors=found[entry, prefix], note=note)
 
 
 def _split_entry(location: str) -> tuple[Path, str]:
@@ -151,7 +143,7 @@ def _load_safetensors(path: Path) -> Tensors:
     try:
         loaded: Tensors = safetensors.torch.load_file(str(path))
     except Exception as error:  # a damaged or hostile file fails in its parser's own way
-        raise TeacherError(f"{path}: damaged safetensors: {_first_line(error)}; copy or download it again") from error
+        raise TeacherError(f"{path}: damaged safetensors: {first_line(error)}; copy or download it again") from error
     return loaded
 
 
@@ -165,7 +157,7 @@ def _load_pickle(path: Path) -> Any:
         refused = _refused_classes(path, error)
         if not refused:
             raise TeacherError(
-                f"{path}: damaged, or no file of torch.save: {_first_line(error)}; copy or download it again"
+                f"{path}: damaged, or no file of torch.save: {first_line(error)}; copy or download it again"
             ) from error
         command = (
             f"python -c \"import torch; c = torch.load('{path}', weights_only=False); "
@@ -175,7 +167,7 @@ def _load_pickle(path: Path) -> Any:
         )
         raise TeacherError(
             f"{path}: not only weights: a pickle of a whole model or of a trainer's objects; loading it would run "
-            f"their code ({_first(refused)}). If you trust it, take the weights out once: {command}"
+            f"their code ({shorten_list(refused)}). If you trust it, take the weights out once: {command}"
         ) from error
 
 
@@ -215,35 +207,41 @@ def _under(held: Tensors, prefix: str, wanted: Tensors) -> Tensors | None:
 def _misfit(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> str:
     text = (
         f"{checkpoint.where}: weights of another model than {model_name}: it {checkpoint.describe()}; "
-        f"{model_name} has {len(wanted)} ({_first(list(wanted))})"
+        f"{model_name} has {len(wanted)} ({shorten_list(list(wanted))})"
     )
     best = max(checkpoint.sets.values(), key=lambda held: len(held.keys() & wanted.keys()), default={})
     if common := best.keys() & wanted.keys():
         lacking = [name for name in wanted if name not in common]
         more = [name for name in best if name not in common]
-        text += f". {len(common)} names are the same; it lacks {_first(lacking)} and has besides {_first(more)}"
+        lacks, has = shorten_list(lacking) or "none", shorten_list(more) or "none"
+        text += f". {len(common)} names are the same; it lacks {lacks} and has besides {has}"
     return (
         f"{text}. Name the architecture that these are of with --teacher, or load them by a function of yours: "
         "--teacher python:MODULE:FUNCTION"
     )
 
 
+def _choose(
+    checkpoint: Checkpoint, places: list[tuple[str, str]], model_name: str
+) -> tuple[tuple[str, str], list[str]]:
+    """The place to load, and if it is a moving average for no other reason, the places that are not loaded."""
+    names = [_place(place) for place in places]
+    if checkpoint.wanted:
+        places = [place for place in places if checkpoint.wanted in (place[0], _place(place))]
+    averages = [place for place in places if _AVERAGES.search(_place(place))]
+    chosen = averages if averages and len(averages) < len(places) else places
+    if not chosen:
+        raise TeacherError(
+            f"{checkpoint.where}: {model_name} is not in an entry {checkpoint.wanted!r}, but in {shorten_list(names)}"
+        )
+    if len(chosen) > 1:
+        raise TeacherError(
+            f"{checkpoint.where}: holds {model_name} {len(chosen)} times: {shorten_list(names)}; choose one, such as "
+            f"--weights {checkpoint.where}#{_place(chosen[0])}"
+        )
+    return chosen[0], [_place(place) for place in places if place != chosen[0]]
+
+
 def _place(place: tuple[str, str]) -> str:
-    """An entry and a prefix, for messages."""
-    return repr(".".join(filter(None, (place[0], place[1].removesuffix(".")))))
-
-
-def _choose(checkpoint: Checkpoint) -> str:
-    """How to take another set of tensors."""
-    if len(checkpoint.sets) > 1:
-        return f"choose with --weights {checkpoint.where}#ENTRY"
-    return "save the one that you want to a file of its own"
-
-
-def _first(names: list[str]) -> str:
-    more = f", ... ({len(names) - _MAX_SHOWN} more)" if len(names) > _MAX_SHOWN else ""
-    return (", ".join(names[:_MAX_SHOWN]) + more)[:300] or "none"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__
+    """An entry and a prefix, as they are written behind `#`."""
+    return ".".join(filter(None, (place[0], place[1].removesuffix("."))))

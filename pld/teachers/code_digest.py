@@ -25,14 +25,10 @@ def code_digest(factory_modules: Iterable[str], model: nn.Module) -> str:
         model: what it returned.
     """
     digest = hashlib.sha256()
-    for name in sorted({*factory_modules, *_defining_modules(model)}):
+    modules = {*factory_modules, *(kind.__module__ for module in model.modules() for kind in type(module).__mro__)}
+    for name in sorted(name for name in modules if name.partition(".")[0] not in _LIBRARIES):
         digest.update(f"{name}\0{hashlib.sha256(_read_file(name)).hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def _defining_modules(model: nn.Module) -> set[str]:
-    classes = {base for module in model.modules() for base in type(module).__mro__}
-    return {kind.__module__ for kind in classes if kind.__module__.partition(".")[0] not in _LIBRARIES}
 
 
 def _read_file(module_name: str) -> bytes:

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from pld.errors import TeacherError
+from pld.errors import TeacherError, first_line
 from pld.views import Fixed, Interpolation, apply_view
 from pld.views.preprocessing import Preprocessing
 
@@ -168,7 +168,7 @@ def _compare(
         picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
         theirs = torch.as_tensor(np.asarray(processor(images=[picture], return_tensors="pt")["pixel_values"][0]))
     except (ValueError, TypeError, RuntimeError, KeyError) as error:
-        raise TeacherError(f"{fault}: {str(error).splitlines()[0]}; {_ADVICE}") from error
+        raise TeacherError(f"{fault}: {first_line(error)}; {_ADVICE}") from error
     view = Fixed(crop_fraction=preprocessing.crop_fraction).draw("", 0, (image.shape[1], image.shape[2]))
     ours = preprocessing.normalize(
         apply_view(image, view, preprocessing.input_size, preprocessing.interpolation)[None]

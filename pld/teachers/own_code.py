@@ -15,7 +15,7 @@ from typing import Any, get_args
 from torch import nn
 
 from pld.classes.names import infer_names
-from pld.errors import TeacherError
+from pld.errors import TeacherError, first_line
 from pld.teachers.code_digest import code_digest
 from pld.teachers.names import PYTHON
 from pld.teachers.teacher import Teacher
@@ -41,9 +41,9 @@ def load(name: str, weights: str | None) -> Teacher:
     factory = _find(module, function_name, name)
     model, preprocessing, names = _call(factory, module, name)
     if not isinstance(model, nn.Module):
-        raise TeacherError(f"{name}: its first value is a {_type(model)}, wanted a torch.nn.Module; {_WANTED}")
-    model.to("cpu")
-    preprocessing = check_preprocessing(preprocessing, name)
+        raise TeacherError(f"{name}: its first value is of type {_type(model)}, wanted a torch.nn.Module; {_WANTED}")
+    preprocessing = _check_preprocessing(preprocessing, name)
+    weights_sha256 = _digest(model, name)
     num_classes = count_outputs(model, preprocessing, name)
     stated = _check_names(names, num_classes, name)
     return Teacher(
@@ -51,15 +51,15 @@ def load(name: str, weights: str | None) -> Teacher:
         preprocessing=preprocessing,
         architecture=name,
         tag="",
-        weights_sha256=weights_digest(model),
+        weights_sha256=weights_sha256,
         num_classes=num_classes,
         class_names=stated or infer_names(num_classes),
         names_inferred=stated is None,
-        code_sha256=code_digest({module_name, getattr(factory, "__module__", module_name)}, model),
+        code_sha256=code_digest({module_name, getattr(factory, "__module__", None) or module_name}, model),
     )
 
 
-def check_preprocessing(value: Any, name: str) -> Preprocessing:
+def _check_preprocessing(value: Any, name: str) -> Preprocessing:
     """The preprocessing that a function returned, a Preprocessing or a mapping of its fields.
 
     Raises:
@@ -71,8 +71,8 @@ def check_preprocessing(value: Any, name: str) -> Preprocessing:
         fields = dict(value)
     else:
         raise TeacherError(
-            f"{name}: its second value is a {_type(value)}, wanted pld.views.preprocessing.Preprocessing or a dict of "
-            f"its fields: {', '.join(_FIELDS)}"
+            f"{name}: its second value is of type {_type(value)}, wanted pld.views.preprocessing.Preprocessing or a "
+            f"dict of its fields: {', '.join(_FIELDS)}"
         )
     if unknown := [str(field) for field in fields if field not in _FIELDS]:
         raise TeacherError(f"{name}: its preprocessing has {', '.join(unknown)}; wanted some of {', '.join(_FIELDS)}")
@@ -122,7 +122,7 @@ def _find(module: ModuleType, function_name: str, name: str) -> Callable[[], Any
         for key, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", None) == module.__name__
     ]
-    found = f"is a {_type(factory)}, no function" if hasattr(module, function_name) else "is not in it"
+    found = f"is of type {_type(factory)}, no function" if hasattr(module, function_name) else "is not in it"
     functions = ", ".join(own[:_MAX_SHOWN]) or "none"
     raise TeacherError(f"{name}: {function_name!r} {found}; the functions of {module.__name__} are {functions}")
 
@@ -134,17 +134,27 @@ def _call(factory: Callable[[], Any], module: ModuleType, name: str) -> tuple[An
     except (Exception, SystemExit) as error:  # likewise
         raise TeacherError(f"{name}: the function fails: {_explain(error, module.__file__)}") from error
     if not isinstance(result, tuple | list) or len(result) not in (2, 3):
-        found = f"{len(result)} values" if isinstance(result, tuple | list) else f"a {_type(result)}"
+        found = f"{len(result)} values" if isinstance(result, tuple | list) else f"a value of type {_type(result)}"
         raise TeacherError(f"{name}: the function returns {found}; {_WANTED}")
     model, preprocessing, *names = result
     return model, preprocessing, names[0] if names else None
+
+
+def _digest(model: nn.Module, name: str) -> str:
+    try:
+        return weights_digest(model.to("cpu"))
+    except (RuntimeError, AttributeError) as error:
+        raise TeacherError(
+            f"{name}: the tensors of its state_dict cannot be read: {first_line(error)}; return a module whose weights "
+            "are plain tensors in memory"
+        ) from error
 
 
 def _check_names(names: Any, num_classes: int, name: str) -> tuple[str, ...] | None:
     if names is None:
         return None
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(item, str) for item in names):
-        raise TeacherError(f"{name}: its class_names are a {_type(names)}, wanted a list of text")
+        raise TeacherError(f"{name}: its class_names are of type {_type(names)}, wanted a list of text")
     if len(names) != num_classes:
         raise TeacherError(f"{name}: has {len(names)} class_names for {num_classes} logits; wanted one for each")
     repeated = sorted({item for item in names if not item or names.count(item) > 1})

@@ -9,7 +9,7 @@ from timm.data.config import resolve_model_data_config
 from torch import nn
 
 from pld.classes.names import infer_names, parse_label_names
-from pld.errors import TeacherError
+from pld.errors import TeacherError, first_line
 from pld.teachers.names import ALIASES, FOLDER_PREFIXES, TRANSFORMERS, check_model_name, stated_identity
 from pld.teachers.teacher import Teacher
 from pld.teachers.weights import load_from_file, weights_digest
@@ -66,14 +66,14 @@ def _load_published(name: str) -> nn.Module:
                 f"{name}: its config.json is not timm's (no {error}); a classifier of transformers is "
                 f"{TRANSFORMERS}{name.removeprefix('hf-hub:')}"
             ) from error
-        said = (str(error).strip().splitlines() or [""])[0][:500] or type(error).__name__
         if name.startswith("local-dir:"):
             raise TeacherError(
-                f"{name}: its weights could not be loaded: {said}\nWanted config.json and model.safetensors of one "
-                "model, as train_student writes them; copy the folder again"
+                f"{name}: its weights could not be loaded: {first_line(error)}\n"
+                "Wanted config.json and model.safetensors of one model, as train_student writes them; copy the folder "
+                "again"
             ) from error
         raise TeacherError(
-            f"{name}: its weights could not be loaded: {said}\n"
+            f"{name}: its weights could not be loaded: {first_line(error)}\n"
             "Without a network, download them elsewhere (https://huggingface.co/timm) and name them: --weights FILE"
         ) from error
     return model

@@ -12,7 +12,7 @@ from torchvision.models import detection, optical_flow, quantization, segmentati
 
 from pld.classes.imagenet import recognise_imagenet
 from pld.classes.names import infer_names
-from pld.errors import TeacherError
+from pld.errors import TeacherError, first_line
 from pld.teachers.names import TORCHVISION
 from pld.teachers.teacher import Teacher
 from pld.teachers.weights import load_from_file, weights_digest
@@ -85,10 +85,9 @@ def _load_published(architecture: str, weights: Any) -> Any:
     try:
         return torchvision.models.get_model(architecture, weights=weights)
     except Exception as error:  # networks fail in many ways
-        said = (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise TeacherError(
-            f"{TORCHVISION}{architecture}: its weights could not be loaded: {said}\n"
+            f"{TORCHVISION}{architecture}: its weights could not be loaded: {first_line(error)}\n"
             f"Without a network, download {weights.url} elsewhere and put it into {folder}"
         ) from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pld.classes.imagenet import recognise_imagenet
+from pld.classes.matching import shorten_list
 from pld.classes.names import infer_names
-from pld.errors import TeacherError
+from pld.errors import TeacherError, first_line
 from pld.extras import needs_extra
 from pld.teachers.image_processor import read_preprocessing
 from pld.teachers.names import TRANSFORMERS, folder_prefix, read_model_config
 from pld.teachers.teacher import Teacher
 from pld.teachers.trial import count_outputs
 from pld.teachers.weights import weights_digest
-
-_MAX_SHOWN = 3
 
 
 def load(name: str, weights: str | None) -> Teacher:
@@ -88,7 +86,6 @@ def _from_pretrained(kind: Any, where: str, name: str, **settings: Any) -> Any:
     try:
         return kind.from_pretrained(where, trust_remote_code=False, **settings)
     except Exception as error:  # hubs, parsers and configurations fail in many ways
-        said = (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__
         if "trust_remote_code" in str(error):
             advice = "It brings code of its own, which is never run; load it by a function: python:MODULE:FUNCTION"
         elif Path(where).is_dir():
@@ -100,7 +97,7 @@ def _from_pretrained(kind: Any, where: str, name: str, **settings: Any) -> Any:
                 f"Without a network, download it elsewhere ('hf download {where} --local-dir FOLDER') and name the "
                 f"folder: --teacher {TRANSFORMERS}FOLDER"
             )
-        raise TeacherError(f"{name}: {kind.__name__} cannot read it: {said}\n{advice}") from error
+        raise TeacherError(f"{name}: {kind.__name__} cannot read it: {first_line(error)}\n{advice}") from error
 
 
 def _check_config(config: Any, name: str) -> None:
@@ -117,8 +114,8 @@ def _load_model(kind: Any, where: str, name: str, config: Any) -> nn.Module:
     model, info = _from_pretrained(kind, where, name, config=config, output_loading_info=True, weights_only=True)
     if missing := sorted(info["missing_keys"]):
         raise TeacherError(
-            f"{name}: its weights lack {len(missing)} tensors of {type(model).__name__}: {_first(missing)}; it was "
-            "saved without its classifier: name the fine-tuned model"
+            f"{name}: its weights lack {len(missing)} tensors of {type(model).__name__}: {shorten_list(missing)}; it "
+            "was saved without its classifier: name the fine-tuned model"
         )
     loaded: nn.Module = model.float()
     return loaded
@@ -133,10 +130,6 @@ def _class_names(id2label: dict[int, str], name: str) -> tuple[tuple[str, ...] |
         return None, None
     if len(set(labels)) < len(labels):
         repeated = sorted({label for label in labels if labels.count(label) > 1})
-        return None, f"{name}: its id2label has {_first(repeated)} twice, so that its classes are known by number only"
+        repeats = shorten_list(repeated)
+        return None, f"{name}: its id2label has {repeats} twice, so that its classes are known by number only"
     return tuple(labels), None
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f", ... ({len(names) - _MAX_SHOWN} more)" if len(names) > _MAX_SHOWN else ""
-    return ", ".join(names[:_MAX_SHOWN]) + more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pld.errors import TeacherError
+from pld.errors import TeacherError, first_line
 from pld.views.preprocessing import Preprocessing
 
 _WRAP = "return a module whose forward pass gives the logits [B, C] alone"
@@ -25,10 +25,9 @@ def count_outputs(model: nn.Module, preprocessing: Preprocessing, name: str) -> 
         with torch.no_grad():
             output = model(preprocessing.normalize(images))
     except Exception as error:  # other people's code fails in its own ways
-        said = (str(error).strip().splitlines() or [""])[0][:300]
         raise TeacherError(
             f"{name}: its forward pass on float32 images {[2, 3, *preprocessing.input_size]} fails: "
-            f"{type(error).__name__}: {said}"
+            f"{type(error).__name__}: {first_line(error)}"
         ) from error
     if not isinstance(output, Tensor):
         raise TeacherError(f"{name}: its forward pass gives a {type(output).__name__}, no tensor; {_WRAP}")

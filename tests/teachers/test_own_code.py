@@ -79,10 +79,13 @@ def test_names_are_not_known_unless_it_says_them(write):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return Net()", r"returns a Net; wanted \(module, preprocessing\) or \(module, preprocessing, class_names\)"),
+        (
+            "return Net()",
+            r"returns a value of type Net; wanted \(module, preprocessing\) or \(module, preprocessing, class_names\)",
+        ),
         ("return Net(), SIZE, None, 1", "returns 4 values; wanted"),
-        ("return 'net', SIZE", "its first value is a str, wanted a torch.nn.Module"),
-        ("return Net(), 16", "its second value is a int, wanted pld.views.preprocessing.Preprocessing or a dict"),
+        ("return 'net', SIZE", "its first value is of type str, wanted a torch.nn.Module"),
+        ("return Net(), 16", "its second value is of type int, wanted pld.views.preprocessing.Preprocessing or a dict"),
         ("return Net(), {**SIZE, 'crop': 1}", "its preprocessing has crop; wanted some of input_size, interpolation"),
         ("return Net(), {'input_size': 16}", r"input_size is '16', wanted \(height, width\), integers"),
         ("return Net(), {'input_size': (0, 16)}", r"input_size is '\(0, 16\)', wanted"),
@@ -94,8 +97,8 @@ def test_names_are_not_known_unless_it_says_them(write):
             "return Net(), Preprocessing(crop_fraction=1.5)",
             "crop_fraction is '1.5', wanted a number above 0, at most 1",
         ),
-        ("return Net(), SIZE, 'abc'", "its class_names are a str, wanted a list of text"),
-        ("return Net(), SIZE, [1, 2, 3]", "its class_names are a list, wanted a list of text"),
+        ("return Net(), SIZE, 'abc'", "its class_names are of type str, wanted a list of text"),
+        ("return Net(), SIZE, [1, 2, 3]", "its class_names are of type list, wanted a list of text"),
         ("return Net(), SIZE, ['a', 'b']", "has 2 class_names for 3 logits; wanted one for each"),
         ("return Net(), SIZE, ['a', 'b', 'b']", "its class_names have 'b' twice or empty"),
         (
@@ -111,6 +114,7 @@ def test_names_are_not_known_unless_it_says_them(write):
             r"the function fails: ValueError: no such disk \(",
         ),
         ("return torch.load('nowhere.pth'), SIZE", r"FileNotFoundError: .*nowhere.pth.*own_teacher_\d+.py, line \d+\)"),
+        ("return Net().to('meta'), SIZE", "the tensors of its state_dict cannot be read: Cannot copy out of meta"),
         ("raise SystemExit('usage: me')", "the function fails: SystemExit: usage: me"),
     ],
 )
@@ -144,7 +148,7 @@ def test_log_probabilities_are_logits(write):
         ("python:no_such_module:build", "no module 'no_such_module' in FOLDER, PYTHONPATH or the installed packages"),
         ("python:torch.no_such:build", "no module 'torch.no_such' in FOLDER"),
         ("python:string:nothing", "'nothing' is not in it; the functions of string are .*capwords"),
-        ("python:string:digits", "'digits' is a str, no function; the functions of string are"),
+        ("python:string:digits", "'digits' is of type str, no function; the functions of string are"),
     ],
 )
 def test_names_that_lead_nowhere(tmp_path, monkeypatch, name, message):

@@ -77,7 +77,7 @@ def test_the_logits_are_its_own_pipelines(tmp_path, form):
     ("labels", "names", "inferred", "note"),
     [
         (None, None, True, None),
-        (("a", "b", "b", "c", "c"), None, True, "its id2label has b, c twice"),
+        (("a", "b", "b", "c", "c"), None, True, "its id2label has 'b', 'c' twice"),
         (timm.data.ImageNetInfo("imagenet-1k").label_descriptions(), imagenet_names("imagenet-1k"), False, None),
         ([f"LABEL_{i}" for i in range(1000)], imagenet_names("imagenet-1k"), True, None),
     ],
@@ -130,7 +130,7 @@ def pickled(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without_classifier, "lack 2 tensors of ViTForImageClassification: classifier.bias, classifier.weight"),
+        (without_classifier, "lack 2 tensors of ViTForImageClassification: 'classifier.bias', 'classifier.weight'"),
         (with_code, "It brings code of its own, which is never run"),
         (pickled, "AutoModelForImageClassification cannot read it"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "AutoImageProcessor cannot read it"),
