@@ -111,7 +111,7 @@ def _check_config(config: Any, name: str) -> None:
 
 def _load_model(kind: Any, where: str, name: str, config: Any) -> nn.Module:
     """The model in float32; raises TeacherError if some of its tensors are not in the file, and would be random."""
-    model, info = _from_pretrained(kind, where, name, config=config, output_loading_info=True, weights_only=True)
+    model, info = _from_pretrained(kind, where, name, config=config, output_loading_info=True)
     if missing := sorted(info["missing_keys"]):
         raise TeacherError(
             f"{name}: its weights lack {len(missing)} tensors of {type(model).__name__}: {shorten_list(missing)}; it "
