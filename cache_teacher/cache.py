@@ -75,7 +75,7 @@ def cache(config: CacheConfig) -> None:
     policy = choose_policy(config, source, teacher)
     num_views, view_note = limit_views(policy, config.views)
     if rank == 0:
-        _warn(*source.remarks, class_note, view_note)
+        _warn(*source.remarks, *teacher.notes, class_note, view_note)
     writer = StoreWriter.open(
         config.store_path,
         store_identity(config, source, teacher, policy),
@@ -137,6 +137,7 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
             interpolation=teacher.preprocessing.interpolation,
             precision=teacher.precision,
             class_map=ClassMap(model_classes=teacher.num_classes, columns=teacher.columns) if teacher.columns else None,
+            code_sha256=teacher.code_sha256,
         ),
         views=ViewIdentity(
             policy=described, seed=described.pop("seed"), drawing_version=DRAWING_VERSION, decoder=config.decoder

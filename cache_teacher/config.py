@@ -13,7 +13,7 @@ from pld.images import Source
 from pld.options import AT_LEAST_ONE, check_values, option
 from pld.precision import Precision
 from pld.store import Decoder, FormatName
-from pld.teachers import Teacher
+from pld.teachers import Teacher, short_name
 from pld.views import Fixed, Policy, RandomResizedCrop, policy_from_json
 
 
@@ -24,10 +24,13 @@ class CacheConfig:
     teacher: str = option(
         "",
         "an alias (vit_large, vit_base, resnet152, mnv4_conv_large, mnv4_hybrid_medium, mnv4_hybrid_large), a timm "
-        "name with or without tag, local-dir:FOLDER or hf-hub:REPO",
+        "name with or without tag, local-dir:FOLDER, hf-hub:REPO, torchvision:MODEL, transformers:REPO_OR_FOLDER, or "
+        "python:MODULE:FUNCTION, which returns a module and its preprocessing",
     )
     weights: str | None = option(
-        None, "a file to load in place of published weights (.safetensors, or .pth of tensors alone)"
+        None,
+        "a file to load in place of published weights, of timm's and torchvision's models (.safetensors or .pth; "
+        "FILE#ENTRY if it holds several)",
     )
     data: str = option(
         "", "glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL"
@@ -98,7 +101,7 @@ class CacheConfig:
         if self.store:
             return self.store
         data = Path(self.data).name or "data"
-        words = [data, self.teacher.rpartition("/")[2], self.split]
+        words = [data, short_name(self.teacher), self.split]
         return "stores/" + "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word).strip("_") for word in words)
 
 

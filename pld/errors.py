@@ -47,3 +47,8 @@ class DifferentPixelsError(StoreError):
 
 class NotCachedError(StoreError):
     """A view, part or key that the store does not hold (yet)."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, or its kind if it says nothing, for a message of ours."""
+    return (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__

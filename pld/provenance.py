@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-_DISTRIBUTIONS = ("pld-distill", "torch", "torchvision", "timm", "zarr", "numcodecs", "numpy", "pillow", "simplejpeg")
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers")
+_DISTRIBUTIONS = ("pld-distill", *_LIBRARIES, "zarr", "numcodecs", "numpy", "pillow", "simplejpeg")
 
 
 def provenance() -> dict[str, Any]:

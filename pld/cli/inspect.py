@@ -28,6 +28,7 @@ def execute(arguments: argparse.Namespace) -> None:
     teacher, views = store.manifest.identity.teacher, store.manifest.identity.views
     rows = [
         ("weights' sha256", teacher.weights_sha256),
+        *([("code's sha256", teacher.code_sha256)] if teacher.code_sha256 else []),
         ("views drawn by", f"{views.policy}, seed {views.seed}"),
         *store_rows(store),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -118,6 +119,8 @@ def _rerun(store: Store, arguments: argparse.Namespace) -> Iterator[Problem]:
         return
     precision = store.manifest.identity.teacher.precision
     teacher = build_teacher(arguments.teacher, arguments.weights, precision=precision)
+    for note in teacher.notes:
+        print(f"warning: {note}", file=sys.stderr)
     agreement = rerun_teacher(store, open_images(arguments.data, arguments), teacher, arguments.samples)
     difference = (
         f"on {agreement.num_rows} samples the teacher's probabilities differ by {agreement.mean_l1:.2g} on average, "

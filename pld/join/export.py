@@ -101,7 +101,7 @@ def _about(store: Store, source: Source, view: int, logprob_error: float) -> dic
     identity = store.manifest.identity
     return {
         "fingerprint": identity.fingerprint,
-        "teacher": f"{identity.teacher.name}.{identity.teacher.tag}".removesuffix("."),
+        "teacher": identity.teacher.full_name,
         "num_classes": identity.teacher.num_classes,
         "view": view,
         "interpolation": identity.teacher.interpolation,

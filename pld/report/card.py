@@ -34,8 +34,7 @@ def dataset_card(store: Store, license_name: str, url: str) -> str:
     """
     identity = store.manifest.identity
     teacher, codec = identity.teacher, identity.codec
-    name = f"{teacher.name}{'.' if teacher.tag else ''}{teacher.tag}"
-    title = f"{name}: top {codec.k} of {teacher.num_classes} classes, {store.num_views} views an image"
+    title = f"{teacher.full_name}: top {codec.k} of {teacher.num_classes} classes, {store.num_views} views an image"
     metadata: dict[str, Any] = {
         "license": license_name,
         "pretty_name": title,

@@ -19,7 +19,7 @@ def store_rows(store: Store) -> list[tuple[str, str]]:
     decoder = ", decoded by nvJPEG" if store.manifest.identity.views.decoder == "nvjpeg" else ""
     skipped = f" ({len(store.skipped)} skipped: {', '.join(store.skipped[:3])})" if store.skipped else ""
     return [
-        ("teacher", f"{teacher.name}{'.' if teacher.tag else ''}{teacher.tag}, {teacher.precision}"),
+        ("teacher", f"{teacher.full_name}, {teacher.precision}"),
         *_class_rows(store),
         ("samples", f"{store.num_samples:,}{skipped}"),
         ("views", f"{store.num_views}{unfinished}, top {codec.k} of {teacher.num_classes} classes for each{decoder}"),

@@ -1,8 +1,10 @@
 """Teachers: the names that `--teacher` takes, and the frozen models that are built from them."""
 
-from pld.teachers.build import build_teacher, model_preprocessing, weights_digest
-from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_model_name
+from pld.teachers.build import build_teacher
+from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_model_name, short_name, stated_identity
 from pld.teachers.teacher import Teacher, view_logits
+from pld.teachers.timm_models import model_preprocessing
+from pld.teachers.weights import weights_digest
 
 __all__ = [
     "ALIASES",
@@ -11,6 +13,8 @@ __all__ = [
     "build_teacher",
     "check_model_name",
     "model_preprocessing",
+    "short_name",
+    "stated_identity",
     "view_logits",
     "weights_digest",
 ]

@@ -1,23 +1,14 @@
-"""Build a teacher: published weights, a file of weights, or a folder that train_student exported."""
+"""Build the teacher that `--teacher` names, of any kind, and put it on its device."""
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-from typing import Any, get_args
+import dataclasses
 
-import timm
-import torch
-from timm.data.config import resolve_model_data_config
-from torch import nn
-
-from pld.classes.names import infer_names, parse_label_names
-from pld.errors import TeacherError
+from pld.errors import TeacherError, first_line
 from pld.precision import Precision
-from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_model_name
+from pld.teachers import own_code, timm_models, torchvision_models, transformers_models
+from pld.teachers.names import PYTHON, TORCHVISION, TRANSFORMERS
 from pld.teachers.teacher import Teacher
-from pld.views import Interpolation
-from pld.views.preprocessing import Preprocessing
 
 
 def build_teacher(
@@ -26,94 +17,34 @@ def build_teacher(
     """Build a teacher and load its weights.
 
     Args:
-        name: an alias, a timm name with or without tag, `local-dir:FOLDER` (what train_student exports) or
-            `hf-hub:REPO`.
-        weights: a file (safetensors, or a .pth with tensors only) in place of published weights; the size of its
-            classifier gives the number of classes.
+        name: an alias, a timm name with or without tag, `local-dir:FOLDER` (what train_student exports),
+            `hf-hub:REPO`, `torchvision:MODEL[.WEIGHTS]`, `transformers:REPO_OR_FOLDER`, or `python:MODULE:FUNCTION`.
+        weights: a file (safetensors, or a .pth with tensors and plain values only) in place of published weights, for
+            a timm name or `torchvision:`; the size of its classifier gives the number of classes.
         precision: of the forward pass.
         device: where it runs.
 
     Raises:
         TeacherError: there is no such model or device, or the weights cannot be loaded or are of another model.
+        ConfigError: the extra that this kind of teacher needs is not installed.
     """
-    full_name = ALIASES.get(name, name)
-    check_model_name(full_name, alias=name)
-    model: Any = _load_file(full_name, Path(weights)) if weights else _load_published(full_name)
-    model.eval().requires_grad_(False)
+    teacher = _load(name, weights)
+    teacher.model.eval()
+    for parameter in teacher.model.parameters():  # TorchScript programs have no requires_grad_ of their own
+        parameter.requires_grad_(False)
     try:
-        model.to(device)
+        teacher.model.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise TeacherError(f"{full_name}: cannot run on the device {device!r}: {str(error).splitlines()[0]}") from error
-    tag = full_name.partition(".")[2] if weights else model.pretrained_cfg.get("tag") or ""
-    stated = parse_label_names(model.pretrained_cfg.get("label_names"), model.num_classes, full_name)
-    published = not weights and not full_name.startswith(FOLDER_PREFIXES)
-    return Teacher(
-        model=model,
-        preprocessing=model_preprocessing(model),
-        architecture=model.pretrained_cfg["architecture"],
-        tag=tag,
-        weights_sha256=weights_digest(model),
-        num_classes=model.num_classes,
-        precision=precision,
-        class_names=stated or infer_names(model.num_classes),
-        names_inferred=stated is None and not published,
-    )
+        raise TeacherError(f"{name}: cannot run on the device {device!r}: {first_line(error)}") from error
+    return dataclasses.replace(teacher, precision=precision)
 
 
-def model_preprocessing(model: Any) -> Preprocessing:
-    """The preprocessing in a timm model's configuration; raises TeacherError for an unsupported interpolation."""
-    config = resolve_model_data_config(model)
-    if config["interpolation"] not in get_args(Interpolation):
-        raise TeacherError(
-            f"{model.pretrained_cfg['architecture']}: wants {config['interpolation']} resizing; supported are "
-            f"{', '.join(get_args(Interpolation))}"
-        )
-    return Preprocessing(
-        input_size=tuple(config["input_size"][1:]),
-        interpolation=config["interpolation"],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        crop_fraction=config["crop_pct"],
-    )
-
-
-def weights_digest(model: nn.Module) -> str:
-    """sha256 over the names, types, shapes and bytes of a model's tensors, sorted by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _load_published(name: str) -> nn.Module:
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=True)
-    except Exception as error:  # hubs fail in as many ways as there are network libraries
-        raise TeacherError(
-            f"{name}: its weights could not be loaded: {_first_lines(error)}\n"
-            "Without a network, download them elsewhere (https://huggingface.co/timm) and name them: --weights FILE"
-        ) from error
-    return model
-
-
-def _load_file(name: str, path: Path) -> nn.Module:
-    if not path.is_file():
-        raise TeacherError(f"{path}: no such file; --weights wants a .safetensors or .pth file")
-    try:
-        tensors = timm.models.load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # a damaged or hostile file fails in its parser's own way
-        raise TeacherError(f"{path}: damaged, or not only weights: {_first_lines(error)}") from error
-    config = timm.get_pretrained_cfg(name)
-    classifier = tensors.get(f"{config.classifier if config else 'fc'}.weight")
-    num_classes = None if classifier is None else len(classifier)
-    model: nn.Module = timm.create_model(name, num_classes=num_classes)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise TeacherError(f"{path}: weights of another model than {name}: {_first_lines(error, 4)}") from error
-    return model
-
-
-def _first_lines(error: Exception, num: int = 1) -> str:
-    return "\n".join(str(error).strip().splitlines()[:num])[:500] or type(error).__name__
+def _load(name: str, weights: str | None) -> Teacher:
+    """The teacher on the CPU."""
+    if name.startswith(TORCHVISION):
+        return torchvision_models.load(name, weights)
+    if name.startswith(TRANSFORMERS):
+        return transformers_models.load(name, weights)
+    if name.startswith(PYTHON):
+        return own_code.load(name, weights)
+    return timm_models.load(name, weights)

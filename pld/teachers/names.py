@@ -1,9 +1,11 @@
-"""Names of teachers, as `--teacher` takes them: aliases for the paper's, timm's names, and folders of models."""
+"""Names of teachers, as `--teacher` takes them: kinds by prefix, aliases for the paper's, and timm's names."""
 
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
+from typing import Any
 
 import timm
 
@@ -22,19 +24,96 @@ ALIASES = {
 
 # Prefixes with which timm loads a model's folder, including its config.json.
 FOLDER_PREFIXES = ("local-dir:", "hf-hub:")
+# Prefixes of models that are not timm's.
+TORCHVISION, TRANSFORMERS, PYTHON = "torchvision:", "transformers:", "python:"
+OTHER_PREFIXES = (TORCHVISION, TRANSFORMERS, PYTHON)
 
 
 def check_model_name(name: str, *, alias: str | None = None) -> None:
     """Raise TeacherError, with the nearest names, unless timm can build a model of this name; `alias` stands for it."""
+    if name.startswith(OTHER_PREFIXES):
+        raise TeacherError(
+            f"{name}: only a teacher can be named so; a student is a timm model: a timm name, local-dir:FOLDER or "
+            "hf-hub:REPO"
+        )
     if name.startswith(FOLDER_PREFIXES):
-        folder = Path(name.removeprefix("local-dir:"))
-        if name.startswith("local-dir:") and not (folder / "config.json").is_file():
-            raise TeacherError(f"{folder}: no config.json; wanted a model's folder, as train_student writes it")
+        if name.startswith("local-dir:"):
+            _check_timm_folder(Path(name.removeprefix("local-dir:")))
         return
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, sorted({*ALIASES, *timm.list_models()}), n=5, cutoff=0.5)
-        raise TeacherError(f"unknown model {alias or name!r}; nearest are {', '.join(near) or 'none'}")
+        raise TeacherError(f"unknown model {alias or name!r}; {_advise(alias or name)}")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise TeacherError(f"{architecture} has no weights {tag!r}; it has {', '.join(tags) or 'none'}")
+
+
+def stated_identity(name: str) -> tuple[str, str] | None:
+    """The architecture and tag that a teacher's name states; the tag is "" where it does not say.
+
+    None where only a folder or a hub knows: `local-dir:`, `hf-hub:` and `transformers:`.
+    """
+    if name.startswith((*FOLDER_PREFIXES, TRANSFORMERS)):
+        return None
+    if name.startswith(PYTHON):
+        return name, ""
+    architecture, _, tag = ALIASES.get(name, name).partition(".")
+    return architecture, tag
+
+
+def short_name(name: str) -> str:
+    """A teacher's name without folders, for the name of its store; models that are not timm's keep their kind."""
+    kind = next(filter(name.startswith, OTHER_PREFIXES), "")
+    return kind + Path(name.removeprefix(kind)).name
+
+
+def read_model_config(folder: Path) -> dict[str, Any] | None:
+    """A model folder's config.json; None if there is none.
+
+    Raises:
+        TeacherError: it is not a JSON object.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TeacherError(f"{path}: not readable as JSON: {error}; copy the model's folder again") from error
+    if not isinstance(config, dict):
+        raise TeacherError(f"{path}: found a JSON {type(config).__name__}, wanted an object; copy the folder again")
+    return config
+
+
+def folder_prefix(folder: Path) -> str | None:
+    """The prefix under which a folder of a model is a teacher, by its config.json; None if it is none."""
+    config = read_model_config(folder) or {}
+    if "architecture" in config or "pretrained_cfg" in config:
+        return "local-dir:"
+    return TRANSFORMERS if "model_type" in config or "architectures" in config else None
+
+
+def _check_timm_folder(folder: Path) -> None:
+    """Raise TeacherError unless this is a folder that timm reads."""
+    if read_model_config(folder) is None:
+        raise TeacherError(f"{folder}: no config.json; wanted a model's folder, as train_student writes it")
+    prefix = folder_prefix(folder)
+    if prefix == TRANSFORMERS:
+        raise TeacherError(f"{folder}: a model of transformers, not timm's; as a teacher it is {TRANSFORMERS}{folder}")
+    if prefix is None:
+        raise TeacherError(
+            f"{folder}: its config.json names no architecture; wanted a model's folder, as train_student writes it"
+        )
+
+
+def _advise(name: str) -> str:
+    """What the user may have meant by a name that timm does not know."""
+    folder = Path(name)
+    if folder.is_dir():
+        prefix = folder_prefix(folder)
+        return f"for this folder write {prefix}{name}" if prefix else "it is a folder without a model's config.json"
+    if folder.is_file():
+        return f"for a file of weights give its architecture too: --teacher ARCHITECTURE --weights {name}"
+    near = difflib.get_close_matches(name.partition(".")[0], sorted({*ALIASES, *timm.list_models()}), n=5, cutoff=0.5)
+    prefixes = " or ".join(OTHER_PREFIXES)
+    return f"nearest are {', '.join(near) or 'none'}; models that are not timm's begin with {prefixes}"

@@ -26,13 +26,16 @@ class Teacher:
     Attributes:
         model: in evaluation mode, its parameters without gradients.
         preprocessing: what its weights were trained with.
-        architecture: timm's name of the architecture.
-        tag: timm's name of the weights; for weights from a file, the tag that the user gave, or empty.
+        architecture: timm's name of the architecture; of other libraries' models with their prefix, such as
+            `torchvision:resnet50`, `transformers:ViTForImageClassification` or `python:package.module:function`.
+        tag: the library's name of the weights; for weights from a file, the tag that the user gave, or empty.
         weights_sha256: of its tensors, independent of the file format.
         num_classes: of the model.
         precision: of its forward pass.
         class_names: of the model's classes in their order; None if unknown.
         names_inferred: whether the names are not stated anywhere, but inferred from the number of classes.
+        code_sha256: of the source code of a model of one's own; None for a library's.
+        notes: what was chosen or assumed when it was built, a sentence each.
         columns: the model's classes that are the dataset's, in the dataset's order; None for all in the model's order.
     """
 
@@ -45,6 +48,8 @@ class Teacher:
     precision: Precision = "fp32"
     class_names: tuple[str, ...] | None = None
     names_inferred: bool = False
+    code_sha256: str | None = None
+    notes: tuple[str, ...] = ()
     columns: tuple[int, ...] | None = None
 
     @property

@@ -74,3 +74,28 @@ def sure_teacher(folder: Path, names=NAMES, *, stated: bool = True) -> Path:
         optimizer.step()
     export(model.eval(), preprocessing, tuple(names) if stated else None, folder)
     return folder
+
+
+def sure_code() -> str:
+    """A module whose function `build` returns a teacher that knows the colours, for `--teacher python:`."""
+    return f"""
+import os
+import time
+
+import torch
+
+
+class Nearest(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("colours", torch.tensor({(_COLOURS / 255).tolist()}))
+
+    def forward(self, images):
+        time.sleep(float(os.environ.get("PAUSE", "0")))
+        return -40.0 * torch.cdist(images.mean((2, 3)), self.colours)
+
+
+def build():
+    preprocessing = {{"input_size": ({SIDE}, {SIDE}), "mean": (0, 0, 0), "std": (1, 1, 1)}}
+    return Nearest(), preprocessing, {list(NAMES)}
+"""

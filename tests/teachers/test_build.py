@@ -46,6 +46,20 @@ def test_weights_from_a_file(small, file):
     assert teacher.weights_sha256 == weights_digest(model)
 
 
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "levit_128s"])
+def test_two_classifiers_are_counted_once(tmp_path, name):
+    """One learns from the labels, one from a teacher; in evaluation the model gives their mean."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=7).eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    timm.models.save_for_hf(model, tmp_path / "folder", {}, safe_serialization=True)
+    image = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
+    for named, weights in ((name, str(tmp_path / "weights.pth")), (f"local-dir:{tmp_path / 'folder'}", None)):
+        teacher = build_teacher(named, weights)
+        assert (teacher.num_classes, teacher.weights_sha256) == (7, weights_digest(model))
+        assert torch.equal(teacher.logits(image), model(teacher.preprocessing.normalize(image)).detach())
+
+
 def test_the_digest_is_of_the_weights(small):
     model, _ = small
     before = weights_digest(model)
@@ -93,9 +107,9 @@ class Hostile:
         ("local-dir:nowhere", None, "nowhere: no config.json"),
         ("test_resnet", "nowhere.pth", "nowhere.pth: no such file"),
         ("resnet18", "weights.safetensors", "weights of another model than resnet18"),
-        ("test_resnet", "hostile.pth", "damaged, or not only weights"),
-        ("test_resnet", "short.safetensors", "damaged, or not only weights"),
-        ("test_resnet", "empty.pth", "damaged, or not only weights"),
+        ("test_resnet", "hostile.pth", "not only weights: a pickle of a whole model or .*print"),
+        ("test_resnet", "short.safetensors", "damaged safetensors"),
+        ("test_resnet", "empty.pth", "an empty file"),
     ],
 )
 def test_wrong_teachers(small, name, weights, message, capsys):
@@ -115,6 +129,22 @@ def test_no_network_says_what_to_do(monkeypatch):
     monkeypatch.setattr(timm, "create_model", refuse)
     with pytest.raises(TeacherError, match=r"vit_large.*(?s:.)*--weights FILE"):
         build_teacher("vit_large")
+
+
+def test_a_repository_of_transformers_is_told_its_prefix(monkeypatch):
+    def parse(*_, **__):
+        return {}["architecture"]  # as timm looks for it in config.json
+
+    monkeypatch.setattr(timm, "create_model", parse)
+    with pytest.raises(TeacherError, match=r"not timm's.*; a classifier of transformers is transformers:google/vit$"):
+        build_teacher("hf-hub:google/vit")
+
+
+def test_a_folder_with_broken_weights_says_so(tmp_path):
+    folder = make_teacher(tmp_path / "teacher")
+    (folder / "model.safetensors").write_bytes(b"no")
+    with pytest.raises(TeacherError, match=r"(?s)could not be loaded.*Wanted config.json and model.safetensors"):
+        build_teacher(f"local-dir:{folder}")
 
 
 def test_an_unsupported_resize_is_refused(tmp_path):

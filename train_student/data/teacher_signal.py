@@ -96,8 +96,9 @@ def open_teacher_signal(config: TrainConfig, data: TrainingData, accelerator: Ac
         device, precision = str(accelerator.device), config.run.resolved_precision
         teacher = build_teacher(options.name, options.weights, precision=precision, device=device)
         teacher, note = map_classes(teacher, data.classes, read_class_map(options.class_map))
-        if note and accelerator.is_main_process:
-            print(f"warning: {note}", file=sys.stderr)
+        if accelerator.is_main_process:
+            for said in filter(None, (*teacher.notes, note)):
+                print(f"warning: {said}", file=sys.stderr)
         return LiveTeacher(teacher)
     assert data.store is not None  # likewise
     approximate = check_supports(data.store, required, approximate=config.loss.approximate_teacher)

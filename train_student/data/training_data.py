@@ -19,7 +19,7 @@ from pld.join.match import join_source, relabel, stored_policy
 from pld.join.pixel_probes import compare_probes
 from pld.loading.nvjpeg import check_device
 from pld.store import Store, StoreGroup, dataset_digest, open_store, open_stores
-from pld.teachers import ALIASES, FOLDER_PREFIXES
+from pld.teachers import stated_identity
 from pld.views import Fixed, Policy
 from train_student.config import DataOptions, TeacherOptions, TrainConfig
 from train_student.data.validation import open_validation
@@ -182,13 +182,14 @@ def _under_keys_of(store: Store, val: Source) -> Source:
 
 def _other_teacher(options: TeacherOptions, stores: Sequence[Store]) -> str | None:
     """What to say where a recipe names a teacher, and the stores are of others."""
-    if not options.name or not stores or options.name.startswith(FOLDER_PREFIXES):
+    stated = stated_identity(options.name) if options.name else None
+    if not stated or not stores:
         return None
-    name, _, tag = ALIASES.get(options.name, options.name).partition(".")
+    name, tag = stated
     teachers = [store.manifest.identity.teacher for store in stores]
     if any(teacher.name == name and tag in ("", teacher.tag) for teacher in teachers):
         return None
-    held = " and ".join(f"{teacher.name}.{teacher.tag}".rstrip(".") for teacher in teachers)
+    held = " and ".join(teacher.full_name for teacher in teachers)
     return (
         f"the recipe names the teacher {name}{'.' if tag else ''}{tag}, but the store was made by {held}; the store's "
         "teacher is used"

@@ -57,7 +57,7 @@ class TeacherIdentity:
     """The teacher and how pixels are fed to it.
 
     Attributes:
-        name: architecture, in timm's words.
+        name: architecture, in timm's words; of other libraries' models with their prefix, e.g. "torchvision:resnet50".
         tag: the weights' tag, "" where they have none.
         weights_sha256: sha256 of the weights, 64 hexadecimal digits.
         num_classes: C of the logits that are kept: the dataset's classes.
@@ -66,6 +66,7 @@ class TeacherIdentity:
         interpolation: of the resize, e.g. "bicubic".
         precision: what the forward pass ran in.
         class_map: which of the model's classes these are; None where they are all of them, in their order.
+        code_sha256: of the source code of a model that is no library's; None for those that are.
 
     Raises:
         ConfigError: the class map lacks a class for some of num_classes.
@@ -81,6 +82,12 @@ class TeacherIdentity:
     interpolation: str
     precision: Precision
     class_map: ClassMap | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    code_sha256: Sha256 | None = dataclasses.field(default=None, metadata=OPTIONAL)
+
+    @property
+    def full_name(self) -> str:
+        """Name and tag, as `--teacher` takes them of timm's and torchvision's models."""
+        return f"{self.name}.{self.tag}" if self.tag else self.name
 
     def __post_init__(self) -> None:
         _make_floats(self, "mean", "std")

@@ -41,6 +41,20 @@ def test_the_map_is_part_of_the_identity():
     assert parse(Identity, mapped().to_json(), "x").fingerprint == mapped().fingerprint
 
 
+def test_code_of_ones_own_is_part_of_the_identity_and_libraries_say_nothing():
+    plain = WORLD.identity
+    teachers = [dataclasses.replace(plain.teacher, code_sha256=digit * 64) for digit in "ab"]
+    identities = [dataclasses.replace(plain, teacher=teacher) for teacher in teachers]
+    assert len({plain.fingerprint, *(identity.fingerprint for identity in identities)}) == 3
+    assert "code_sha256" not in plain.to_json()["teacher"]
+    assert parse(Identity, identities[0].to_json(), "x").fingerprint == identities[0].fingerprint
+    for hostile in ("A" * 64, "a" * 63, 5, None, ["a" * 64]):
+        told = identities[0].to_json()
+        told["teacher"]["code_sha256"] = hostile
+        with pytest.raises(CorruptStoreError, match=r"teacher\.code_sha256"):
+            parse(Identity, told, "store.json: identity")
+
+
 @pytest.mark.parametrize("columns", [(0, 0), (0, 1000), (-1, 3)])
 def test_columns_are_the_models(columns):
     with pytest.raises(ConfigError, match="class map to 1000 classes"):

@@ -1,0 +1,247 @@
+"""Read a file of weights: which sets of tensors it holds, and which of them are a given model's."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from pld.classes.matching import shorten_list
+from pld.errors import TeacherError, first_line
+from pld.teachers.recognise import check_is_file, describe_file
+
+Tensors = Mapping[str, Tensor]
+
+# Old files lack these; PyTorch fills them in.
+_MAY_LACK = "num_batches_tracked"
+# Words in the name of a moving average.
+_AVERAGES = re.compile(r"(^|[^a-z])((ema|swa)([^a-z]|$)|averag)", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a file of weights holds.
+
+    Attributes:
+        where: the file, for messages.
+        sets: sets of tensors by the entry of the file that they are; a file of tensors alone has one, "".
+        others: the file's other entries.
+        wanted: the entry, or the prefix in it, that the user chose; "" without a choice.
+    """
+
+    where: str
+    sets: Mapping[str, Tensors]
+    others: tuple[str, ...] = ()
+    wanted: str = ""
+
+    def describe(self) -> str:
+        """Its entries, the number of tensors and the first names, for messages."""
+        sets = [
+            f"{len(tensors)} tensors{f' in {name!r}' if name else ''} ({shorten_list(list(tensors))})"
+            for name, tensors in self.sets.items()
+        ]
+        others = f", besides {shorten_list(list(self.others))}" if self.others else ""
+        return f"holds {' and '.join(sets) or 'no tensors'}{others}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """The tensors of a file that are a model's, by the model's own names.
+
+    Attributes:
+        tensors: by name.
+        note: what was chosen or left aside; None if the file holds these tensors alone.
+    """
+
+    tensors: Tensors
+    note: str | None
+
+
+def read_checkpoint(location: str) -> Checkpoint:
+    """Read a .safetensors file or a .pth of torch.save, told apart by their bytes.
+
+    Args:
+        location: the file, with `#ENTRY` behind it to choose one of several sets of tensors.
+
+    Raises:
+        TeacherError: it is no such file, is damaged, or holds more than tensors and plain values.
+    """
+    path, entry = _split_entry(location)
+    check_is_file(path)
+    try:
+        said = describe_file(path)
+    except OSError as error:
+        raise TeacherError(f"{path}: cannot be read: {error}; correct its permissions, or copy it again") from error
+    if said:
+        raise TeacherError(f"{path}: {said}")
+    loaded = _load_safetensors(path) if _is_safetensors(path) else _load_pickle(path)
+    if not isinstance(loaded, Mapping):
+        raise TeacherError(f"{path}: holds a {type(loaded).__name__}, wanted tensors by name")
+    whole = _tensors(loaded)
+    sets = {name: tensors for name, value in loaded.items() if (tensors := _tensors(value))}
+    sets = {"": whole} if whole else {str(name): tensors for name, tensors in sets.items()}
+    others = () if whole else tuple(str(name) for name in loaded if str(name) not in sets)
+    return Checkpoint(where=str(path), sets=sets, others=others, wanted=entry)
+
+
+def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> Fitting:
+    """Find a model's tensors in a file, under any prefix (`module.`, `_orig_mod.`, `model.`, ...) and in any entry.
+
+    Of weights and their moving average the average is taken, as timm does.
+
+    Args:
+        checkpoint: the file.
+        wanted: the model's tensors by name; their values are not looked at.
+        model_name: for messages.
+
+    Raises:
+        TeacherError: the file has not all of the model's names under one prefix, or has them several times, or not in
+            the entry that was chosen.
+    """
+    found = {
+        (entry, prefix): tensors
+        for entry, held in checkpoint.sets.items()
+        for prefix in _prefixes(held, wanted)
+        if (tensors := _under(held, prefix, wanted)) is not None
+    }
+    if not found:
+        raise TeacherError(_misfit(checkpoint, wanted, model_name))
+    (entry, prefix), others = _choose(checkpoint, list(found), model_name)
+    note = None
+    if others:
+        note = (
+            f"{checkpoint.where}: the moving average {_place((entry, prefix))!r} is loaded, not "
+            f"{shorten_list(others)}; to load another, write --weights {checkpoint.where}#{others[0]}"
+        )
+    elif not checkpoint.wanted and (left := [name for name in checkpoint.sets[entry] if not name.startswith(prefix)]):
+        note = f"{checkpoint.where}: holds besides the model, and is not loaded: {shorten_list(left)}"
+    return Fitting(tensors=found[entry, prefix], note=note)
+
+
+def _split_entry(location: str) -> tuple[Path, str]:
+    """The file, and the entry behind `#`, if no file is named so."""
+    path, _, entry = location.rpartition("#")
+    return (Path(path), entry) if path and not Path(location).exists() else (Path(location), "")
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file begins with the length of a header and the header's brace."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**32
+
+
+def _load_safetensors(path: Path) -> Tensors:
+    try:
+        loaded: Tensors = safetensors.torch.load_file(str(path))
+    except Exception as error:  # a damaged or hostile file fails in its parser's own way
+        raise TeacherError(f"{path}: damaged safetensors: {first_line(error)}; copy or download it again") from error
+    return loaded
+
+
+def _load_pickle(path: Path) -> Any:
+    try:
+        # Trainers keep their arguments in a Namespace: attributes alone, so that it runs nothing.
+        # A file object: of a path, torch would believe the extension.
+        with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # likewise
+        refused = _refused_classes(path, error)
+        if not refused:
+            raise TeacherError(
+                f"{path}: damaged, or no file of torch.save: {first_line(error)}; copy or download it again"
+            ) from error
+        command = (
+            f"python -c \"import torch; c = torch.load('{path}', weights_only=False); "
+            "t = lambda v: isinstance(v, torch.Tensor) or isinstance(v, dict) and all(map(t, v.values())); "
+            "w = c.state_dict() if hasattr(c, 'state_dict') else {k: v for k, v in c.items() if t(v)}; "
+            f"torch.save(w, '{path.with_suffix('')}-weights.pth')\""
+        )
+        raise TeacherError(
+            f"{path}: not only weights: a pickle of a whole model or of a trainer's objects; loading it would run "
+            f"their code ({shorten_list(refused)}). If you trust it, take the weights out once: {command}"
+        ) from error
+
+
+def _refused_classes(path: Path, error: Exception) -> list[str]:
+    """The classes and functions in a pickle, for which it was refused."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return []
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    except Exception:  # the older form of files, or a damaged one
+        return re.findall(r"GLOBAL ([\w.]+)", str(error))[:1]
+
+
+def _tensors(value: Any) -> Tensors:
+    """A mapping's tensors by name, if nearly all that it holds are such; else nothing."""
+    if not isinstance(value, Mapping):
+        return {}
+    tensors = {name: tensor for name, tensor in value.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
+    return tensors if 2 * len(tensors) > len(value) else {}
+
+
+def _prefixes(held: Tensors, wanted: Tensors) -> list[str]:
+    """What stands in `held` before the model's first name."""
+    first = next((name for name in wanted if not name.endswith(_MAY_LACK)), "")
+    return [name.removesuffix(first) for name in held if name == first or name.endswith(f".{first}")]
+
+
+def _under(held: Tensors, prefix: str, wanted: Tensors) -> Tensors | None:
+    """The tensors behind a prefix, if their names are the model's."""
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in held.items() if name.startswith(prefix)}
+    lacking = wanted.keys() - tensors.keys()
+    fits = tensors.keys() <= wanted.keys() and all(name.endswith(_MAY_LACK) for name in lacking)
+    return tensors if fits else None
+
+
+def _misfit(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> str:
+    text = (
+        f"{checkpoint.where}: weights of another model than {model_name}: it {checkpoint.describe()}; "
+        f"{model_name} has {len(wanted)} ({shorten_list(list(wanted))})"
+    )
+    best = max(checkpoint.sets.values(), key=lambda held: len(held.keys() & wanted.keys()), default={})
+    if common := best.keys() & wanted.keys():
+        lacking = [name for name in wanted if name not in common]
+        more = [name for name in best if name not in common]
+        lacks, has = shorten_list(lacking) or "none", shorten_list(more) or "none"
+        text += f". {len(common)} names are the same; it lacks {lacks} and has besides {has}"
+    return (
+        f"{text}. Name the architecture that these are of with --teacher, or load them by a function of yours: "
+        "--teacher python:MODULE:FUNCTION"
+    )
+
+
+def _choose(
+    checkpoint: Checkpoint, places: list[tuple[str, str]], model_name: str
+) -> tuple[tuple[str, str], list[str]]:
+    """The place to load, and if it is a moving average for no other reason, the places that are not loaded."""
+    names = [_place(place) for place in places]
+    if checkpoint.wanted:
+        places = [place for place in places if checkpoint.wanted in (place[0], _place(place))]
+    averages = [place for place in places if _AVERAGES.search(_place(place))]
+    chosen = averages if averages and len(averages) < len(places) else places
+    if not chosen:
+        raise TeacherError(
+            f"{checkpoint.where}: {model_name} is not in an entry {checkpoint.wanted!r}, but in {shorten_list(names)}"
+        )
+    if len(chosen) > 1:
+        raise TeacherError(
+            f"{checkpoint.where}: holds {model_name} {len(chosen)} times: {shorten_list(names)}; choose one, such as "
+            f"--weights {checkpoint.where}#{_place(chosen[0])}"
+        )
+    return chosen[0], [_place(place) for place in places if place != chosen[0]]
+
+
+def _place(place: tuple[str, str]) -> str:
+    """An entry and a prefix, as they are written behind `#`."""
+    return ".".join(filter(None, (place[0], place[1].removesuffix("."))))

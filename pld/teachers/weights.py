@@ -1,0 +1,76 @@
+"""A model's weights: build it for those of a file, and their digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from pld.errors import TeacherError
+from pld.teachers.checkpoint import Fitting, Tensors, fit_tensors, read_checkpoint
+
+# A number of classes that no layer has by chance: tensors with so many rows are the classifiers'.
+_PROBE_CLASSES = 1009
+_MAX_SHOWN = 3
+
+
+def weights_digest(model: nn.Module) -> str:
+    """sha256 over the names, types, shapes and bytes of a model's tensors, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_from_file(build: Callable[[int], Any], location: str, model_name: str) -> tuple[Any, int, str | None]:
+    """Build a model with the classes and the weights of a file.
+
+    Args:
+        build: makes a model with a number of classes.
+        location: the file, see `read_checkpoint`.
+        model_name: for messages.
+
+    Returns:
+        The model, its number of classes, and a note on what was chosen from the file.
+
+    Raises:
+        TeacherError: the file cannot be read, or its tensors are not this model's.
+    """
+    checkpoint = read_checkpoint(location)
+    wanted = _shapes(build)
+    fitting = fit_tensors(checkpoint, wanted, model_name)
+    num_classes = _count_classes(checkpoint.where, fitting, wanted, model_name)
+    model = build(num_classes)
+    try:
+        model.load_state_dict(fitting.tensors)
+    except RuntimeError as error:
+        lines = "\n".join(str(error).strip().splitlines()[:4])[:500]
+        raise TeacherError(f"{checkpoint.where}: weights of another model than {model_name}: {lines}") from error
+    return model, num_classes, fitting.note
+
+
+def _shapes(build: Callable[[int], Any]) -> Tensors:
+    """The model's tensors, without values where it can be built so."""
+    try:
+        with torch.device("meta"):
+            tensors: Tensors = build(_PROBE_CLASSES).state_dict()
+    except NotImplementedError:  # it computes its own shape with tensors
+        tensors = build(_PROBE_CLASSES).state_dict()
+    return tensors
+
+
+def _count_classes(where: str, fitting: Fitting, wanted: Tensors, model_name: str) -> int:
+    """The number of classes: the rows of the classifier, or of each of several."""
+    heads = [name for name, tensor in wanted.items() if tensor.ndim and len(tensor) == _PROBE_CLASSES]
+    counts = {name: len(fitting.tensors[name]) for name in heads if fitting.tensors[name].ndim}
+    if len(set(counts.values())) != 1:
+        found = ", ".join(f"{name} has {count}" for name, count in list(counts.items())[:_MAX_SHOWN]) or "none"
+        raise TeacherError(
+            f"{where}: weights of another model than {model_name}: its classifiers' numbers of classes: {found}; "
+            "wanted one number"
+        )
+    return next(iter(counts.values()))
