@@ -10,10 +10,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-import train_student.loop.evaluate
+import pld.evaluation
 import train_student.loop.trainer
 from pld.cli.main import main as pld_main
 from pld.errors import DataError, UndecodableImageError
+from pld.evaluation import stored_signals
 from pld.images import open_source
 from pld.store import open_store
 from pld.views.preprocessing import Preprocessing
@@ -22,7 +23,6 @@ from tests.processes import python, torchrun
 from tests.train_student.broken import SETTINGS, damage, val_key
 from tests.train_student.runs import as_arguments, assert_same_weights, metrics, train_world
 from train_student.config import TrainConfig
-from train_student.data.teacher_signal import StoredTeacher
 from train_student.loop.checkpoint import Checkpoints
 from train_student.loop.evaluate import evaluate
 from train_student.loop.learner import Learner
@@ -45,18 +45,25 @@ def val(world, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_validation_is_that_of_the_good_images(world, tmp_path, val, monkeypatch, workers):
+def test_validation_is_that_of_the_good_images(world, tmp_path, val, workers):
     """Against the same images without the bad ones; the teacher's logits are each image's own."""
-    monkeypatch.setattr(train_student.loop.evaluate, "_BATCH_SIZE", 4)
     source, good, store = val
     config = TrainConfig.from_flat(**student_settings(world, tmp_path / "run"))
     torch.manual_seed(0)
     model = build_student(config.model, NUM_CLASSES)
     figures = []
     for images, how in ((source, "skip"), (source.subset(good), "error")):
-        teacher = StoredTeacher(store, images)
         figures.append(
-            evaluate(Accelerator(), model, images, PREPROCESSING, teacher=teacher, workers=workers, on_bad_image=how)
+            pld.evaluation.evaluate(
+                lambda pixels: model.eval()(PREPROCESSING.normalize(pixels)),
+                images,
+                PREPROCESSING,
+                device=torch.device("cpu"),
+                teacher=stored_signals(store, images),
+                workers=workers,
+                batch_size=4,
+                on_bad_image=how,
+            )
         )
     assert figures[0].pop("val_bad_images") == (~good).sum()
     assert figures[0] == pytest.approx(figures[1], rel=1e-6)
