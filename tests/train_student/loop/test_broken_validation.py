@@ -168,6 +168,7 @@ def test_two_processes_of_which_one_fails_to_validate(world, tmp_path, data):
     failed = python(*launcher, *as_arguments(settings), cwd=tmp_path, check=False)
     assert failed.returncode
     assert f"sample {val_key()}: cannot be decoded" in failed.stderr
+    assert f"sample {val_key()}: cannot be decoded" in failed.stderr.splitlines()[-2]  # below the launcher's own lines
     assert checkpoints(tmp_path / "run") == [STEPS]
     shutil.copy(world / "data" / "val-0000.tar", data)
     torchrun(2, ["-m", "train_student", *as_arguments(settings)], cwd=tmp_path)

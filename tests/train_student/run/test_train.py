@@ -171,6 +171,13 @@ def test_accelerate_launch_with_nothing_configured(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_accelerate_launch_quiet_ends_with_the_error(tmp_path):
+    launch = ("-m", "accelerate.commands.accelerate_cli", "launch", "--quiet", ROOT / "train_student.py")
+    done = python(*launch, "--loss", "ce", "--data", "nowhere", cwd=tmp_path, check=False)
+    assert done.returncode
+    assert re.match("error: .*nowhere: no such file", done.stderr.splitlines()[-1])
+
+
 def test_an_approximate_teacher_is_marked(world, tmp_path, capsys):
     settings = student_settings(world, tmp_path / "run", store=str(world / "top5"), loss="kd", epochs=1)
     train(TrainConfig.from_flat(**settings, approximate_teacher=True))
