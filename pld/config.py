@@ -175,7 +175,7 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
 
 
 def _leave_for_torchrun(text: str) -> None:
-    """Put an error where torchrun looks for its processes' errors: it prints it once more, below all of its own lines."""
+    """Put an error where torchrun looks for its processes' errors, which it prints below all of its own lines."""
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         with contextlib.suppress(OSError):  # it has been printed
             Path(path).write_text(json.dumps({"message": text, "timestamp": int(time.time())}))

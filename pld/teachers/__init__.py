@@ -1,6 +1,7 @@
 """Teachers: the names that `--teacher` takes, and the frozen models that are built from them."""
 
-from pld.teachers.build import build_teacher, model_preprocessing, weights_digest
+from pld.teachers.build import build_teacher, model_preprocessing, read_weights, tensors_digest, weights_digest
+from pld.teachers.image_size import set_image_size
 from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_model_name
 from pld.teachers.teacher import Teacher, view_logits
 
@@ -11,6 +12,9 @@ __all__ = [
     "build_teacher",
     "check_model_name",
     "model_preprocessing",
+    "read_weights",
+    "set_image_size",
+    "tensors_digest",
     "view_logits",
     "weights_digest",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import timm
 import torch
 from timm.data.config import resolve_model_data_config
-from torch import nn
+from torch import Tensor, nn
 
 from pld.classes.names import infer_names, parse_label_names
 from pld.errors import TeacherError
@@ -21,7 +22,12 @@ from pld.views.preprocessing import Preprocessing
 
 
 def build_teacher(
-    name: str, weights: str | None = None, *, precision: Precision = "fp32", device: str = "cpu"
+    name: str,
+    weights: str | None = None,
+    *,
+    precision: Precision = "fp32",
+    device: str = "cpu",
+    weights_option: str = "--weights",
 ) -> Teacher:
     """Build a teacher and load its weights.
 
@@ -32,13 +38,14 @@ def build_teacher(
             classifier gives the number of classes.
         precision: of the forward pass.
         device: where it runs.
+        weights_option: the option that names a file of weights, for messages.
 
     Raises:
         TeacherError: there is no such model or device, or the weights cannot be loaded or are of another model.
     """
     full_name = ALIASES.get(name, name)
     check_model_name(full_name, alias=name)
-    model: Any = _load_file(full_name, Path(weights)) if weights else _load_published(full_name)
+    model: Any = _load_file(full_name, Path(weights)) if weights else _load_published(full_name, weights_option)
     model.eval().requires_grad_(False)
     try:
         model.to(device)
@@ -79,31 +86,49 @@ def model_preprocessing(model: Any) -> Preprocessing:
 
 def weights_digest(model: nn.Module) -> str:
     """sha256 over the names, types, shapes and bytes of a model's tensors, sorted by name."""
+    return tensors_digest(model.state_dict())
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """The same of tensors by name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def _load_published(name: str) -> nn.Module:
+def _load_published(name: str, weights_option: str) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # hubs fail in as many ways as there are network libraries
         raise TeacherError(
             f"{name}: its weights could not be loaded: {_first_lines(error)}\n"
-            "Without a network, download them elsewhere (https://huggingface.co/timm) and name them: --weights FILE"
+            "Without a network, download them elsewhere (https://huggingface.co/timm) and name them: "
+            f"{weights_option} FILE"
         ) from error
     return model
 
 
-def _load_file(name: str, path: Path) -> nn.Module:
+def read_weights(path: Path, option: str = "--weights") -> dict[str, Tensor]:
+    """The tensors in a .safetensors or .pth file, by name; `option` named it.
+
+    Raises:
+        TeacherError: there is no such file, it is damaged, or it holds other things than tensors.
+    """
     if not path.is_file():
-        raise TeacherError(f"{path}: no such file; --weights wants a .safetensors or .pth file")
+        raise TeacherError(f"{path}: no such file; {option} wants a .safetensors or .pth file")
     try:
-        tensors = timm.models.load_state_dict(str(path), weights_only=True)
+        tensors: dict[str, Tensor] = timm.models.load_state_dict(str(path), weights_only=True)
     except Exception as error:  # a damaged or hostile file fails in its parser's own way
         raise TeacherError(f"{path}: damaged, or not only weights: {_first_lines(error)}") from error
+    if others := [name for name, value in tensors.items() if not isinstance(value, Tensor)]:
+        raise TeacherError(f"{path}: not only weights: {others[0]!r} is no tensor")
+    return tensors
+
+
+def _load_file(name: str, path: Path) -> nn.Module:
+    tensors = read_weights(path)
     config = timm.get_pretrained_cfg(name)
     classifier = tensors.get(f"{config.classifier if config else 'fc'}.weight")
     num_classes = None if classifier is None else len(classifier)

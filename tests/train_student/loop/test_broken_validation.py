@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 import pld.evaluation
 import train_student.loop.trainer
+from pld.classes.matching import Classes
 from pld.cli.main import main as pld_main
 from pld.errors import DataError, UndecodableImageError
 from pld.evaluation import stored_signals
@@ -30,6 +31,7 @@ from train_student.model.student import build_student
 from train_student.run.train import train
 
 STEPS = 16  # 260 images in batches of 16
+CLASSES = Classes(names=None, count=NUM_CLASSES, owner="the world")
 PREPROCESSING = Preprocessing(input_size=(32, 32))
 
 
@@ -50,7 +52,7 @@ def test_validation_is_that_of_the_good_images(world, tmp_path, val, workers):
     source, good, store = val
     config = TrainConfig.from_flat(**student_settings(world, tmp_path / "run"))
     torch.manual_seed(0)
-    model = build_student(config.model, NUM_CLASSES)
+    model = build_student(config.model, CLASSES).model
     figures = []
     for images, how in ((source, "skip"), (source.subset(good), "error")):
         figures.append(
@@ -73,7 +75,7 @@ def test_validation_is_that_of_the_good_images(world, tmp_path, val, workers):
 def test_nothing_to_validate_on(world, tmp_path, val):
     source, _, _ = val
     damage(tmp_path / "val-data", *map(source.key, range(len(source))))
-    model = build_student(TrainConfig.from_flat(**student_settings(world, tmp_path / "run")).model, NUM_CLASSES)
+    model = build_student(TrainConfig.from_flat(**student_settings(world, tmp_path / "run")).model, CLASSES).model
     with pytest.raises(DataError, match="none of the 37 validation images can be decoded"):
         evaluate(Accelerator(), model, open_source(str(tmp_path / "val-data"), "val"), PREPROCESSING, teacher=None,
                  workers=0, on_bad_image="skip")  # fmt: skip
