@@ -84,10 +84,12 @@ def build_student(
         preprocessing = begun or student_preprocessing(options.image_size, crop_fraction)
     else:
         wanted = weights.preprocessing or model_preprocessing(model)
-        _resize(options, model, wanted)  # position embeddings are loaded at their own size
+        # Position embeddings are loaded at their own size.
+        _resize(options, model, wanted, "give the --model_kwargs of these weights, such as img_size")
         note = load_weights(model, weights, classes)
         preprocessing = student_preprocessing(options.image_size, crop_fraction, wanted)
-    _resize(options, model, preprocessing)
+    fresh = "give another --image_size, or build the model for this one: --model_kwargs '{\"img_size\": 256}'"
+    _resize(options, model, preprocessing, "give another --image_size or none" if weights else fresh)
     if options.channels_last:
         model.to(memory_format=torch.channels_last)
     if options.freeze_bn:
@@ -97,14 +99,11 @@ def build_student(
     return Student(model=model, preprocessing=preprocessing, note=note)
 
 
-def _resize(options: ModelOptions, model: nn.Module, preprocessing: Preprocessing) -> None:
+def _resize(options: ModelOptions, model: nn.Module, preprocessing: Preprocessing, advice: str) -> None:
     try:
         set_image_size(model, preprocessing.input_size)
     except TeacherError as error:
-        raise ConfigError(
-            f"--image_size: {options.name}: {error}; give another --image_size, or the model's own option for it, such "
-            "as --model_kwargs '{\"img_size\": 256}'"
-        ) from error
+        raise ConfigError(f"{options.name}: {error}; {advice}") from error
 
 
 def _freeze_statistics(options: ModelOptions, model: nn.Module) -> None:

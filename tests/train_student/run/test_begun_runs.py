@@ -111,12 +111,18 @@ class TestInput:
         assert (status, "goes on from step-000000004" in printed) == (0, True)
         assert weights_of(tmp_path / "run" / "model")["pos_embed"].shape == (1, 37, 24)
 
-    def test_a_size_that_a_model_does_not_take_is_an_error(self, training):
+    def test_a_size_that_a_model_does_not_take_is_an_error(self, training, tmp_path):
         status, printed = training(model="levit_128s", model_kwargs={}, image_size=64)
         assert status == 2
-        assert re.search("--image_size: levit_128s: it does not take images of 64 x 64 px", printed)
-        more = {"model_kwargs": {"img_size": 64}, "image_size": 64, "epochs": 1}  # as it says
-        assert training(model="levit_128s", **more)[0] == 0
+        assert re.search(
+            r"levit_128s: it does not take images of 64 x 64 px.*--model_kwargs '{.img_size.: 256}'", printed
+        )
+        more = {"model": "levit_128s", "model_kwargs": {"img_size": 64}, "epochs": 1}  # as it says
+        assert training("first", image_size=64, **more)[0] == 0
+        status, printed = training(init_from=str(tmp_path / "first"), image_size=96, **more)
+        assert status == 2
+        assert "give another --image_size or none" in printed
+        assert training(init_from=str(tmp_path / "first"), **more)[0] == 0
 
 
 class TestResuming:
