@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -165,8 +166,16 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
         rank = os.environ.get("RANK", "0")
         text = f"error: {error}" if rank == "0" else f"error (process {rank}): {str(error).splitlines()[0]}"
         print(text, file=sys.stderr)
+        _leave_for_torchrun(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on where it was", file=sys.stderr)
         return _INTERRUPTED
     return 0
+
+
+def _leave_for_torchrun(text: str) -> None:
+    """Put an error where torchrun looks for its processes' errors, which it prints below all of its own lines."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        with contextlib.suppress(OSError):  # it has been printed
+            Path(path).write_text(json.dumps({"message": text, "timestamp": int(time.time())}))

@@ -77,7 +77,12 @@ class ValidationOptions:
     val_store: str | None = option(
         None, "a store of the validation images, for the agreement with the teacher and its KL to the student"
     )
-    crop_fraction: float = option(224 / 236, "fraction of the centre crop; 224/236 resizes to 236 and crops 224")
+    crop_fraction: float | None = option(
+        None,
+        "fraction of the centre crop; 0.875 resizes to 256 and crops 224. Without it the initial weights' own, else "
+        "224/236",
+        check=("a number above 0, at most 1", lambda value: 0 < value <= 1),
+    )
     eval_every: int = option(1, "epochs between validations", check=AT_LEAST_ONE)
 
 
@@ -110,9 +115,25 @@ class ModelOptions:
 
     name: str = option("resnet50", "any timm model", flat="model")
     model_kwargs: dict[str, Any] = option({}, "more arguments for timm.create_model")
-    image_size: int = option(224, "side of the student's input, pixels", check=AT_LEAST_ONE)
+    pretrained: bool = option(False, "begin with timm's published weights of the model, those of its tag")
+    init_from: str | None = option(
+        None,
+        "weights to begin with: a finished run's folder, its checkpoints, a model's folder (config.json), or a file "
+        "(.safetensors, .pth)",
+    )
+    image_size: int | None = option(
+        None, "side of the student's input, pixels; without it the initial weights' own, else 224", check=AT_LEAST_ONE
+    )
+    freeze_bn: bool = option(
+        False, "keep batch norm's statistics as the initial weights have them; without it they follow the new images"
+    )
     channels_last: bool = option(True, "memory format of the student's weights and images")
     compile: bool = option(False, "run the student through torch.compile", affects_result=False)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it begins with weights that were trained before."""
+        return self.pretrained or self.init_from is not None
 
 
 def _with_loss_settings(options: type[Group]) -> type[Group]:
@@ -252,5 +273,10 @@ class TrainConfig:
             raise ConfigError(f"--val_share {share} and --val_data {validation.val_data}: give one of them")
         if validation.val_store and validation.val_data == NO_VALIDATION:
             raise ConfigError(f"--val_store {validation.val_store}: there is no validation with --val_data none")
+        model = self.model
+        if model.pretrained and model.init_from:
+            raise ConfigError(f"--pretrained and --init_from {model.init_from}: give one of them")
+        if model.freeze_bn and not model.has_weights:
+            raise ConfigError("--freeze_bn: is for weights that were trained: give --pretrained or --init_from")
         if teacher.class_map and not teacher.online_teacher:
             raise ConfigError("--class_map: is for a live teacher; a store has the map that it was cached with")

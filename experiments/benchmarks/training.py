@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from experiments.benchmarks.photos import NUM_CLASSES
+from pld.classes.matching import Classes
 from pld.images import open_source
 from pld.loading import view_decoder
 from pld.views.preprocessing import Preprocessing
@@ -21,7 +22,7 @@ from train_student.config import TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches
 from train_student.data.teacher_signal import TeacherSignal
 from train_student.loop.learner import Learner
-from train_student.model.student import export
+from train_student.model.student import build_student, export
 
 BATCH, SIDE = 64, 64
 
@@ -71,4 +72,5 @@ def student_config(place: Path, **settings: Any) -> TrainConfig:
 
 def build_learner(config: TrainConfig, signal: TeacherSignal, accelerator: Accelerator) -> Learner:
     """What takes the student's steps."""
-    return Learner(accelerator, config, signal, num_classes=NUM_CLASSES, steps_per_epoch=1000)
+    student = build_student(config.model, Classes(names=None, count=NUM_CLASSES, owner="made-up images"))
+    return Learner(accelerator, config, signal, student, steps_per_epoch=1000)

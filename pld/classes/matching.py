@@ -81,6 +81,14 @@ def match_classes(
     raise DataError(_not_found(ours, theirs, missing, takes_map))
 
 
+def drop_unlikely_names(names: tuple[str, ...] | None, ours: Classes) -> tuple[str, ...] | None:
+    """Names that were inferred from a model's number of classes; None if not one of them is among ours.
+
+    A model of 1000 classes need not be ImageNet's.
+    """
+    return None if names and ours.names and not {*names} & {*ours.names} else names
+
+
 def shorten_list(names: Sequence[str]) -> str:
     """The first few of some names, for messages."""
     more = f", ... ({len(names) - _MAX_SHOWN} more)" if len(names) > _MAX_SHOWN else ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pld.classes.matching import Classes, match_classes
+from pld.classes.matching import Classes, drop_unlikely_names, match_classes
 from pld.errors import DataError, NotCachedError, StoreError
 from pld.images import Source
 from pld.images.sources.keys import NO_MATCH, first_version_keys, match_keys
@@ -117,9 +117,8 @@ def map_classes(
         DataError: the model lacks a class, or nothing says which class is which.
     """
     names = teacher.class_names
-    # A model of 1000 classes need not be ImageNet's: if none of its inferred names is in the dataset, it has none.
-    if teacher.names_inferred and names and not class_map and classes.names and not {*names} & {*classes.names}:
-        names = None
+    if teacher.names_inferred and not class_map:
+        names = drop_unlikely_names(names, classes)
     model = Classes(names=names, count=teacher.num_classes, owner=teacher.architecture)
     match = match_classes(classes, model, class_map, takes_map=True)
     unchanged = match.numbers == tuple(range(teacher.num_classes))

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pld.buffer_pool import BufferPool
+from pld.errors import UndecodableImageError
 from pld.loading.view_decoder import Map, ViewDecoder
 from pld.loading.worker_processes import Request, explain_deaths, fill_in_processes, shared_rows
 from pld.prefetch import map_ahead
@@ -61,7 +62,8 @@ def loading(
         context: how processes are started; None for PyTorch's default.
 
     Raises:
-        UndecodableImageError: an image cannot be decoded and the decoder does not skip bad images; names the sample.
+        UndecodableImageError: an image cannot be decoded and the decoder does not skip bad images; names the sample
+            and the option.
         DataError: an image cannot be read, or a worker died; names the samples that the workers were reading.
     """
     at_row = shared_rows(processes)
@@ -93,11 +95,16 @@ def _fill_here(
 
 
 def _views(decoder: ViewDecoder, filled: Iterable[_Filled[Request]]) -> Generator[LoadedViews[Request], None, None]:
-    if not torch.cuda.is_available():
-        yield from map(functools.partial(_finish, decoder), filled)
-        return
-    with ThreadPoolExecutor(1, "pin") as pool:
-        yield from map_ahead(pool, lambda each: _pin(_finish(decoder, each)), filled, ahead=1)
+    try:
+        if not torch.cuda.is_available():
+            yield from map(functools.partial(_finish, decoder), filled)
+            return
+        with ThreadPoolExecutor(1, "pin") as pool:
+            yield from map_ahead(pool, lambda each: _pin(_finish(decoder, each)), filled, ahead=1)
+    except UndecodableImageError as error:
+        raise UndecodableImageError(
+            f"{error}; replace the image, or go on without such images: --on_bad_image skip"
+        ) from error
 
 
 def _finish(decoder: ViewDecoder, filled: _Filled[Request]) -> LoadedViews[Request]:

@@ -1,10 +1,11 @@
 """Teachers: the names that `--teacher` takes, and the frozen models that are built from them."""
 
 from pld.teachers.build import build_teacher
+from pld.teachers.image_size import set_image_size
 from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_model_name, short_name, stated_identity
 from pld.teachers.teacher import Teacher, view_logits
 from pld.teachers.timm_models import model_preprocessing
-from pld.teachers.weights import weights_digest
+from pld.teachers.weights import tensors_digest, weights_digest
 
 __all__ = [
     "ALIASES",
@@ -13,8 +14,10 @@ __all__ = [
     "build_teacher",
     "check_model_name",
     "model_preprocessing",
+    "set_image_size",
     "short_name",
     "stated_identity",
+    "tensors_digest",
     "view_logits",
     "weights_digest",
 ]

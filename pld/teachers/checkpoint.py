@@ -24,6 +24,12 @@ Tensors = Mapping[str, Tensor]
 _MAY_LACK = "num_batches_tracked"
 # Words in the name of a moving average.
 _AVERAGES = re.compile(r"(^|[^a-z])((ema|swa)([^a-z]|$)|averag)", re.IGNORECASE)
+# What to do about weights of another model, by the option that named them.
+_ADVICE = {
+    "--weights": "Name the architecture that these are of with --teacher, or load them by a function of yours: "
+    "--teacher python:MODULE:FUNCTION",
+    "--init_from": "Give the --model and --model_kwargs of these weights",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,12 +41,14 @@ class Checkpoint:
         sets: sets of tensors by the entry of the file that they are; a file of tensors alone has one, "".
         others: the file's other entries.
         wanted: the entry, or the prefix in it, that the user chose; "" without a choice.
+        option: that named the file, for messages.
     """
 
     where: str
     sets: Mapping[str, Tensors]
     others: tuple[str, ...] = ()
     wanted: str = ""
+    option: str = "--weights"
 
     def describe(self) -> str:
         """Its entries, the number of tensors and the first names, for messages."""
@@ -65,17 +73,18 @@ class Fitting:
     note: str | None
 
 
-def read_checkpoint(location: str) -> Checkpoint:
+def read_checkpoint(location: str, option: str = "--weights") -> Checkpoint:
     """Read a .safetensors file or a .pth of torch.save, told apart by their bytes.
 
     Args:
         location: the file, with `#ENTRY` behind it to choose one of several sets of tensors.
+        option: that named it, for messages.
 
     Raises:
         TeacherError: it is no such file, is damaged, or holds more than tensors and plain values.
     """
     path, entry = _split_entry(location)
-    check_is_file(path)
+    check_is_file(path, option)
     try:
         said = describe_file(path)
     except OSError as error:
@@ -89,10 +98,10 @@ def read_checkpoint(location: str) -> Checkpoint:
     sets = {name: tensors for name, value in loaded.items() if (tensors := _tensors(value))}
     sets = {"": whole} if whole else {str(name): tensors for name, tensors in sets.items()}
     others = () if whole else tuple(str(name) for name in loaded if str(name) not in sets)
-    return Checkpoint(where=str(path), sets=sets, others=others, wanted=entry)
+    return Checkpoint(where=str(path), sets=sets, others=others, wanted=entry, option=option)
 
 
-def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> Fitting:
+def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str, optional: tuple[str, ...] = ()) -> Fitting:
     """Find a model's tensors in a file, under any prefix (`module.`, `_orig_mod.`, `model.`, ...) and in any entry.
 
     Of weights and their moving average the average is taken, as timm does.
@@ -101,6 +110,7 @@ def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> Fit
         checkpoint: the file.
         wanted: the model's tensors by name; their values are not looked at.
         model_name: for messages.
+        optional: what the names of tensors begin with that the file may lack.
 
     Raises:
         TeacherError: the file has not all of the model's names under one prefix, or has them several times, or not in
@@ -110,7 +120,7 @@ def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> Fit
         (entry, prefix): tensors
         for entry, held in checkpoint.sets.items()
         for prefix in _prefixes(held, wanted)
-        if (tensors := _under(held, prefix, wanted)) is not None
+        if (tensors := _under(held, prefix, wanted, optional)) is not None
     }
     if not found:
         raise TeacherError(_misfit(checkpoint, wanted, model_name))
@@ -119,7 +129,7 @@ def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> Fit
     if others:
         note = (
             f"{checkpoint.where}: the moving average {_place((entry, prefix))!r} is loaded, not "
-            f"{shorten_list(others)}; to load another, write --weights {checkpoint.where}#{others[0]}"
+            f"{shorten_list(others)}; to load another, write {checkpoint.option} {checkpoint.where}#{others[0]}"
         )
     elif not checkpoint.wanted and (left := [name for name in checkpoint.sets[entry] if not name.startswith(prefix)]):
         note = f"{checkpoint.where}: holds besides the model, and is not loaded: {shorten_list(left)}"
@@ -196,11 +206,13 @@ def _prefixes(held: Tensors, wanted: Tensors) -> list[str]:
     return [name.removesuffix(first) for name in held if name == first or name.endswith(f".{first}")]
 
 
-def _under(held: Tensors, prefix: str, wanted: Tensors) -> Tensors | None:
+def _under(held: Tensors, prefix: str, wanted: Tensors, optional: tuple[str, ...]) -> Tensors | None:
     """The tensors behind a prefix, if their names are the model's."""
     tensors = {name.removeprefix(prefix): tensor for name, tensor in held.items() if name.startswith(prefix)}
     lacking = wanted.keys() - tensors.keys()
-    fits = tensors.keys() <= wanted.keys() and all(name.endswith(_MAY_LACK) for name in lacking)
+    fits = tensors.keys() <= wanted.keys() and all(
+        name.endswith(_MAY_LACK) or name.startswith(optional) for name in lacking
+    )
     return tensors if fits else None
 
 
@@ -215,10 +227,7 @@ def _misfit(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> str:
         more = [name for name in best if name not in common]
         lacks, has = shorten_list(lacking) or "none", shorten_list(more) or "none"
         text += f". {len(common)} names are the same; it lacks {lacks} and has besides {has}"
-    return (
-        f"{text}. Name the architecture that these are of with --teacher, or load them by a function of yours: "
-        "--teacher python:MODULE:FUNCTION"
-    )
+    return f"{text}. {_ADVICE[checkpoint.option]}"
 
 
 def _choose(
@@ -237,7 +246,7 @@ def _choose(
     if len(chosen) > 1:
         raise TeacherError(
             f"{checkpoint.where}: holds {model_name} {len(chosen)} times: {shorten_list(names)}; choose one, such as "
-            f"--weights {checkpoint.where}#{_place(chosen[0])}"
+            f"{checkpoint.option} {checkpoint.where}#{_place(chosen[0])}"
         )
     return chosen[0], [_place(place) for place in places if place != chosen[0]]
 

@@ -44,17 +44,17 @@ def describe_file(path: Path) -> str | None:
     return next((said for pattern, said in _FORMS if re.match(pattern, head)), None)
 
 
-def check_is_file(path: Path) -> None:
+def check_is_file(path: Path, option: str) -> None:
     """Raise TeacherError unless this is a file; a model's folder is told how to be named."""
     if path.is_file():
         return
     if not path.is_dir():
-        raise TeacherError(f"{path}: no such file; --weights wants a .safetensors or .pth file")
+        raise TeacherError(f"{path}: no such file; {option} wants a .safetensors or .pth file")
     if (path / "saved_model.pb").exists():
         raise TeacherError(f"{path}: a SavedModel of TensorFlow; {_NO_TORCH}")
     if prefix := folder_prefix(path):
-        raise TeacherError(f"{path}: a model's folder, not a file; give it without --weights: --teacher {prefix}{path}")
-    raise TeacherError(f"{path}: a folder; --weights wants a .safetensors or .pth file")
+        raise TeacherError(f"{path}: a model's folder, not a file; give it without {option}: --teacher {prefix}{path}")
+    raise TeacherError(f"{path}: a folder; {option} wants a .safetensors or .pth file")
 
 
 def _describe_zip(path: Path) -> str | None:
@@ -66,7 +66,7 @@ def _describe_zip(path: Path) -> str | None:
         return None
     if any(name.endswith("constants.pkl") for name in names) and any("/code/" in name for name in names):
         return (
-            "a TorchScript program, of which --weights cannot take the model; load it by a function of yours, "
+            "a TorchScript program, which has its own code; load it by a function of yours, "
             f"torch.jit.load({str(path)!r}): --teacher python:MODULE:FUNCTION"
         )
     if any(name.endswith("data.pkl") for name in names):

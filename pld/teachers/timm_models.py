@@ -17,12 +17,12 @@ from pld.views import Interpolation
 from pld.views.preprocessing import Preprocessing
 
 
-def load(name: str, weights: str | None) -> Teacher:
+def load(name: str, weights: str | None, weights_option: str) -> Teacher:
     """The teacher; see `build_teacher`."""
     full_name = ALIASES.get(name, name)
     check_model_name(full_name, alias=name)
     model: Any
-    model, note = _load_file(full_name, weights) if weights else (_load_published(full_name), None)
+    model, note = _load_file(full_name, weights) if weights else (_load_published(full_name, weights_option), None)
     stated_tag = (stated_identity(full_name) or ("", ""))[1]
     tag = stated_tag if weights else model.pretrained_cfg.get("tag") or ""
     stated = parse_label_names(model.pretrained_cfg.get("label_names"), model.num_classes, full_name)
@@ -57,7 +57,7 @@ def model_preprocessing(model: Any) -> Preprocessing:
     )
 
 
-def _load_published(name: str) -> nn.Module:
+def _load_published(name: str, weights_option: str) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # hubs fail in as many ways as there are network libraries
@@ -74,7 +74,8 @@ def _load_published(name: str) -> nn.Module:
             ) from error
         raise TeacherError(
             f"{name}: its weights could not be loaded: {first_line(error)}\n"
-            "Without a network, download them elsewhere (https://huggingface.co/timm) and name them: --weights FILE"
+            "Without a network, download them elsewhere (https://huggingface.co/timm) and name them: "
+            f"{weights_option} FILE"
         ) from error
     return model
 

@@ -19,8 +19,13 @@ _MAX_SHOWN = 3
 
 def weights_digest(model: nn.Module) -> str:
     """sha256 over the names, types, shapes and bytes of a model's tensors, sorted by name."""
+    return tensors_digest(model.state_dict())
+
+
+def tensors_digest(tensors: Tensors) -> str:
+    """The same of tensors by name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -41,7 +46,7 @@ def load_from_file(build: Callable[[int], Any], location: str, model_name: str) 
         TeacherError: the file cannot be read, or its tensors are not this model's.
     """
     checkpoint = read_checkpoint(location)
-    wanted = _shapes(build)
+    wanted = empty_tensors(lambda: build(_PROBE_CLASSES))
     fitting = fit_tensors(checkpoint, wanted, model_name)
     num_classes = _count_classes(checkpoint.where, fitting, wanted, model_name)
     model = build(num_classes)
@@ -53,13 +58,13 @@ def load_from_file(build: Callable[[int], Any], location: str, model_name: str) 
     return model, num_classes, fitting.note
 
 
-def _shapes(build: Callable[[int], Any]) -> Tensors:
-    """The model's tensors, without values where it can be built so."""
+def empty_tensors(build: Callable[[], Any]) -> Tensors:
+    """A model's tensors by name, without values where it can be built so."""
     try:
         with torch.device("meta"):
-            tensors: Tensors = build(_PROBE_CLASSES).state_dict()
+            tensors: Tensors = build().state_dict()
     except NotImplementedError:  # it computes its own shape with tensors
-        tensors = build(_PROBE_CLASSES).state_dict()
+        tensors = build().state_dict()
     return tensors
 
 

@@ -34,6 +34,11 @@ SMALL = {
     "--teacher resnet152": "--teacher local-dir:teacher --k 5 --views 2 --precision fp32",
     "train-{0000..1023}.tar": "train-{0000..0002}.tar",
     "--model resnet50": "--config small.yaml",
+    "--data imagenet": "--data data",
+    "--store stores/resnet152": "",
+    "--pretrained": "--init_from runs/0",
+    "--init_from runs/resnet50": "--init_from runs/1",
+    "local-dir:runs/resnet50/model": "local-dir:runs/2/model",
 }
 
 
@@ -76,7 +81,7 @@ def test_the_commands_run(tmp_path, bucket, object_store):
 
 def test_every_option_that_is_mentioned_exists():
     known = {*options(TrainConfig), *(option.path for option in options(TrainConfig).values())}
-    known |= {"config", "print_config", "help", "logdir", *CacheConfig.__dataclass_fields__}
+    known |= {"config", "print_config", "help", "logdir", "quiet", *CacheConfig.__dataclass_fields__}
     mentioned = re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", PAGE.read_text())
     assert set(mentioned) <= known
 

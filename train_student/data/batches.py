@@ -1,4 +1,4 @@
-"""Batches for training and validation: which rows in which order, and what becomes of images that are broken."""
+"""Batches for training: which rows in which order, and what becomes of images that are broken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pld.errors import DataError, UndecodableImageError
+from pld.errors import DataError
 from pld.images import Source, epoch_order, global_batches
 from pld.loading import LoadedViews, ViewDecoder, ViewRequest, loading
 
@@ -42,10 +42,12 @@ def load_batches(
     *,
     workers: int,
     held: int = 1,
-    fill_gaps: bool = True,
     context: str | None = None,
 ) -> Iterator[Iterator[Batch]]:
     """Batches for requests of one view each, in their order, for as long as the context lasts.
+
+    The place of an image that cannot be decoded goes to the next good one of its batch, wrapping around, where the
+    decoder skips bad images.
 
     Args:
         source: the images.
@@ -53,36 +55,24 @@ def load_batches(
         requests: the first one is as large as any, or the larger ones take longer.
         workers: worker processes; 0 decodes in this one.
         held: batches that the caller works on at once.
-        fill_gaps: the place of an image that cannot be decoded goes to the next good one of its batch, wrapping
-            around; else batches are as much smaller, perhaps empty. Only where the decoder skips bad images.
         context: how processes are started; PyTorch's default where None.
 
     Raises:
         UndecodableImageError: an image cannot be decoded and bad images are not skipped; names sample and option.
-        DataError: an image cannot be read, a worker died, or no image of a batch whose gaps are to be filled is good.
+        DataError: an image cannot be read, a worker died, or no image of a batch is good.
     """
     with loading(decoder, requests, processes=workers, held=held, context=context) as views:
-        yield _batches(source, views, fill_gaps)
+        yield (_batch(source, loaded) for loaded in views)
 
 
-def _batches(source: Source, views: Iterable[LoadedViews[ViewRequest]], fill_gaps: bool) -> Iterator[Batch]:
-    try:
-        for loaded in views:
-            yield _batch(source, loaded, fill_gaps)
-    except UndecodableImageError as error:
-        raise UndecodableImageError(
-            f"{error}; replace the image, or go on without such images: --on_bad_image skip"
-        ) from error
-
-
-def _batch(source: Source, loaded: LoadedViews[ViewRequest], fill_gaps: bool) -> Batch:
+def _batch(source: Source, loaded: LoadedViews[ViewRequest]) -> Batch:
     request, good = loaded.request, loaded.good
     images = tuple(each.flatten(0, 1) for each in loaded.images)
     bad_rows: tuple[int, ...] = ()
     if not all(good):
-        places = stand_ins(good) if fill_gaps else np.flatnonzero(good).tolist()
+        places = stand_ins(good)
         bad_rows = tuple(request.rows[~np.array(good)].tolist())
-        if fill_gaps and not places:
+        if not places:
             raise DataError(
                 f"{source.location}: sample {source.key(bad_rows[0])} cannot be decoded, and none of "
                 f"the {len(good)} images of its micro-batch can, so that nothing can take their places; replace them"
@@ -132,14 +122,3 @@ def epoch_items(
     for rows in itertools.islice(global_batches(order, batch_size), first_batch, None):
         for share in np.split(rows[rank::world], micro_batches):
             yield ViewRequest(share, (view_index,))
-
-
-def evaluation_items(num_samples: int, *, batch_size: int, rank: int, world: int) -> Iterator[ViewRequest]:
-    """One process's share of an evaluation pass: each sample once, for any batch size and number of processes.
-
-    The batches are the same on any number of processes, which kernels' rounding depends on; a process has neighbouring
-    ones, and so shards of its own.
-    """
-    starts = range(0, num_samples, batch_size)
-    for first in starts[len(starts) * rank // world : len(starts) * (rank + 1) // world]:
-        yield ViewRequest(np.arange(first, min(first + batch_size, num_samples)), (0,))

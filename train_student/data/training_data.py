@@ -13,14 +13,15 @@ import torch
 
 from pld.classes.matching import Classes, shorten_list
 from pld.classes.names import read_class_names
-from pld.errors import ConfigError, DataError, NotCachedError, StoreError
+from pld.errors import ConfigError, DataError, NotCachedError
 from pld.images import Source, open_source
 from pld.join.match import join_source, relabel, stored_policy
 from pld.join.pixel_probes import compare_probes
+from pld.join.validation_store import ADVICE, join_validation
 from pld.loading.nvjpeg import check_device
 from pld.store import Store, StoreGroup, dataset_digest, open_store, open_stores
 from pld.teachers import stated_identity
-from pld.views import Fixed, Policy
+from pld.views import Policy
 from train_student.config import DataOptions, TeacherOptions, TrainConfig
 from train_student.data.validation import open_validation
 
@@ -165,19 +166,12 @@ def _under_keys_of(store: Store, val: Source) -> Source:
         DataError: another label space.
         StoreError: it lacks images, has random views, or was made of other pixels.
     """
-    advice = "cache one of these images with SPLIT=val POLICY=fixed VIEWS=1, or leave --val_store out"
-    policy = stored_policy(store)
-    if not isinstance(policy, Fixed):
-        raise StoreError(f"{store.url}: its views are random crops, and validation crops the centre; {advice}")
-    found = join_source(store, val, skip_missing=True)
-    if len(found) < len(val):
-        raise StoreError(
-            f"{store.url}: lacks {len(val) - len(found)} of the {len(val)} images of {val.location}; {advice}"
-        )
+    found = join_validation(store, val, "--val_store")
     names = (found.class_names, val.class_names)
     if not np.array_equal(found.labels, val.labels) or (None not in names and names[0] != names[1]):
+        advice = ADVICE.format(option="--val_store")
         raise DataError(f"{store.url}: numbers the classes otherwise than the training images; {advice}")
-    return found.with_notes(compare_probes(store.probes, found, policy, store.url))
+    return found
 
 
 def _other_teacher(options: TeacherOptions, stores: Sequence[Store]) -> str | None:

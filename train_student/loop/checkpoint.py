@@ -17,7 +17,7 @@ from pld.files import write_atomically, writing
 from train_student.loop.state_tree import flatten, unflatten
 
 _FORMAT = "pld-checkpoint/1"
-_PATTERN = "step-*.safetensors"
+PATTERN = "step-*.safetensors"
 
 
 class Checkpoints:
@@ -64,7 +64,7 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Those there are, oldest first."""
-        return sorted(self.folder.glob(_PATTERN))
+        return sorted(self.folder.glob(PATTERN))
 
     def load_latest(self) -> tuple[Path, Any] | None:
         """The newest one that can be read, or None where there is none at all.
@@ -92,5 +92,5 @@ def load(path: Path) -> Any:
                 raise ConfigError(f"{path}: found format {metadata.get('format')!r}, wanted {_FORMAT!r}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             return unflatten(json.loads(metadata["state"]), tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a checkpoint that can be read: {error}") from error

@@ -18,7 +18,7 @@ from train_student.config import TrainConfig
 from train_student.data.batches import Batch
 from train_student.data.teacher_signal import TeacherSignal
 from train_student.model.optimizer import build_optimizer, build_schedule
-from train_student.model.student import build_student, student_preprocessing
+from train_student.model.student import Student
 
 
 class Learner:
@@ -35,21 +35,20 @@ class Learner:
         accelerator: Accelerator,
         config: TrainConfig,
         signal: TeacherSignal,
+        student: Student,
         *,
-        num_classes: int,
         steps_per_epoch: int,
     ) -> None:
         options = config.optimizer
-        self.student = student = build_student(config.model, num_classes)
+        self.student, self.preprocessing = student.model, student.preprocessing
         self.signal = signal
-        self.preprocessing = student_preprocessing(config.model.image_size, config.validation.crop_fraction)
         self._accelerator, self._loss = accelerator, config.loss.build()
         self._clip_grad, self._seed = options.clip_grad, config.run.seed
-        optimizer = build_optimizer(options, student)
+        optimizer = build_optimizer(options, student.model)
         self._schedule = build_schedule(options, optimizer, steps_per_epoch)
         # Neither loader nor schedule is prepared: accelerate would split the one again and step the other twice.
-        self._model, self._optimizer = accelerator.prepare(student, optimizer)
-        self._average = ModelEmaV3(student, decay=options.ema_decay) if options.ema_decay else None
+        self._model, self._optimizer = accelerator.prepare(student.model, optimizer)
+        self._average = ModelEmaV3(student.model, decay=options.ema_decay) if options.ema_decay else None
 
     @property
     def kept(self) -> nn.Module:

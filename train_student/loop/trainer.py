@@ -12,11 +12,11 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from pld.errors import ConfigError
+from pld.evaluation import stored_signals
 from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
 from pld.progress import progress
 from train_student.config import OptimizerOptions, TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches
-from train_student.data.teacher_signal import StoredTeacher
 from train_student.data.training_data import TrainingData
 from train_student.loop.checkpoint import Checkpoints
 from train_student.loop.evaluate import VAL_SHARE, evaluate
@@ -61,7 +61,7 @@ class Trainer:
         )
         self._metrics = MetricsFile(folder)
         self._guard = LossGuard(folder, accelerator.process_index, data.train.key)
-        self._val_teacher = StoredTeacher(data.val_store, data.val) if data.val and data.val_store else None
+        self._val_teacher = stored_signals(data.val_store, data.val) if data.val and data.val_store else None
         self._skips_bad_images = config.data.on_bad_image == "skip"
 
     def restore(self) -> Path | None:

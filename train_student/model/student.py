@@ -1,8 +1,9 @@
-"""The student: a timm model with fresh weights, exported as a timm model folder."""
+"""The student: a timm model with fresh or given weights, exported as a timm model folder."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,38 +12,112 @@ import timm
 import torch
 from torch import nn
 
-from pld.errors import ConfigError
+from pld.classes.matching import Classes
+from pld.errors import ConfigError, TeacherError
 from pld.files import writing
-from pld.teachers import FOLDER_PREFIXES, check_model_name
+from pld.teachers import FOLDER_PREFIXES, check_model_name, model_preprocessing, set_image_size
 from pld.views.preprocessing import Preprocessing
 from train_student.config import ModelOptions
+from train_student.model.initial_weights import InitialWeights, load_weights
 
 # Arguments of timm.create_model with which a model does not begin with fresh weights.
 _LOADING = ("pretrained", "checkpoint_path")
+# The recipe's input, whatever the architecture's published weights were trained with.
+RECIPE_INPUT = Preprocessing(input_size=(224, 224), crop_fraction=224 / 236)
 
 
-def student_preprocessing(image_size: int, crop_fraction: float) -> Preprocessing:
-    """The recipe's input, whatever the architecture's published weights were trained with."""
-    return Preprocessing(input_size=(image_size, image_size), crop_fraction=crop_fraction)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Student:
+    """A student before its first step.
+
+    Attributes:
+        model: in training mode, but for statistics that are frozen.
+        preprocessing: of its images, in training, validation and export alike.
+        note: what the user should know of its weights, if anything.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    note: str | None = None
 
 
-def build_student(options: ModelOptions, num_classes: int) -> nn.Module:
-    """A timm model with fresh weights, see `student_note`.
+def student_preprocessing(
+    image_size: int | None, crop_fraction: float | None, wanted: Preprocessing = RECIPE_INPUT
+) -> Preprocessing:
+    """What the options say, else what the weights want; without weights it is the recipe's input."""
+    return dataclasses.replace(
+        wanted,
+        input_size=(image_size, image_size) if image_size else wanted.input_size,
+        crop_fraction=crop_fraction or wanted.crop_fraction,
+    )
+
+
+def build_student(
+    options: ModelOptions,
+    classes: Classes,
+    *,
+    crop_fraction: float | None = None,
+    weights: InitialWeights | None = None,
+    begun: Preprocessing | None = None,
+) -> Student:
+    """A timm model with fresh weights, see `student_note`, or with those of a model that was trained before.
+
+    Args:
+        options: which model.
+        classes: the data's.
+        crop_fraction: of validation's centre crop; None for the weights', else the recipe's.
+        weights: to begin with; None for fresh ones, also where a checkpoint's follow.
+        begun: the preprocessing of a run that is gone on with, in place of the options'.
 
     Raises:
         TeacherError: nobody knows the model's name.
-        ConfigError: its arguments are not timm's.
+        ConfigError: its arguments are not timm's, it does not take images of this size, or the weights are another
+            model's.
     """
-    check_model_name(options.name)
-    try:
-        model: nn.Module = timm.create_model(options.name, num_classes=num_classes, **options.model_kwargs)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"--model_kwargs {options.model_kwargs}: {options.name}: {error}") from error
+    model = create_model(options, num_classes=classes.count)
+    note = None if options.has_weights else student_note(options)
+    if weights is None:
+        preprocessing = begun or student_preprocessing(options.image_size, crop_fraction)
+    else:
+        wanted = weights.preprocessing or model_preprocessing(model)
+        # Position embeddings are loaded at their own size.
+        _resize(options, model, wanted, "give the --model_kwargs of these weights, such as img_size")
+        note = "; ".join(filter(None, (weights.note, load_weights(model, weights, classes)))) or None
+        preprocessing = student_preprocessing(options.image_size, crop_fraction, wanted)
+    fresh = "give another --image_size, or build the model for this one: --model_kwargs '{\"img_size\": 256}'"
+    _resize(options, model, preprocessing, "give another --image_size or none" if weights else fresh)
     if options.channels_last:
         model.to(memory_format=torch.channels_last)
+    if options.freeze_bn:
+        _freeze_statistics(options, model)
     if options.compile:
         model.compile()
-    return model
+    return Student(model=model, preprocessing=preprocessing, note=note)
+
+
+def create_model(options: ModelOptions, **more: Any) -> Any:
+    """The model that the options name, with fresh weights; raises TeacherError and ConfigError as `build_student`."""
+    check_model_name(options.name)
+    try:
+        return timm.create_model(options.name, **more, **options.model_kwargs)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"--model_kwargs {options.model_kwargs}: {options.name}: {error}") from error
+
+
+def _resize(options: ModelOptions, model: nn.Module, preprocessing: Preprocessing, advice: str) -> None:
+    try:
+        set_image_size(model, preprocessing.input_size)
+    except TeacherError as error:
+        raise ConfigError(f"{options.name}: {error}; {advice}") from error
+
+
+def _freeze_statistics(options: ModelOptions, model: nn.Module) -> None:
+    """Batch norm normalises as in evaluation; its scale and shift are still trained."""
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not layers:
+        raise ConfigError(f"--freeze_bn: {options.name} has no batch norm; leave the option out")
+    for layer in layers:
+        layer.eval()
 
 
 def student_note(options: ModelOptions) -> str | None:
@@ -56,7 +131,10 @@ def student_note(options: ModelOptions) -> str | None:
     weights = options.name.removeprefix(prefix) if prefix else options.name.partition(".")[2]
     if not weights:
         return None
-    return f"{options.name}: its architecture, with fresh weights; the weights in {weights} are not loaded"
+    return (
+        f"{options.name}: its architecture, with fresh weights; the weights in {weights} are not loaded: --pretrained "
+        "does it"
+    )
 
 
 def share_buffers(model: nn.Module, world: int) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from train_student.config import TrainConfig
 from train_student.data.training_data import TrainingData
 from train_student.loop.learner import Learner
-from train_student.model.student import student_note
 from train_student.run.run_folder import settings
 
 
@@ -45,5 +44,4 @@ def first_lines(config: TrainConfig, data: TrainingData, approximate: bool, worl
     if dropped := len(data.train) % config.optimizer.batch_size:
         facts.append(f"{dropped} images of a last partial batch dropped each epoch")
     training = f"{config.model.name}, {config.loss.name}: {'; '.join(facts)}"
-    note = student_note(config.model)
-    return [training, f"validation: {data.validation_text}", *data.remarks, *([note] if note else [])]
+    return [training, f"validation: {data.validation_text}", *data.remarks]

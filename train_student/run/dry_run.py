@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 
+from pld.classes.matching import Classes
 from pld.classes.names import read_class_names
 from pld.errors import DataError, StoreError
 from pld.images import open_source
@@ -34,7 +35,7 @@ class Sizes(NamedTuple):
     """What a run's length and store depend on; `assumed` says why the sizes are not the run's own."""
 
     num_samples: int
-    num_classes: int
+    classes: Classes
     store: StoreGroup | None
     validation: str = "unknown"
     assumed: tuple[str, ...] = ()
@@ -57,7 +58,7 @@ def dry_run(config: TrainConfig) -> None:
     if sizes.store and required.needs_teacher and not config.teacher.online_teacher:
         check_supports(sizes.store, required, approximate=config.loss.approximate_teacher)
     set_seed(config.run.seed)
-    measured = smoke_run(config, accelerator, num_classes=sizes.num_classes, k=_wanted_k(config.loss, sizes))
+    measured = smoke_run(config, accelerator, classes=sizes.classes, k=_wanted_k(config.loss, sizes))
     if accelerator.is_main_process:
         print(
             f"{config.run.output}: {config.model.name}, {config.loss.name}: a dry run, which trains and writes nothing"
@@ -77,7 +78,7 @@ def _find_sizes(config: TrainConfig) -> Sizes:
     elif data.images:
         whole = _try(lambda: open_training_data(config), reasons)
         if whole:
-            return Sizes(len(whole.train), whole.num_classes, whole.store, whole.validation_text)
+            return Sizes(len(whole.train), whole.classes, whole.store, whole.validation_text)
         names = read_class_names(data.class_names)
         source = _try(lambda: open_source(data.images, data.split, class_names=names), reasons)
     if teacher.stores:
@@ -87,7 +88,7 @@ def _find_sizes(config: TrainConfig) -> Sizes:
     taken = "the data" if source else "the store" if store else "ImageNet-1k"
     return Sizes(
         len(source) if source else store.num_samples if store else _IMAGENET_IMAGES,
-        known or _IMAGENET_CLASSES,
+        Classes(names=store.class_names if store else names, count=known or _IMAGENET_CLASSES, owner=taken),
         store,
         assumed=(f"{taken}'s number of images, for want of:", *dict.fromkeys(reasons)),
     )
@@ -123,7 +124,7 @@ def _wanted_k(loss: LossOptions, sizes: Sizes) -> int:
     if sizes.store:
         return sizes.store.k
     all_classes = loss.build().required_signal.all_classes and not loss.approximate_teacher
-    return sizes.num_classes if all_classes else min(_SMALL_K, sizes.num_classes)
+    return sizes.classes.count if all_classes else min(_SMALL_K, sizes.classes.count)
 
 
 def _step_rows(options: OptimizerOptions, sizes: Sizes, world: int) -> Iterator[tuple[str, str]]:
@@ -131,7 +132,7 @@ def _step_rows(options: OptimizerOptions, sizes: Sizes, world: int) -> Iterator[
     processes = f"{world} process{'es' if world > 1 else ''}"
     yield "epochs", f"{options.epochs}, of {steps:,} steps each"
     yield "batch", f"{options.batch_size:,} images, {options.batch_size // world:,} for each of {processes}"
-    yield "images", f"{sizes.num_samples:,}, {sizes.num_classes} classes; {dropped:,} dropped each epoch"
+    yield "images", f"{sizes.num_samples:,}, {sizes.classes.count} classes; {dropped:,} dropped each epoch"
     yield from (("", line) for line in sizes.assumed)
     yield "validation", sizes.validation
     for step, lr in lr_curve(options, steps):
@@ -149,12 +150,12 @@ def _store_rows(config: TrainConfig, sizes: Sizes) -> Iterator[tuple[str, str]]:
         return
     k = _wanted_k(config.loss, sizes)
     if required.all_classes:
-        yield "needs", f"all {sizes.num_classes} classes: {required.all_classes}"
+        yield "needs", f"all {sizes.classes.count} classes: {required.all_classes}"
     else:
-        yield "needs", f"any k; {min(_SMALL_K, sizes.num_classes)} recommended"
+        yield "needs", f"any k; {min(_SMALL_K, sizes.classes.count)} recommended"
     if store:
         yield "store", " + ".join(config.teacher.stores)
-        yield "holds", f"top {k} of {sizes.num_classes}, {store.num_views} views, {shown(store.num_bytes)}"
+        yield "holds", f"top {k} of {sizes.classes.count}, {store.num_views} views, {shown(store.num_bytes)}"
     else:
         views, each = config.data.views or _VIEWS, bytes_per_view(k)
         total = shown(views * sizes.num_samples * each)

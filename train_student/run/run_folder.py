@@ -15,6 +15,7 @@ from pld.files import writing
 from pld.options import as_flat, flatten, options
 from pld.provenance import provenance
 from train_student.config import TrainConfig
+from train_student.model.student import student_preprocessing
 
 
 def holds_run(folder: Path) -> bool:
@@ -53,7 +54,16 @@ def create_run_folder(folder: Path, config: TrainConfig, facts: dict[str, Any]) 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
     """The options that the result depends on, by flat names: what tells configurations, and seeds, apart."""
-    return {name: value for name, value in as_flat(config).items() if options(TrainConfig)[name].affects_result}
+    flat = as_flat(config)
+    return _complete({name: value for name, value in flat.items() if options(TrainConfig)[name].affects_result})
+
+
+def _complete(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the recipe's input, which is meant where weights are fresh and no other is given."""
+    if values["pretrained"] or values["init_from"]:
+        return values
+    recipe = student_preprocessing(values["image_size"], values["crop_fraction"])
+    return {**values, "image_size": recipe.input_size[0], "crop_fraction": recipe.crop_fraction}
 
 
 def check_same_settings(folder: Path, config: TrainConfig) -> None:
@@ -64,10 +74,16 @@ def check_same_settings(folder: Path, config: TrainConfig) -> None:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}; name another folder with --output") from error
     now = json.loads(json.dumps(settings(config)))
-    before = {name: before.get(name, options(TrainConfig)[name].default) for name in now}
+    before = _complete({name: before.get(name, options(TrainConfig)[name].default) for name in now})
     different = [f"{name} {before[name]!r}, now {value!r}" for name, value in now.items() if before[name] != value]
     if different:
         raise ConfigError(
             f"{folder}: was begun with {'; '.join(different)}. Go on with the same settings, or name another folder "
-            "with --output"
+            f"with --output{train_on(folder)}"
         )
+
+
+def train_on(folder: Path) -> str:
+    """How another run begins where the one in `folder` has come to, for messages; empty as long as it has no model."""
+    has_model = (folder / "model" / "config.json").is_file()
+    return f" and, to train its model on, --init_from {folder}" if has_model else ""

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from pld.classes.matching import Classes
 from pld.errors import ConfigError, PLDError
 from pld.loading import ViewRequest
 from pld.losses import RequiredSignal
@@ -21,17 +22,19 @@ from train_student.config import TrainConfig
 from train_student.data.batches import Batch
 from train_student.data.teacher_signal import TeacherSignal
 from train_student.loop.learner import Learner
+from train_student.model.student import build_student
+from train_student.run.init_from import open_initial_weights
 
 _CPU_IMAGES = 4  # a whole batch would take minutes there
 
 
-def smoke_run(config: TrainConfig, accelerator: Accelerator, *, num_classes: int, k: int) -> list[tuple[str, str]]:
+def smoke_run(config: TrainConfig, accelerator: Accelerator, *, classes: Classes, k: int) -> list[tuple[str, str]]:
     """Train as configured for two steps, on a CPU with a few images only; returns rows of what they showed.
 
     Args:
         config: the run's.
         accelerator: whose processes share the batch.
-        num_classes: C.
+        classes: the data's.
         k: classes that the made-up store holds.
 
     Raises:
@@ -44,13 +47,16 @@ def smoke_run(config: TrainConfig, accelerator: Accelerator, *, num_classes: int
     # Batch norm cannot normalise a single image whose last map is a single pixel.
     images = (largest - largest // 2 if largest > 2 else largest), largest
     required = config.loss.build().required_signal
-    signal = MadeUpTeacher(required, num_classes, None if config.teacher.online_teacher else k)
-    learner = Learner(accelerator, config, signal, num_classes=num_classes, steps_per_epoch=1000)
+    signal = MadeUpTeacher(required, classes.count, None if config.teacher.online_teacher else k)
+    beginning = open_initial_weights(config.model)
+    crop_fraction = config.validation.crop_fraction
+    begun = build_student(config.model, classes, crop_fraction=crop_fraction, weights=beginning)
+    learner = Learner(accelerator, config, signal, begun, steps_per_epoch=1000)
     student = learner.student
     losses, saved = [], []
     try:
         for step, size in enumerate(images):
-            batch = _batch(learner.preprocessing, size, num_classes)
+            batch = _batch(learner.preprocessing, size, classes.count)
             start = time.monotonic()
             with _measure_saved_bytes(student.parameters()) as found:
                 (loss,) = learner.step([batch], step)
@@ -74,6 +80,8 @@ def smoke_run(config: TrainConfig, accelerator: Accelerator, *, num_classes: int
     activations = saved[1] + (share - largest) * (saved[1] - saved[0]) // max(1, images[1] - images[0])
     together = weights + gradients + state + average + activations
     rows = [
+        *([("begins with", beginning.where)] if beginning else []),
+        *([("", begun.note)] if begun.note else []),
         ("weights", f"{shown(weights)}, {sum(p.numel() for p in student.parameters()):,} parameters"),
         ("gradients", shown(gradients)),
         ("optimizer", f"{shown(state)}, {options.opt}"),

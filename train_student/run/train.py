@@ -18,14 +18,19 @@ from pld.options import as_flat
 from train_student.config import RECIPES, RunOptions, TrainConfig
 from train_student.data.teacher_signal import open_teacher_signal
 from train_student.data.training_data import open_training_data
+from train_student.loop.checkpoint import Checkpoints
 from train_student.loop.guards import Preemption
 from train_student.loop.learner import Learner
 from train_student.loop.metrics_file import MetricsFile
 from train_student.loop.trainer import Trainer, count_steps
+from train_student.model.initial_weights import InitialWeights
+from train_student.model.student import build_student
+from train_student.run.beginning import Beginning, check_same_weights, read_beginning
 from train_student.run.describe import describe_run, first_lines
 from train_student.run.dry_run import dry_run
+from train_student.run.init_from import open_initial_weights
 from train_student.run.publish import publish
-from train_student.run.run_folder import check_same_settings, create_run_folder, holds_run
+from train_student.run.run_folder import check_same_settings, create_run_folder, holds_run, train_on
 
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -51,13 +56,13 @@ def train(config: TrainConfig) -> None:
     is_begun = holds_run(folder)
     if is_begun and config.run.resume == "never":
         raise ConfigError(
-            f"{folder}: holds a run already; go on with it with --resume auto, name another folder with "
-            "--output, or remove it"
+            f"{folder}: holds a run already; go on with it with --resume auto, remove it, or name another folder with "
+            f"--output{train_on(folder)}"
         )
     if is_begun:
         check_same_settings(folder, config)
         if any(line["epoch"] == config.optimizer.epochs for line in MetricsFile(folder).lines()):
-            print(f"{folder}: finished already")
+            print(f"{folder}: finished already; for more epochs name another folder with --output{train_on(folder)}")
             return
     trainer = _start(accelerator, config, folder, is_begun=is_begun)
     with Preemption() as preemption:
@@ -73,23 +78,45 @@ def _start(accelerator: Accelerator, config: TrainConfig, folder: Path, *, is_be
     steps_per_epoch = count_steps(config.optimizer, config.data.streams, len(data.train), world)
     signal = open_teacher_signal(config, data, accelerator)
     set_seed(config.run.seed)
-    learner = Learner(accelerator, config, signal, num_classes=data.num_classes, steps_per_epoch=steps_per_epoch)
+    begun, weights = _find_beginning(config, folder, is_begun=is_begun)
+    student = build_student(
+        config.model,
+        data.classes,
+        crop_fraction=config.validation.crop_fraction,
+        weights=weights,
+        begun=begun.preprocessing if begun else None,
+    )
+    learner = Learner(accelerator, config, signal, student, steps_per_epoch=steps_per_epoch)
     trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder)
     checkpoint = trainer.restore() if is_begun else None
     if accelerator.is_main_process:
         if not is_begun:
-            create_run_folder(folder, config, describe_run(config, data, learner, world))
+            beginning = Beginning.of(student, weights)
+            create_run_folder(folder, config, describe_run(config, data, learner, world) | beginning.facts())
         MetricsFile(folder).drop_after(trainer.progress.epoch)
         for line in first_lines(config, trainer.data, signal.approximate, world):
             print(f"{config.run.output}: {line}")
-        if data.pixel_warning:
-            print(f"warning: {data.pixel_warning}", file=sys.stderr)
+        for warning in filter(None, (data.pixel_warning, student.note)):
+            print(f"warning: {warning}", file=sys.stderr)
         if checkpoint:
             print(f"{config.run.output}: goes on from {checkpoint.name}, {trainer.progress.where}")
         sys.stdout.flush()
     if config.run.tracker != "none":
         accelerator.init_trackers("pld-distill", config=_tracked(config))
     return trainer
+
+
+def _find_beginning(
+    config: TrainConfig, folder: Path, *, is_begun: bool
+) -> tuple[Beginning | None, InitialWeights | None]:
+    """What the run in the folder began with, and the weights to load, which a run with a checkpoint has in it."""
+    begun = read_beginning(folder) if is_begun else None
+    if is_begun and Checkpoints(folder / "checkpoints", config.run.keep_checkpoints).paths():
+        return begun, None
+    weights = open_initial_weights(config.model)
+    if is_begun:
+        check_same_weights(folder, begun, weights)
+    return begun, weights
 
 
 def _tracked(config: TrainConfig) -> dict[str, bool | int | float | str]:

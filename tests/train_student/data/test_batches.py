@@ -1,4 +1,4 @@
-"""Batches in training and validation: what stands in for images that cannot be decoded."""
+"""Batches in training: what stands in for images that cannot be decoded."""
 
 import numpy as np
 import pytest
@@ -48,12 +48,6 @@ def test_batches_keep_their_size(world, damaged, workers, gpu):
             assert images.is_contiguous(memory_format=torch.channels_last)
             # Filled up to other images' sizes, nvJPEG's sums may round differently.
             assert (images.int() - others.int()).abs().max() <= (1 if gpu else 0)
-
-
-def test_batches_without_the_gaps(damaged):
-    some, none = batches_of(damaged, [[10, 11, 13], [61, 130]], fill_gaps=False)
-    assert (some.request.rows.tolist(), some.bad_rows, len(some.images[1])) == ([10, 13], (11,), 2)
-    assert (none.request.rows.tolist(), none.bad_rows, len(none.labels)) == ([], (61, 130), 0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -10,10 +10,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-import train_student.loop.evaluate
+import pld.evaluation
 import train_student.loop.trainer
+from pld.classes.matching import Classes
 from pld.cli.main import main as pld_main
 from pld.errors import DataError, UndecodableImageError
+from pld.evaluation import stored_signals
 from pld.images import open_source
 from pld.store import open_store
 from pld.views.preprocessing import Preprocessing
@@ -22,7 +24,6 @@ from tests.processes import python, torchrun
 from tests.train_student.broken import SETTINGS, damage, val_key
 from tests.train_student.runs import as_arguments, assert_same_weights, metrics, train_world
 from train_student.config import TrainConfig
-from train_student.data.teacher_signal import StoredTeacher
 from train_student.loop.checkpoint import Checkpoints
 from train_student.loop.evaluate import evaluate
 from train_student.loop.learner import Learner
@@ -30,6 +31,7 @@ from train_student.model.student import build_student
 from train_student.run.train import train
 
 STEPS = 16  # 260 images in batches of 16
+CLASSES = Classes(names=None, count=NUM_CLASSES, owner="the world")
 PREPROCESSING = Preprocessing(input_size=(32, 32))
 
 
@@ -45,18 +47,25 @@ def val(world, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_validation_is_that_of_the_good_images(world, tmp_path, val, monkeypatch, workers):
+def test_validation_is_that_of_the_good_images(world, tmp_path, val, workers):
     """Against the same images without the bad ones; the teacher's logits are each image's own."""
-    monkeypatch.setattr(train_student.loop.evaluate, "_BATCH_SIZE", 4)
     source, good, store = val
     config = TrainConfig.from_flat(**student_settings(world, tmp_path / "run"))
     torch.manual_seed(0)
-    model = build_student(config.model, NUM_CLASSES)
+    model = build_student(config.model, CLASSES).model
     figures = []
     for images, how in ((source, "skip"), (source.subset(good), "error")):
-        teacher = StoredTeacher(store, images)
         figures.append(
-            evaluate(Accelerator(), model, images, PREPROCESSING, teacher=teacher, workers=workers, on_bad_image=how)
+            pld.evaluation.evaluate(
+                lambda pixels: model.eval()(PREPROCESSING.normalize(pixels)),
+                images,
+                PREPROCESSING,
+                device=torch.device("cpu"),
+                teacher=stored_signals(store, images),
+                workers=workers,
+                batch_size=4,
+                on_bad_image=how,
+            )
         )
     assert figures[0].pop("val_bad_images") == (~good).sum()
     assert figures[0] == pytest.approx(figures[1], rel=1e-6)
@@ -66,7 +75,7 @@ def test_validation_is_that_of_the_good_images(world, tmp_path, val, monkeypatch
 def test_nothing_to_validate_on(world, tmp_path, val):
     source, _, _ = val
     damage(tmp_path / "val-data", *map(source.key, range(len(source))))
-    model = build_student(TrainConfig.from_flat(**student_settings(world, tmp_path / "run")).model, NUM_CLASSES)
+    model = build_student(TrainConfig.from_flat(**student_settings(world, tmp_path / "run")).model, CLASSES).model
     with pytest.raises(DataError, match="none of the 37 validation images can be decoded"):
         evaluate(Accelerator(), model, open_source(str(tmp_path / "val-data"), "val"), PREPROCESSING, teacher=None,
                  workers=0, on_bad_image="skip")  # fmt: skip
@@ -161,6 +170,7 @@ def test_two_processes_of_which_one_fails_to_validate(world, tmp_path, data):
     failed = python(*launcher, *as_arguments(settings), cwd=tmp_path, check=False)
     assert failed.returncode
     assert f"sample {val_key()}: cannot be decoded" in failed.stderr
+    assert f"sample {val_key()}: cannot be decoded" in failed.stderr.splitlines()[-2]  # below the launcher's own lines
     assert checkpoints(tmp_path / "run") == [STEPS]
     shutil.copy(world / "data" / "val-0000.tar", data)
     torchrun(2, ["-m", "train_student", *as_arguments(settings)], cwd=tmp_path)

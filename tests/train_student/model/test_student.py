@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from pld.classes.matching import Classes
 from pld.errors import TeacherError
 from tests.making import NUM_CLASSES, make_teacher
 from train_student.config import TrainConfig
 from train_student.model.student import build_student, student_note
+
+CLASSES = Classes(names=None, count=NUM_CLASSES, owner="data")
 
 
 def config(model, **settings):
@@ -23,7 +26,9 @@ def config(model, **settings):
     ],
 )
 def test_a_name_of_weights_is_told_that_they_are_not_loaded(model, weights):
-    told = f"{model}: its architecture, with fresh weights; the weights in {weights} are not loaded"
+    told = (
+        f"{model}: its architecture, with fresh weights; the weights in {weights} are not loaded: --pretrained does it"
+    )
     assert student_note(config(model)) == told
     assert student_note(config(model, model_kwargs={"pretrained": False, "drop_rate": 0.1})) == told
 
@@ -39,8 +44,8 @@ def test_what_the_note_says_is_so(tmp_path):
     assert "are not loaded" in student_note(plain)
     assert student_note(loaded) is None
     torch.manual_seed(7)  # not that which the folder's weights were made with
-    fresh, other, trained = (build_student(c, NUM_CLASSES).conv1.weight for c in (plain, plain, loaded))
-    again = build_student(loaded, NUM_CLASSES).conv1.weight
+    fresh, other, trained = (build_student(c, CLASSES).model.conv1.weight for c in (plain, plain, loaded))
+    again = build_student(loaded, CLASSES).model.conv1.weight
     assert not torch.equal(fresh, other)
     assert not torch.equal(fresh, trained)
     assert torch.equal(trained, again)
@@ -48,4 +53,4 @@ def test_what_the_note_says_is_so(tmp_path):
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path):
     with pytest.raises(TeacherError, match=r"no config\.json"):
-        build_student(config(f"local-dir:{tmp_path}"), NUM_CLASSES)
+        build_student(config(f"local-dir:{tmp_path}"), CLASSES)

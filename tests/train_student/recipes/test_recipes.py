@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cache_teacher.config import CacheConfig
+from pld.classes.matching import Classes
 from pld.config import parse_config
 from pld.errors import ConfigError
 from pld.signals import TopK
@@ -35,7 +36,7 @@ def student_of(name):
 @functools.cache
 def model_of(model):
     with torch.device("meta"):
-        return build_student(ModelOptions(name=model), 1000)
+        return build_student(ModelOptions(name=model), Classes(names=None, count=1000, owner="ImageNet-1k")).model
 
 
 def test_there_is_a_recipe_for_each_row_and_no_other():

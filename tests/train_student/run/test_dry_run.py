@@ -9,13 +9,14 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from pld.classes.matching import Classes
 from pld.config import run
 from pld.errors import ConfigError, PLDError
 from pld.store import open_store
 from tests.making import student_settings
 from tests.processes import ROOT, python, torchrun
 from train_student.config import RECIPES, OptimizerOptions, TrainConfig
-from train_student.loop import learner
+from train_student.model.student import Student, student_preprocessing
 from train_student.run import smoke_run
 from train_student.run.dry_run import bytes_per_view, dry_run, lr_curve
 from train_student.run.train import main as train_main
@@ -164,9 +165,12 @@ def test_the_bytes_of_a_store():
 def test_the_activations_are_those_of_the_formula(monkeypatch):
     """Inputs of the two layers and, for the batch, cross entropy's: its log-probabilities, labels and a count."""
     layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 16), nn.ReLU(), nn.Linear(16, 5))
-    monkeypatch.setattr(learner, "build_student", lambda options, num_classes: layers)
+    preprocessing = student_preprocessing(8, None)
+    monkeypatch.setattr(smoke_run, "build_student", lambda *_, **__: Student(model=layers, preprocessing=preprocessing))
     config = TrainConfig.from_flat(dry_run=True, loss="ce", image_size=8, opt="adamw", batch_size=100)
-    found = dict(smoke_run.smoke_run(config, Accelerator(), num_classes=5, k=5))
+    found = dict(
+        smoke_run.smoke_run(config, Accelerator(), classes=Classes(names=None, count=5, owner="made-up images"), k=5)
+    )
     weights = 4 * (192 * 16 + 16 + 16 * 5 + 5)
     moments, steps = 2 * weights, 4 * 4  # a float32 step for each of the four tensors
     hidden, images, logits, labels = 4 * 16, 4 * 192, 4 * 5, 8
@@ -187,7 +191,7 @@ def test_a_batch_that_does_not_fit_says_so(monkeypatch):
     monkeypatch.setattr(smoke_run, "_batch", exhausted)
     config = TrainConfig.from_flat(dry_run=True, loss="ce", model="test_resnet", image_size=32, batch_size=2)
     with pytest.raises(ConfigError, match="--batch_size 2: 2 images at once do not fit cpu: lower it"):
-        smoke_run.smoke_run(config, Accelerator(), num_classes=5, k=5)
+        smoke_run.smoke_run(config, Accelerator(), classes=Classes(names=None, count=5, owner="made-up images"), k=5)
 
 
 @pytest.mark.long

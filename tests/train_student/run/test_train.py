@@ -50,13 +50,14 @@ def validated(run, config):
     """Top-1 (percent) and NLL of a run's exported model, image by image."""
     model = timm.create_model(f"local-dir:{run / 'model'}", pretrained=True).eval()
     source = open_source(config.data.images, "val")
-    crop_fraction = config.validation.crop_fraction
-    preprocessing = student_preprocessing(config.model.image_size, crop_fraction)
+    preprocessing = student_preprocessing(config.model.image_size, config.validation.crop_fraction)
     assert pld.teachers.model_preprocessing(model) == preprocessing
     hits, nll = 0, 0.0
     for row in range(len(source)):
         image = read_image(source, row)
-        view = pld.views.draw_view("", 0, tuple(image.shape[1:]), pld.views.Fixed(crop_fraction=crop_fraction))
+        view = pld.views.draw_view(
+            "", 0, tuple(image.shape[1:]), pld.views.Fixed(crop_fraction=preprocessing.crop_fraction)
+        )
         pixels = pld.views.apply_view(image, view, 32)[None]
         with torch.no_grad():
             logits = model(preprocessing.normalize(pixels))
@@ -169,6 +170,13 @@ def test_accelerate_launch_with_nothing_configured(tmp_path):
     ):
         assert line in output
     assert not list(tmp_path.iterdir())
+
+
+def test_accelerate_launch_quiet_ends_with_the_error(tmp_path):
+    launch = ("-m", "accelerate.commands.accelerate_cli", "launch", "--quiet", ROOT / "train_student.py")
+    done = python(*launch, "--loss", "ce", "--data", "nowhere", cwd=tmp_path, check=False)
+    assert done.returncode
+    assert re.match("error: .*nowhere: no such file", done.stderr.splitlines()[-1])
 
 
 def test_an_approximate_teacher_is_marked(world, tmp_path, capsys):

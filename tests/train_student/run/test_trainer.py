@@ -96,12 +96,11 @@ def test_a_val_store_gives_agreement_and_kl(world, tmp_path):
         open_store(str(tmp_path / "val")),
     )
     table = store.load_view(0)
-    crop_fraction = config.validation.crop_fraction
-    preprocessing = student_preprocessing(config.model.image_size, crop_fraction)
+    preprocessing = student_preprocessing(config.model.image_size, config.validation.crop_fraction)
     agree, kl, bins = 0, 0.0, [[0.0, 0.0] for _ in range(15)]
     for row in range(len(source)):
         image = read_image(source, row)
-        view = draw_view("", 0, tuple(image.shape[1:]), Fixed(crop_fraction=crop_fraction))
+        view = draw_view("", 0, tuple(image.shape[1:]), Fixed(crop_fraction=preprocessing.crop_fraction))
         with torch.no_grad():
             logits = model(preprocessing.normalize(apply_view(image, view, 32)[None]))[0].double()
         topk = table[store.rows([source.key(row)])]
