@@ -98,15 +98,17 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
     Raises:
         DataError: images that cannot be used, or labels that are not the store's.
         StoreError: a store of another dataset or view drawing, or without the wanted views.
-        ConfigError: the number of classes is not known, or the device cannot decode.
+        ConfigError: the number of classes is not known, the device cannot decode, or a setting needs labels that there
+            are not.
     """
     options, validation_options, teacher, seed = config.data, config.validation, config.teacher, config.run.seed
     class_names = read_class_names(options.class_names)
-    train = open_source(options.images, options.split, class_names=class_names)
+    store = open_stores(teacher.stores, teacher.combine, seed) if teacher.stores else None
+    unlabelled = is_unlabelled(config, store)
+    train = open_source(options.images, options.split, class_names=class_names, unlabelled=unlabelled)
     num_all = len(train)
     train, val, validation = open_validation(validation_options, train, options.images, class_names)
     num_held_out = num_all - len(train) if validation_options.val_share else 0
-    store = open_stores(teacher.stores, teacher.combine, seed) if teacher.stores else None
     members = store.members if store else ()
     policy = stored_policy(members[0]) if members else dataclasses.replace(train.policy, seed=seed)
     for member in members:
@@ -147,6 +149,23 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
     )
 
 
+def is_unlabelled(config: TrainConfig, store: StoreGroup | None) -> bool:
+    """Whether a run's training images have no labels: the store says it, or without one the option.
+
+    Raises:
+        ConfigError: they have none, and a setting needs them or the store has them.
+    """
+    if store and not store.is_labelled:
+        config.check_without_labels(store.url)
+        return True
+    if store and config.data.unlabelled:
+        raise ConfigError(
+            f"--unlabelled: {store.url} is of labelled images, which it ranks first; leave --unlabelled out and give "
+            "these, or make a store without labels: cache-teacher --unlabelled"
+        )
+    return config.data.unlabelled
+
+
 def _in_training_space(val: Source, space: Classes) -> Source:
     """The validation images with the training images' class numbers; a note says where only numbers are known."""
     note = None
@@ -175,7 +194,7 @@ def _under_keys_of(store: Store, val: Source) -> Source:
             f"{store.url}: lacks {len(val) - len(found)} of the {len(val)} images of {val.location}; {advice}"
         )
     names = (found.class_names, val.class_names)
-    if not np.array_equal(found.labels, val.labels) or (None not in names and names[0] != names[1]):
+    if not np.array_equal(found.known_labels(), val.known_labels()) or (None not in names and names[0] != names[1]):
         raise DataError(f"{store.url}: numbers the classes otherwise than the training images; {advice}")
     return found.with_notes(compare_probes(store.probes, found, policy, store.url))
 

@@ -80,6 +80,7 @@ def evaluate(
         load_batches(source, decoder, items, workers=workers, fill_gaps=False) as batches,
     ):
         for batch in batches:
+            assert batch.labels is not None  # validation images have labels
             if not len(batch.labels):
                 continue  # models need not take empty batches
             labels = batch.labels.to(device, non_blocking=True)
