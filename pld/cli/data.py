@@ -73,19 +73,16 @@ def _decode_all(source: Source) -> None:
 
 def _describe(source: Source, location: str, split: str) -> None:
     classes = f"{len(source.class_names)} named classes" if source.class_names else "classes without names"
+    if source.labels is None:
+        classes = "without labels"
     print(f"{location}, {split}: {len(source):,} images in {len(source.shards):,} shards, {classes}")
-    print(f"  labels {_labels_text(source)}")
+    if source.labels is not None:
+        first = source.labels[: source.shard_sizes[0]]
+        mixed = f"{len(np.unique(first)):,} of them among the first shard's {len(first):,} images"
+        print(f"  labels {source.labels.min()} to {source.labels.max()}, {mixed}")
     print(f"  views  {policy_to_json(source.policy)}")
     print(f"  first  {source.key(0)} in {source.files[0]}")
     _tell_more(source)
-
-
-def _labels_text(source: Source) -> str:
-    if source.labels is None:
-        return "none"
-    first = source.labels[: source.shard_sizes[0]]
-    mixed = f"{len(np.unique(first)):,} of them among the first shard's {len(first):,} images"
-    return f"{source.labels.min()} to {source.labels.max()}, {mixed}"
 
 
 def _tell_more(source: Source) -> None:

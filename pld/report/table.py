@@ -36,7 +36,7 @@ def store_rows(store: Store) -> list[tuple[str, str]]:
 def _accuracy_row(store: Store) -> tuple[str, str]:
     accuracy = store.stats.accuracy
     if accuracy is None:
-        return "labels", "none, images without labels: how often the teacher is right is not known"
+        return "labels", "none, the images are unlabelled: how often the teacher is right is not known"
     return "teacher's top-1", f"{100 * accuracy:.2f} % on these views"
 
 

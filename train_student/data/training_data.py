@@ -13,7 +13,7 @@ import torch
 
 from pld.classes.matching import Classes, shorten_list
 from pld.classes.names import read_class_names
-from pld.errors import ConfigError, DataError, NotCachedError, StoreError
+from pld.errors import ConfigError, DataError, NoLabelsError, NotCachedError, StoreError
 from pld.images import Source, open_source
 from pld.join.match import join_source, relabel, stored_policy
 from pld.join.pixel_probes import compare_probes
@@ -104,8 +104,7 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
     options, validation_options, teacher, seed = config.data, config.validation, config.teacher, config.run.seed
     class_names = read_class_names(options.class_names)
     store = open_stores(teacher.stores, teacher.combine, seed) if teacher.stores else None
-    unlabelled = is_unlabelled(config, store)
-    train = open_source(options.images, options.split, class_names=class_names, unlabelled=unlabelled)
+    train = _open_images(config, store, class_names)
     num_all = len(train)
     train, val, validation = open_validation(validation_options, train, options.images, class_names)
     num_held_out = num_all - len(train) if validation_options.val_share else 0
@@ -147,6 +146,17 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
         gpu=gpu,
         pixel_warning="; ".join(filter(None, pixels)) or None,
     )
+
+
+def _open_images(config: TrainConfig, store: StoreGroup | None, class_names: tuple[str, ...] | None) -> Source:
+    """The training images, with labels unless there are none."""
+    options, unlabelled = config.data, is_unlabelled(config, store)
+    try:
+        return open_source(options.images, options.split, class_names=class_names, unlabelled=unlabelled)
+    except NoLabelsError as error:
+        if store is None:
+            raise
+        raise DataError(f"{error.found}. {store.url} is of labelled images: give these") from error
 
 
 def is_unlabelled(config: TrainConfig, store: StoreGroup | None) -> bool:

@@ -64,7 +64,8 @@ def dry_run(config: TrainConfig) -> None:
         print(
             f"{config.run.output}: {config.model.name}, {config.loss.name}: a dry run, which trains and writes nothing"
         )
-        rows = [*_step_rows(config.optimizer, sizes, world), *_store_rows(config, sizes), *measured]
+        labels = [] if labelled else [("labels", "none: the teacher alone says what is right")]
+        rows = [*_step_rows(config.optimizer, sizes, world), *labels, *_store_rows(config, sizes), *measured]
         print(as_text(("steps", f"{steps * config.optimizer.epochs:,}"), rows))
     accelerator.end_training()
 
