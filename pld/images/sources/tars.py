@@ -113,9 +113,7 @@ def _with_labels(source: Source, indexes: list[TarIndex], *, unlabelled: bool) -
     lacking = np.flatnonzero(labels == NO_LABEL)
     if unlabelled:
         num = len(labels) - len(lacking)
-        return source.with_notes(
-            f"{source.location}: the labels of {num:,} of its images are not used" if num else None
-        )
+        return source.with_notes(f"{source.location}: the labels of {num:,} images are not used" if num else None)
     if len(lacking):
         path = np.concatenate([index.rows["path"] for index in indexes])[lacking[0]].decode()
         raise NoLabelsError(
