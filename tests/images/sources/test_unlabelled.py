@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import fsspec
 import pytest
 
 from pld.cli.main import _main
@@ -131,3 +132,13 @@ def test_shards_of_them(tmp_path, capsys):
     (out / "unfinished" / "train-0001.tar").unlink()
     write_shards(source, out, "train", 3, lambda _: None)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_tars_behind_a_url(tmp_path, bucket):
+    members = {f"{i}.jpg": jpeg(i) for i in range(3)}
+    fsspec.filesystem("s3").put(str(write_tar(tmp_path / "train-0.tar", members)), f"{bucket}/data/train-0.tar")
+    source = opened(f"{bucket}/data")
+    assert (keys(source), source.labels) == (["0", "1", "2"], None)
+    assert source.read(1) == members["1.jpg"]
+    with pytest.raises(NoLabelsError, match=r"data/train-0\.tar: sample '0' has no label"):
+        open_source(f"{bucket}/data")
