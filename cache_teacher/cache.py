@@ -21,7 +21,7 @@ from pld.classes.names import read_class_map, read_class_names
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
-from pld.join.match import map_classes, use_store_keys
+from pld.join.match import map_classes, use_store_keys, use_teacher_classes
 from pld.join.pixel_probes import compare_probes, make_probes
 from pld.loading import ViewDecoder, in_flight, loading, prefetch_shards, view_decoder
 from pld.loading.nvjpeg import check_device
@@ -47,6 +47,7 @@ from pld.store import (
 from pld.teachers import Teacher, build_teacher
 from pld.views import DRAWING_VERSION, Policy, policy_to_json
 
+_UNCHECKED = "images without labels: nothing checks that the teacher's classes and pixels are right for them"
 # Views that a worker process loads at once, 10 MB at 224 px.
 _VIEWS_AT_ONCE = 64
 
@@ -68,14 +69,15 @@ def cache(config: CacheConfig) -> None:
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = config.device or _default_device()
     class_names, class_map = read_class_names(config.class_names), read_class_map(config.class_map)
-    source = open_source(config.data, config.split, class_names=class_names)
+    source = open_source(config.data, config.split, class_names=class_names, unlabelled=config.unlabelled)
     source = use_store_keys(find_manifest(config.store_path), source)
     gpu = _decoding_gpu(config, device)
-    teacher, class_note = _build_teacher(config, source, class_map, device)
+    teacher, source, class_note = _build_teacher(config, source, class_map, device)
     policy = choose_policy(config, source, teacher)
     num_views, view_note = limit_views(policy, config.views)
     if rank == 0:
-        _warn(*source.remarks, *teacher.notes, class_note, view_note)
+        unchecked = None if source.labels is not None else _UNCHECKED
+        _warn(*source.remarks, *teacher.notes, class_note, view_note, unchecked)
     writer = StoreWriter.open(
         config.store_path,
         store_identity(config, source, teacher, policy),
@@ -96,7 +98,7 @@ def cache(config: CacheConfig) -> None:
         k=config.k,
         temperatures=config.temperatures,
         device=device,
-        label_check=None if config.allow_wrong_labels else _label_check(config, source, teacher),
+        label_check=_label_check(config, source, teacher),
     )
     parts = _assign_parts(writer.missing_parts(num_views), source, rank, world)
     _run_parts(parts, runner, decoder, writer, config, show=rank == 0)
@@ -107,10 +109,17 @@ def cache(config: CacheConfig) -> None:
 
 def _build_teacher(
     config: CacheConfig, source: Source, class_map: Mapping[str, str], device: str
-) -> tuple[Teacher, str | None]:
-    """Build the teacher for the dataset's classes; the note says what had to be assumed about them."""
+) -> tuple[Teacher, Source, str | None]:
+    """Build the teacher for the dataset's classes; the note says what had to be assumed about them.
+
+    Images without labels have all classes of the teacher, unless some are named.
+    """
     teacher = build_teacher(config.teacher, config.weights, precision=config.precision, device=device)
-    teacher, note = map_classes(teacher, source.classes, class_map)
+    note = None
+    if source.labels is None and source.class_names is None:
+        source = use_teacher_classes(teacher, source)
+    else:
+        teacher, note = map_classes(teacher, source.classes, class_map)
     if teacher.num_outputs < 2:
         raise DataError(
             f"{source.classes.describe()}: a ranking needs two classes or more; name another dataset with --data"
@@ -119,7 +128,7 @@ def _build_teacher(
         raise ConfigError(
             f"--k {config.k}: {teacher.architecture} has {teacher.num_outputs} classes here; choose at most as many"
         )
-    return teacher, note
+    return teacher, source, note
 
 
 def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy: Policy) -> Identity:
@@ -146,6 +155,7 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
             digest=dataset_digest(source.keys, source.labels),
             num_samples=len(source),
             class_names=source.class_names,
+            labelled=source.labels is not None,
         ),
         codec=CodecIdentity(k=config.k, temperatures=config.temperatures),
     )
@@ -172,7 +182,10 @@ def _warn(*notes: str | None) -> None:
         print(f"warning: {note}", file=sys.stderr)
 
 
-def _label_check(config: CacheConfig, source: Source, teacher: Teacher) -> LabelCheck:
+def _label_check(config: CacheConfig, source: Source, teacher: Teacher) -> LabelCheck | None:
+    """The check of the labels; None if they may be wrong, or there are none."""
+    if config.allow_wrong_labels or source.labels is None:
+        return None
     names = source.class_names
     return LabelCheck(
         num_classes=teacher.num_outputs,
@@ -218,7 +231,7 @@ def _run_parts(
         part, signals = result
         if not signals.rows:
             raise DataError(f"{source.location}: shard {part.shard}: none of its images can be decoded")
-        labels = source.labels[signals.rows]
+        labels = None if source.labels is None else source.labels[signals.rows]
         keys, mass = source.keys[signals.rows], signals.unmapped_mass
         writer.write_part(part, keys, labels, signals.views, signals.skipped, unmapped_mass=mass)
 

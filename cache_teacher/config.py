@@ -46,6 +46,11 @@ class CacheConfig:
         "a file that says which of the teacher's classes each of the data's is, where their names differ (a line each: "
         "data's class, a tab, teacher's class or its number; or a JSON object)",
     )
+    unlabelled: bool = option(
+        False,
+        "take every image below a folder, or in tars without .cls, and no labels: the teacher alone ranks; labels that "
+        "there are are not used",
+    )
     allow_wrong_labels: bool = option(
         False, "go on although the teacher's classes are probably in another order than the labels"
     )
@@ -94,6 +99,11 @@ class CacheConfig:
                 "  cache-teacher --teacher vit_large --data glyphs --help"
             )
         check_values(self)
+        if self.class_map and self.unlabelled and not self.class_names:
+            raise ConfigError(
+                "--class_map: images without labels have no classes of their own to map; name those that the store is "
+                "to have with --class_names FILE, or leave --class_map out"
+            )
 
     @property
     def store_path(self) -> str:

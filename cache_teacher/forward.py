@@ -64,7 +64,7 @@ class PartRunner:
         k: classes to keep.
         temperatures: at which the tail's mass is kept.
         device: the teacher's.
-        label_check: is given all signals; None if labels may be wrong.
+        label_check: is given all signals; None if labels may be wrong, or there are none.
     """
 
     teacher: Teacher
@@ -117,11 +117,13 @@ class PartRunner:
     @torch.inference_mode()
     def _forward(self, images: UInt8[Tensor, "B 3 h w"], rows: list[int], num_views: int) -> tuple[TopK, float]:
         """The views' signals, and the sum of their unmapped mass."""
-        labels = torch.from_numpy(self.source.labels[rows]).repeat_interleave(num_views)
+        labels = None
+        if self.source.labels is not None:
+            labels = torch.from_numpy(self.source.labels[rows]).repeat_interleave(num_views).to(self.device)
         model_logits = self.teacher.model_logits(images)
         logits = self.teacher.select_classes(model_logits)
         try:
-            topk = TopK.from_logits(logits, labels.to(self.device), self.k, self.temperatures).to("cpu")
+            topk = TopK.from_logits(logits, labels, self.k, self.temperatures).to("cpu")
         except SignalError as error:
             raise TeacherError(
                 f"{self.teacher.architecture} in {self.teacher.precision}, on {len(rows)} samples starting at "

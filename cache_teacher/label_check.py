@@ -115,6 +115,7 @@ class LabelCheck:
         Raises:
             DataError: enough views were seen, and the order is probably wrong.
         """
+        assert topk.labels is not None  # images without labels are not checked
         views_each = len(topk.labels) // len(rows)
         pairs = zip(topk.labels.tolist(), topk.classes[:, 0].tolist(), strict=True)
         for index, pair in enumerate(pairs):

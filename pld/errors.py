@@ -17,6 +17,18 @@ class DataError(PLDError):
     """Images or labels that cannot be used as they are: missing, empty, truncated, duplicated, undecodable."""
 
 
+class NoLabelsError(DataError):
+    """Images without labels where labels are wanted; the message offers --unlabelled.
+
+    Attributes:
+        found: the message without that, for commands that have no such option.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found}; or go without labels: --unlabelled")
+        self.found = found
+
+
 class UndecodableImageError(DataError):
     """An image that was read but cannot be decoded; the only error that `--on-bad-image skip` skips."""
 

@@ -21,13 +21,13 @@ TOLERANCE = 1e-3
 class TopK:
     """A teacher's k most probable classes per sample, the label's log-probability and the mass of the tail.
 
-    S is the top-k and the label; the tail is every class outside S.
+    S is the top-k and the label, or the top-k alone where the images have no labels; the tail is every class outside S.
 
     Attributes:
         classes: int64 [B, k], most probable first; ties have the lower class first.
         logprobs: float32 [B, k], log-probabilities of `classes` at T = 1, in nats.
-        labels: int64 [B], the true classes.
-        label_logprob: float32 [B], the labels' log-probabilities at T = 1, wherever they rank.
+        labels: int64 [B], the true classes; None for images without labels.
+        label_logprob: float32 [B], the labels' log-probabilities at T = 1, wherever they rank; None without labels.
         tail_logmass: float32 [B, T], log of the sum over the tail of exp(logprob / t) for each of `temperatures`;
             -inf where the tail is empty.
         temperatures: the T temperatures that `tail_logmass` holds.
@@ -38,8 +38,8 @@ class TopK:
 
     classes: Int[Tensor, "B k"]
     logprobs: Float[Tensor, "B k"]
-    labels: Int[Tensor, "B"]
-    label_logprob: Float[Tensor, "B"]
+    labels: Int[Tensor, "B"] | None
+    label_logprob: Float[Tensor, "B"] | None
     tail_logmass: Float[Tensor, "B T"]
     temperatures: tuple[float, ...]
     logprob_error: float = 0.0
@@ -49,7 +49,7 @@ class TopK:
     def from_logits(
         cls,
         logits: Float[Tensor, "B C"],
-        labels: Int[Tensor, "B"],
+        labels: Int[Tensor, "B"] | None,
         k: int,
         temperatures: Sequence[float] = (1.0,),
     ) -> TopK:
@@ -57,7 +57,7 @@ class TopK:
 
         Args:
             logits: [B, C] of any floating dtype; worked on in float32 (float64 stays).
-            labels: int64 [B], in 0..C-1.
+            labels: int64 [B], in 0..C-1; None for images without labels.
             k: classes to keep, 1..C; k = C is exact and has no tail.
             temperatures: temperatures at which the tail's mass is kept.
 
@@ -75,7 +75,7 @@ class TopK:
         num_classes = logits.shape[1]
         if not 1 <= k <= num_classes:
             raise SignalError(f"k = {k}: the teacher has {num_classes} classes; choose k from 1 to {num_classes}")
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        if labels is not None and labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
             raise SignalError(
                 f"labels: found {int(labels.min())}..{int(labels.max())}, wanted 0..{num_classes - 1} for logits "
                 f"of shape {list(logits.shape)}"
@@ -86,22 +86,23 @@ class TopK:
 
     @classmethod
     def from_checked_logits(
-        cls, logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], k: int, temperatures: Sequence[float]
+        cls, logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"] | None, k: int, temperatures: Sequence[float]
     ) -> TopK:
         """`from_logits` without the checks of values, which would synchronise with an accelerator."""
         logprobs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)
         # A stable sort of the logits, unlike topk, promises the order of ties: the lower class first.
         classes = torch.sort(logits, dim=1, descending=True, stable=True).indices[:, :k].contiguous()
-        column = labels[:, None]
         tail = logprobs[:, :0]
         if temperatures:
-            outside = logprobs.scatter(1, classes, -torch.inf).scatter(1, column, -torch.inf)
+            outside = logprobs.scatter(1, classes, -torch.inf)
+            if labels is not None:
+                outside.scatter_(1, labels[:, None], -torch.inf)
             tail = torch.stack([torch.logsumexp(outside / t, dim=1) for t in temperatures], dim=1)
         return cls(
             classes=classes,
             logprobs=logprobs.gather(1, classes),
             labels=labels,
-            label_logprob=logprobs.gather(1, column)[:, 0],
+            label_logprob=None if labels is None else logprobs.gather(1, labels[:, None])[:, 0],
             tail_logmass=tail,
             temperatures=tuple(float(t) for t in temperatures),
         )
@@ -138,36 +139,47 @@ class TopK:
             num_classes: C.
             tolerance: by how much log-probabilities, and the logarithm of their sum, may be off, nats.
         """
-        classes, logprobs, label = self.classes, self.logprobs, self.label_logprob[:, None]
+        classes, logprobs = self.classes, self.logprobs
         ordered = classes.sort(dim=1).values
-        is_label = classes == self.labels[:, None]
-        outside = ~is_label.any(dim=1)
         faults = {
-            "labels outside 0..C-1": (self.labels < 0) | (self.labels >= num_classes),
             "classes outside 0..C-1": (classes < 0) | (classes >= num_classes),
             "a class twice in a row": ordered[:, 1:] == ordered[:, :-1],
-            "log-probabilities that are not finite": ~torch.isfinite(logprobs) | ~torch.isfinite(label),
+            "log-probabilities that are not finite": ~torch.isfinite(logprobs),
             "tails that are nan or +inf": ~(self.tail_logmass < torch.inf),
             "log-probabilities that rise with the rank": logprobs[:, 1:] > logprobs[:, :-1],
             "tails of more mass than C classes can have": self._tail_excess(num_classes) > tolerance,
-            "a label whose log-probability is not that of its entry": is_label & ((logprobs - label).abs() > tolerance),
-            "a label outside the top k that is more probable than its last class": outside
-            & (label[:, 0] > logprobs[:, -1] + tolerance),
-            "probabilities that do not sum to 1": ~(self._mass(outside, num_classes).log().abs() <= tolerance),
+            **self._label_faults(num_classes, tolerance),
+            "probabilities that do not sum to 1": ~(self._mass(num_classes).log().abs() <= tolerance),
         }
         for fault, mask in faults.items():
             if bool(mask.any()):
                 return f"{fault}, first in row {int(mask.reshape(len(mask), -1).any(dim=1).nonzero()[0])}"
         return None
 
+    def _label_faults(self, num_classes: int, tolerance: float) -> dict[str, Tensor]:
+        """What can be wrong with the labels: a mask for each fault; nothing without labels."""
+        if self.labels is None or self.label_logprob is None:
+            return {}
+        label, is_label = self.label_logprob[:, None], self.classes == self.labels[:, None]
+        off = (self.logprobs - label).abs() > tolerance
+        above = self.label_logprob > self.logprobs[:, -1] + tolerance
+        return {
+            "labels outside 0..C-1": (self.labels < 0) | (self.labels >= num_classes),
+            "labels whose log-probability is not finite": ~torch.isfinite(label),
+            "a label whose log-probability is not that of its entry": is_label & off,
+            "a label outside the top k that is more probable than its last class": ~is_label.any(dim=1) & above,
+        }
+
     def check_shapes(self, num_classes: int) -> None:
         """Raise SignalError unless shapes and kinds fit each other, k is in 1..C and the plain numbers make sense."""
         rows, k = self.classes.shape[0], self.classes.shape[-1]
+        if (self.labels is None) != (self.label_logprob is None):
+            raise SignalError("TopK: found one of labels and label_logprob without the other, wanted both or neither")
+        of_label = {} if self.labels is None else {"labels": [rows], "label_logprob": [rows]}
         wanted = {
             "classes": [rows, k],
             "logprobs": [rows, k],
-            "labels": [rows],
-            "label_logprob": [rows],
+            **of_label,
             "tail_logmass": [rows, len(self.temperatures)],
         }
         for name, shape in wanted.items():
@@ -199,13 +211,15 @@ class TopK:
         most = (temperatures - 1).clamp(min=0) * math.log(num_classes)
         return self.tail_logmass.double() * temperatures - most
 
-    def _mass(self, outside: Bool[Tensor, "B"], num_classes: int) -> Float[Tensor, "B"]:
+    def _mass(self, num_classes: int) -> Float[Tensor, "B"]:
         """Top-k + label + tail at T = 1; 1 where the tail is not known at T = 1."""
         if self.k < num_classes and 1.0 not in self.temperatures:
-            return torch.ones_like(self.label_logprob)
-        label = torch.where(outside, self.label_logprob.double().exp(), 0.0)
-        tail = self.tail_at(1.0).double().exp() if 1.0 in self.temperatures else 0.0
-        return self.logprobs.double().exp().sum(dim=1) + label + tail
+            return torch.ones_like(self.logprobs[:, 0])
+        mass = self.logprobs.double().exp().sum(dim=1)
+        if self.labels is not None and self.label_logprob is not None:
+            outside = (self.classes != self.labels[:, None]).all(dim=1)
+            mass = mass + torch.where(outside, self.label_logprob.double().exp(), 0.0)
+        return mass + self.tail_at(1.0).double().exp() if 1.0 in self.temperatures else mass
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> TopK:
         """The same signal on another device."""

@@ -93,3 +93,32 @@ def test_validate_names_what_is_wrong(fields, message, monkeypatch):
         topk.validate(5)
     with pytest.raises(SignalError, match=r"TopK.classes: found shape \[3, 2\], wanted k from 1 to 1"):
         changed().validate(1)
+
+
+@given(st.integers(1, 5), st.integers(2, 12), st.data())
+def test_without_labels_s_is_the_top_k_alone(num, classes, data):
+    k = data.draw(st.integers(1, classes))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32)))
+    logits = (torch.randn(num, classes, generator=generator, dtype=torch.float64) * 4).round()
+    topk = TopK.from_logits(logits, None, k, (0.5, 1.0, 4.0))
+    topk.validate(classes)
+    assert (topk.labels, topk.label_logprob) == (None, None)
+    labelled = TopK.from_logits(logits, topk.classes[:, 0], k, (0.5, 1.0, 4.0))  # a label that is among the top k
+    for name in ("classes", "logprobs", "tail_logmass"):
+        assert torch.equal(getattr(topk, name), getattr(labelled, name))
+    assert topk.to("cpu").labels is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": torch.tensor([0, 1])}, "one of labels and label_logprob without the other"),
+        ({"label_logprob": torch.zeros(2)}, "one of labels and label_logprob without the other"),
+        ({"tail_logmass": torch.zeros(2, 1)}, "probabilities that do not sum to 1"),
+        ({"logprobs": torch.tensor([[-3.0, -1.0], [-1.0, -3.0]])}, "log-probabilities that rise with the rank"),
+    ],
+)
+def test_a_signal_without_labels_is_checked(change, message):
+    topk = TopK.from_logits(torch.tensor([[3.0, 2.0, 1.0], [0.0, 1.0, 2.0]]), None, 2)
+    with pytest.raises(SignalError, match=message):
+        dataclasses.replace(topk, **change).validate(3)

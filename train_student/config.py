@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pld.errors import ConfigError
-from pld.losses import NamedLoss, build_loss, loss_settings
+from pld.losses import NamedLoss, build_loss, loss_settings, losses_without_labels
 from pld.options import ABOVE_ZERO, AT_LEAST_ONE, FRACTION, check_values, from_flat, option
 from pld.precision import Precision, fast_precision
 from pld.store import Combine, Decoder
@@ -37,6 +37,9 @@ class DataOptions:
     split: str = option("train", "which part of a folder is trained on, by its name or another word for it")
     class_names: str | None = option(
         None, "a file with the classes' names in the order of their numbers, as cache-teacher's --class_names"
+    )
+    unlabelled: bool = option(
+        False, "images without labels, every one below a folder or in tars; a store without labels says it by itself"
     )
     num_classes: int | None = option(None, "number of classes, if neither the store nor the dataset states it")
     views: int | None = option(
@@ -280,3 +283,18 @@ class TrainConfig:
             raise ConfigError("--freeze_bn: is for weights that were trained: give --pretrained or --init_from")
         if teacher.class_map and not teacher.online_teacher:
             raise ConfigError("--class_map: is for a live teacher; a store has the map that it was cached with")
+        if data.unlabelled:
+            self.check_without_labels("--unlabelled")
+
+    def check_without_labels(self, why: str) -> None:
+        """Raise ConfigError where a setting needs labels of the training images; `why` they have none begins it."""
+        if reason := self.loss.build().required_signal.label:
+            raise ConfigError(
+                f"{why}: the training images have no labels, and --loss {self.loss.name} needs them: {reason}. Losses "
+                f"that need none: {losses_without_labels('--{} 0')}"
+            )
+        if self.validation.val_share is not None:
+            raise ConfigError(
+                f"{why}: the training images have no labels, and validation needs them: leave --val_share out; name "
+                "labelled images with --val_data, or go without: --val_data none"
+            )

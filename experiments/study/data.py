@@ -47,7 +47,7 @@ def prepare_data(location: str, images: int) -> StudyData:
             f"{location}: wanted tar shards train-*.tar and val-*.tar; pld data FOLDER --shards OUT makes them"
         )
     source = open_source(str(folder))
-    names = source.class_names or tuple(str(i) for i in range(int(source.labels.max()) + 1))
+    names = source.class_names or tuple(str(i) for i in range(int(source.known_labels().max()) + 1))
     sizes = source.shard_sizes
     enough = next((n for n in range(1, len(train) + 1) if sum(sizes[:n]) >= images), len(train))
     _link(DATA / "teacher", [*train, *val])

@@ -64,9 +64,10 @@ def _store_facts(name: str, views: int | None) -> dict[str, Any]:
 def teacher_facts() -> dict[str, Any]:
     """The teacher on the validation images: accuracy, confidence and the bounds of its bins of confidence."""
     store = open_store(str(store_folder("val")))
-    confidence = _confidence()
+    confidence, accuracy = _confidence(), store.stats.accuracy
+    assert accuracy is not None  # the study's images have labels
     return {
-        "val_top1": 100 * store.stats.accuracy,
+        "val_top1": 100 * accuracy,
         "val_confidence": float(confidence.mean()),
         "confidence_edges": np.quantile(confidence, np.linspace(0, 1, _BINS + 1)).tolist(),
         "fingerprint": store.manifest.identity.fingerprint,

@@ -38,10 +38,11 @@ def write_mismatched(fixed: Path, views: Path, out: Path) -> None:
     for part in writer.missing_parts(VIEWS):
         mine = rows[part.shard]
         topk = table[mine]
+        assert topk.labels is not None  # the study's images have labels
         # A store's probabilities of all classes do not sum to 1 after their rounding: `from_logits` makes them.
         dense = torch.empty_like(topk.logprobs).scatter_(1, topk.classes, topk.logprobs)
         signal = TopK.from_logits(dense, topk.labels, dense.shape[1], identity.codec.temperatures)
-        writer.write_part(part, source.keys[mine], source.labels[mine], [signal] * len(part.views))
+        writer.write_part(part, source.keys[mine], topk.labels.numpy(), [signal] * len(part.views))
     writer.seal()
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from pld.classes.names import read_class_names
+from pld.errors import DataError, NoLabelsError
 from pld.images import Source, open_source
 
 
@@ -30,9 +31,15 @@ def add_part(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_images(location: str, arguments: argparse.Namespace) -> Source:
+def open_images(location: str, arguments: argparse.Namespace, *, unlabelled: bool = False) -> Source:
     """The images at a location; raises what `open_source` does, ConfigError where the names cannot be read."""
-    return open_source(location, arguments.split, class_names=read_class_names(arguments.class_names))
+    names = read_class_names(arguments.class_names)
+    try:
+        return open_source(location, arguments.split, class_names=names, unlabelled=unlabelled)
+    except NoLabelsError as error:
+        if not hasattr(arguments, "unlabelled"):  # the command has no such option: it needs what the store has
+            raise DataError(error.found) from error
+        raise
 
 
 def positive(text: str) -> int:

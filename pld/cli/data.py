@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("location", help="glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder")
     add_part(parser)
     parser.add_argument(
+        "--unlabelled", action="store_true", help="every image below a folder or in tars, without labels"
+    )
+    parser.add_argument(
         "--shards",
         type=local_path,
         metavar="FOLDER",
@@ -35,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
     With --decode, SystemExit(1) where images cannot be decoded.
     """
-    source = open_images(arguments.location, arguments)
+    source = open_images(arguments.location, arguments, unlabelled=arguments.unlabelled)
     if arguments.shards is None:
         _describe(source, arguments.location, arguments.split)
     else:
@@ -48,9 +51,10 @@ def _write(source: Source, arguments: argparse.Namespace) -> Source:
     """Write the shards and open them."""
     with progress(len(source), f"writing {arguments.shards}/{arguments.split}-*.tar") as bar:
         paths = write_shards(source, arguments.shards, arguments.split, arguments.shard_samples, bar.update)
-    written = open_source(str(arguments.shards), arguments.split)
+    written = open_source(str(arguments.shards), arguments.split, unlabelled=arguments.unlabelled)
     _describe(written, str(arguments.shards), arguments.split)
-    print(f"  from {arguments.location} into {len(paths):,} shards; now --data {arguments.shards}")
+    more = " --unlabelled" if arguments.unlabelled else ""
+    print(f"  from {arguments.location} into {len(paths):,} shards; now --data {arguments.shards}{more}")
     _tell_more(source)
     return written
 
@@ -69,10 +73,13 @@ def _decode_all(source: Source) -> None:
 
 def _describe(source: Source, location: str, split: str) -> None:
     classes = f"{len(source.class_names)} named classes" if source.class_names else "classes without names"
+    if source.labels is None:
+        classes = "without labels"
     print(f"{location}, {split}: {len(source):,} images in {len(source.shards):,} shards, {classes}")
-    first = source.labels[: source.shard_sizes[0]]
-    mixed = f"{len(np.unique(first)):,} of them among the first shard's {len(first):,} images"
-    print(f"  labels {source.labels.min()} to {source.labels.max()}, {mixed}")
+    if source.labels is not None:
+        first = source.labels[: source.shard_sizes[0]]
+        mixed = f"{len(np.unique(first)):,} of them among the first shard's {len(first):,} images"
+        print(f"  labels {source.labels.min()} to {source.labels.max()}, {mixed}")
     print(f"  views  {policy_to_json(source.policy)}")
     print(f"  first  {source.key(0)} in {source.files[0]}")
     _tell_more(source)

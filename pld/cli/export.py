@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--webdataset-with-images",
         action="store_true",
         required=True,
-        help="tars of KEY.jpg, KEY.cls, KEY.topk.npy, KEY.rest.npy and KEY.view.json; see docs/webdataset_pipeline.md",
+        help="tars of KEY.jpg, KEY.cls (of a labelled store), KEY.topk.npy, KEY.rest.npy and KEY.view.json; see "
+        "docs/webdataset_pipeline.md",
     )
     add_images(parser, "the store's images", required=True)
     parser.add_argument("--view", type=int, default=0, help="which view's logits (default: 0)")
@@ -27,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Write the shards."""
-    store, source = open_store(arguments.store), open_images(arguments.data, arguments)
+    store = open_store(arguments.store)
+    source = open_images(arguments.data, arguments, unlabelled=not store.is_labelled)
     with progress(store.num_samples, f"writing {arguments.out}") as bar:
         warning = export_with_images(store, source, arguments.out, arguments.view, bar.update)
     if warning:

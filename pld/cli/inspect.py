@@ -39,7 +39,7 @@ def _write_page(store: Store, arguments: argparse.Namespace) -> None:
     with needs_extra("report", "the page"):
         from pld.report.samples import draw_samples
         from pld.report.store_page import render_store_page
-    images = open_images(arguments.data, arguments) if arguments.data else None
+    images = open_images(arguments.data, arguments, unlabelled=not store.is_labelled) if arguments.data else None
     samples = draw_samples(store, images, _NUM_SAMPLES) if images else []
     write_text(arguments.html, render_store_page(store, samples))
     print(f"page: {arguments.html}")

@@ -14,7 +14,7 @@ from pld.images import Source, open_source
 from pld.report.runs.read import read_run
 from pld.report.runs.table import RUN_COLUMNS, SEED_COLUMNS, left_out, run_rows, seed_rows, where_from
 from pld.report.table import as_text
-from pld.store import open_store
+from pld.store import Store, open_store
 
 _NUM_SAMPLES = 18
 
@@ -42,10 +42,11 @@ def execute(arguments: argparse.Namespace) -> None:
         from pld.report.samples import draw_samples
     store = open_store(arguments.store) if arguments.store else None
     config = runs[-1].config
-    samples = draw_samples(store, _training_images(config), _NUM_SAMPLES) if store else []
+    samples = draw_samples(store, _training_images(config, store), _NUM_SAMPLES) if store else []
     write_text(arguments.out, render_page(runs, store, samples))
     print(f"page: {arguments.out}")
 
 
-def _training_images(config: Mapping[str, Any]) -> Source:
-    return open_source(config["data"], config["split"], class_names=read_class_names(config.get("class_names")))
+def _training_images(config: Mapping[str, Any], store: Store) -> Source:
+    names = read_class_names(config.get("class_names"))
+    return open_source(config["data"], config["split"], class_names=names, unlabelled=not store.is_labelled)

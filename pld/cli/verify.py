@@ -81,7 +81,8 @@ def _replay(store: Store, arguments: argparse.Namespace) -> Iterator[Problem]:
     """Where this machine's pixels are not those that the teacher saw."""
     if not arguments.replay:
         return
-    source = join_source(store, open_images(arguments.data, arguments), skip_missing=True)
+    images = open_images(arguments.data, arguments, unlabelled=not store.is_labelled)
+    source = join_source(store, images, skip_missing=True)
     keys = {key.decode() for key in source.keys.tolist()}
     probes = [probe for probe in store.probes if probe.key in keys][: arguments.replay]
     if not probes:
@@ -121,7 +122,8 @@ def _rerun(store: Store, arguments: argparse.Namespace) -> Iterator[Problem]:
     teacher = build_teacher(arguments.teacher, arguments.weights, precision=precision)
     for note in teacher.notes:
         print(f"warning: {note}", file=sys.stderr)
-    agreement = rerun_teacher(store, open_images(arguments.data, arguments), teacher, arguments.samples)
+    images = open_images(arguments.data, arguments, unlabelled=not store.is_labelled)
+    agreement = rerun_teacher(store, images, teacher, arguments.samples)
     difference = (
         f"on {agreement.num_rows} samples the teacher's probabilities differ by {agreement.mean_l1:.2g} on average, "
         f"{agreement.max_l1:.2g} at most (L1; rounding alone may be {agreement.rounding:.2g})"

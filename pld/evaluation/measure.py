@@ -72,6 +72,7 @@ def evaluate(
     ahead = prefetch_shards(source, [mine], lambda item: item.rows, in_flight=in_flight(workers), share=share)
     policy = Fixed(crop_fraction=preprocessing.crop_fraction)
     decoder = view_decoder(source, policy, [preprocessing], skip_bad_images=on_bad_image == "skip")
+    all_labels = source.known_labels()
     sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=device)
     with contextlib.closing(ahead) as items, loading(decoder, items, processes=workers) as loaded:
         for each in loaded:
@@ -80,7 +81,7 @@ def evaluate(
             if len(rows):  # models need not take empty batches
                 images = each.images[0].flatten(0, 1)
                 logits = predict(_send(images if good.all() else _select(images, good), device)).float()
-                labels = _send(torch.from_numpy(source.labels[rows]), device)
+                labels = _send(torch.from_numpy(all_labels[rows]), device)
                 sums += batch_sums(logits, labels, _send(teacher(rows), device) if teacher else None)
             on_done(len(good))
     sums = reduce(sums)

@@ -14,7 +14,7 @@ from pld.images.decode.jpeg_box import Box
 
 @runtime_checkable
 class ImageDataset(Protocol):
-    """Labelled, encoded images by row. A Source is one; so is anything else with these methods."""
+    """Encoded images by row, labelled or not. A Source is one; so is anything else with these methods."""
 
     @property
     def location(self) -> str:
@@ -26,8 +26,8 @@ class ImageDataset(Protocol):
     def key(self, row: int) -> str:
         """The sample's unique name, from which its views are drawn."""
 
-    def label(self, row: int) -> int:
-        """The sample's class index."""
+    def label(self, row: int) -> int | None:
+        """The sample's class index; None without labels."""
 
     def read(self, row: int) -> bytes:
         """The encoded image; raises DataError if it cannot be read."""

@@ -17,7 +17,7 @@ from pld.files import write_atomically, writing
 from pld.images.sources.description import DATASET_FILE
 from pld.images.sources.source import Source
 from pld.images.sources.splits import shard_group, split_of
-from pld.images.sources.tar_index import read_tar
+from pld.images.sources.tar_index import NO_LABEL, read_tar
 from pld.images.sources.tar_members import add_member, check_keys, image_extension
 from pld.prefetch import IO_THREADS
 from pld.randomness import permutation
@@ -93,8 +93,9 @@ def _write(source: Source, rows: Int64[ndarray, "n"], path: Path, on_images: Cal
     """Write one tar; one that is there already is checked instead."""
     if path.exists():
         index = read_tar(path).rows
+        labels = np.full(len(rows), NO_LABEL) if source.labels is None else source.labels[rows]
         same = np.array_equal(index["path"], source.keys[rows])
-        same &= np.array_equal(index["label"], source.labels[rows])
+        same &= np.array_equal(index["label"], labels)
         if not same or index["size"].tolist() != [source.num_bytes(row) for row in rows.tolist()]:
             raise OutputError(
                 f"{path}: holds other samples than those to write, or other bytes; remove it, or name another folder"
@@ -105,7 +106,8 @@ def _write(source: Source, rows: Int64[ndarray, "n"], path: Path, on_images: Cal
         for row in rows.tolist():
             content = source.read(row)
             add_member(tar, f"{source.key(row)}.{image_extension(content)}", content)
-            add_member(tar, f"{source.key(row)}.cls", str(int(source.labels[row])).encode())
+            if source.labels is not None:
+                add_member(tar, f"{source.key(row)}.cls", str(int(source.labels[row])).encode())
             on_images(1)
 
 

@@ -37,7 +37,8 @@ def export_with_images(
     A sample consists of KEY.jpg (or .png, ...; the bytes unchanged), KEY.cls, KEY.view.json (the crop's box in pixels
     of the image, and whether it is mirrored), KEY.topk.npy (float32 [2, k]: classes, most probable first, and their
     log-probabilities) and KEY.rest.npy (float32 [1 + T]: the label's log-probability, and the tail's log mass at each
-    temperature). `out/export.json` describes the store that they come from.
+    temperature). Without labels there is no KEY.cls, and KEY.rest.npy is [T]. `out/export.json` describes the store
+    that they come from.
 
     Args:
         store: the teacher's logits.
@@ -81,13 +82,17 @@ def export_with_images(
 
 def _members(data: bytes, box: View, topk: TopK, row: int) -> Mapping[str, bytes]:
     entries = np.stack([topk.classes[row].numpy(), topk.logprobs[row].numpy()]).astype(np.float32)
-    rest = np.concatenate([topk.label_logprob[row, None].numpy(), topk.tail_logmass[row].numpy()]).astype(np.float32)
+    rest = [topk.tail_logmass[row].numpy()]
+    label: dict[str, bytes] = {}
+    if topk.labels is not None and topk.label_logprob is not None:
+        rest.insert(0, topk.label_logprob[row, None].numpy())
+        label["cls"] = str(int(topk.labels[row])).encode()
     return {
         image_extension(data): data,
-        "cls": str(int(topk.labels[row])).encode(),
+        **label,
         "view.json": json.dumps(dataclasses.asdict(box)).encode(),
         "topk.npy": _npy(entries),
-        "rest.npy": _npy(rest),
+        "rest.npy": _npy(np.concatenate(rest).astype(np.float32)),
     }
 
 
@@ -103,6 +108,7 @@ def _about(store: Store, source: Source, view: int, logprob_error: float) -> dic
         "fingerprint": identity.fingerprint,
         "teacher": identity.teacher.full_name,
         "num_classes": identity.teacher.num_classes,
+        **({} if store.is_labelled else {"labelled": False}),
         "view": view,
         "interpolation": identity.teacher.interpolation,
         "temperatures": list(identity.codec.temperatures),

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int64
 
 from pld.classes.matching import Classes, drop_unlikely_names, match_classes
 from pld.errors import DataError, NotCachedError, StoreError
@@ -20,16 +21,24 @@ from pld.views import DRAWING_VERSION, Policy, policy_from_json
 def join_source(store: Store, source: Source, *, skip_missing: bool = False) -> Source:
     """Give a source the store's keys and label space, and leave out the images that the store had to skip.
 
+    A store without labels has none to compare: a source's own, if it has some, stay.
+
     Args:
         store: the teacher's logits.
         source: the images.
         skip_missing: also leave out the images whose keys are not in the store.
 
     Raises:
-        DataError: the label space or the labels differ, or two images match one key.
+        DataError: the label space or the labels differ, the store has labels and the source none, or two images match
+            one key.
         NotCachedError: a key is not in the store, or with skip_missing no key is.
     """
     num_all = len(source)
+    if store.is_labelled and source.labels is None:
+        raise DataError(
+            f"{source.location}: its images have no labels, and {store.url} is of labelled ones, which it ranks first. "
+            "Give the labelled images, without --unlabelled; or make a store without labels: cache-teacher --unlabelled"
+        )
     source = _match_keys(store, source, skip_missing=skip_missing)
     if not len(source):
         raise NotCachedError(
@@ -37,16 +46,22 @@ def join_source(store: Store, source: Source, *, skip_missing: bool = False) -> 
             f"{store.keys[0].decode()!r}; give the images that were cached"
         )
     source = relabel(source, store_classes(store))
-    different = np.flatnonzero(store.labels[store.rows(source.keys)] != source.labels)
+    if store.labels is not None:
+        _check_labels(store, source, store.labels[store.rows(source.keys)])
+    return source
+
+
+def _check_labels(store: Store, source: Source, stored: Int64[np.ndarray, "N"]) -> None:
+    """Raise DataError unless a source's labels are those that the store has of its samples."""
+    labels = source.known_labels()
+    different = np.flatnonzero(stored != labels)
     if len(different):
         row = int(different[0])
         raise DataError(
             f"{source.location}: {len(different)} of {len(source)} labels are not those of {store.url}, "
-            f"the first: sample {source.key(row)} has {source.labels[row]}, the store has "
-            f"{store.labels[store.rows(source.keys[row : row + 1])[0]]}. Give the labels that were cached, or name the "
-            "classes of these labels: --class_names FILE"
+            f"the first: sample {source.key(row)} has {labels[row]}, the store has {stored[row]}. Give the labels that "
+            "were cached, or name the classes of these labels: --class_names FILE"
         )
-    return source
 
 
 def _match_keys(store: Store, source: Source, *, skip_missing: bool) -> Source:
@@ -74,11 +89,14 @@ def store_classes(store: Store) -> Classes:
 def relabel(source: Source, wanted: Classes) -> Source:
     """Give a source the class numbers of a store or of the training images, matched by name.
 
-    Numbers without names are kept; `join_source` compares them sample by sample.
+    Numbers without names are kept; `join_source` compares them sample by sample. Images without labels get the names
+    alone.
 
     Raises:
         DataError: a class of the source is not among the wanted ones, or nothing says which is which.
     """
+    if source.labels is None:
+        return _name_classes(source, wanted)
     if source.class_names is None:
         if len(source) and int(source.labels.max()) >= wanted.count:
             raise DataError(
@@ -98,6 +116,26 @@ def relabel(source: Source, wanted: Classes) -> Source:
     match = match_classes(source.classes, wanted)
     same = match.numbers == tuple(range(wanted.count))
     return source.map_labels(match.numbers, source.class_names if same else None).with_notes(match.note)
+
+
+def _name_classes(source: Source, wanted: Classes) -> Source:
+    """`relabel` for images without labels: the wanted names, of which the source's own are some."""
+    if source.class_names is None:
+        return dataclasses.replace(source, class_names=wanted.names)
+    match = match_classes(source.classes, wanted)
+    same = match.numbers == tuple(range(wanted.count))
+    names = wanted.names or (source.class_names if same else None)
+    return dataclasses.replace(source, class_names=names).with_notes(match.note)
+
+
+def use_teacher_classes(teacher: Teacher, source: Source) -> Source:
+    """Give images without labels and names of classes the teacher's; a note says where it states none."""
+    if teacher.class_names and not teacher.names_inferred:
+        return dataclasses.replace(source, class_names=teacher.class_names)
+    return source.with_notes(
+        f"{teacher.architecture} states no class names, so that labelled validation images will be matched by number; "
+        "name its classes with --class_names FILE (imagenet-1k, if they are ImageNet's) to have them matched by name"
+    )
 
 
 def map_classes(

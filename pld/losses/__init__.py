@@ -14,7 +14,7 @@ from pld.losses.ranking import (
     pld_loss,
     plistmle_loss,
 )
-from pld.losses.registry import Setting, loss_names, loss_settings
+from pld.losses.registry import Setting, loss_names, loss_settings, losses_without_labels
 from pld.losses.standardize import standardize_logits
 from pld.losses.teacher import dense_logprobs
 
@@ -39,6 +39,7 @@ __all__ = [
     "listmle_loss",
     "loss_names",
     "loss_settings",
+    "losses_without_labels",
     "needs_teacher",
     "plackett_luce_nll",
     "pld_loss",

@@ -29,18 +29,19 @@ def check_batch(
     loss: str,
     reason: str | None,
     student_logits: Tensor,
-    labels: Tensor,
+    labels: Tensor | None,
     teacher: TopK | Tensor | None = None,
     approximate: bool = False,
     **_: Any,
 ) -> None:
     """Raise SignalError unless a loss's arguments fit each other and the teacher holds the classes needed."""
     check_student(student_logits)
-    check_vector("labels", labels, student_logits)
-    if labels.dtype != torch.int64:
-        raise SignalError(f"labels: found {labels.dtype}, wanted int64 class indices")
     num_classes = student_logits.shape[1]
-    _check_range("labels", labels, num_classes, lowest=0)
+    if labels is not None:
+        check_vector("labels", labels, student_logits)
+        if labels.dtype != torch.int64:
+            raise SignalError(f"labels: found {labels.dtype}, wanted int64 class indices")
+        _check_range("labels", labels, num_classes, lowest=0)
     if isinstance(teacher, TopK):
         _check_teacher(teacher, labels, student_logits)
         require_classes(loss, teacher, num_classes, reason, approximate=approximate)
@@ -120,7 +121,8 @@ def check_order(order: Tensor, weight: Tensor, student_logits: Tensor) -> None:
 def check_topk(name: str, topk: TopK) -> None:
     """Raise SignalError where a TopK holds inf or nan; only a tail may be -inf, which is an empty one."""
     check_finite(f"{name}.logprobs", topk.logprobs)
-    check_finite(f"{name}.label_logprob", topk.label_logprob)
+    if topk.label_logprob is not None:
+        check_finite(f"{name}.label_logprob", topk.label_logprob)
     tail = topk.tail_logmass
     # Of a nan the largest value is nan, and no nan is below inf.
     if values_are_free(tail) and tail.numel() and not float(tail.detach().amax()) < math.inf:
@@ -131,7 +133,7 @@ def check_topk(name: str, topk: TopK) -> None:
         )
 
 
-def _check_teacher(teacher: TopK, labels: Tensor, student_logits: Tensor) -> None:
+def _check_teacher(teacher: TopK, labels: Tensor | None, student_logits: Tensor) -> None:
     """Raise SignalError unless a TopK belongs to these samples, labels and classes, and is finite."""
     rows, num_classes = student_logits.shape
     if teacher.classes.shape[0] != rows or teacher.k > num_classes:
@@ -141,9 +143,19 @@ def _check_teacher(teacher: TopK, labels: Tensor, student_logits: Tensor) -> Non
         )
     _check_range("teacher.classes", teacher.classes, num_classes, lowest=0)
     check_topk("teacher", teacher)
+    _check_labels(teacher.labels, labels, rows)
+
+
+def _check_labels(held: Tensor | None, labels: Tensor | None, rows: int) -> None:
+    """Raise SignalError unless the labels are those of the TopK, or neither has any."""
     # The same tensor needs no look: loops that pass `topk.labels` never wait for the device here.
-    if labels is not teacher.labels and not torch.compiler.is_compiling() and not torch.equal(labels, teacher.labels):
-        different = int((labels != teacher.labels).sum())
+    if labels is held:
+        return
+    if labels is None or held is None:
+        given, own = ("none", "some") if labels is None else ("some", "none")
+        raise SignalError(f"labels: found {given}, and teacher.labels has {own}; pass teacher.labels itself")
+    if not torch.compiler.is_compiling() and not torch.equal(labels, held):
+        different = int((labels != held).sum())
         raise SignalError(
             f"labels: {different} of {rows} differ from teacher.labels; a TopK serves the samples and labels it was "
             "made for"

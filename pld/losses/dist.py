@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pld.losses.arguments import reduce_loss
-from pld.losses.kd import label_nll
+from pld.losses.kd import label_term
 from pld.losses.module import TeacherLossModule, settings_of
+from pld.losses.plackett_luce.rows import wide_dtype
 from pld.losses.registry import loss
 from pld.losses.settings import NOT_NEGATIVE, Alpha, Beta, Reduction, Temperature
 from pld.losses.teacher import dense_logprobs
@@ -23,11 +24,11 @@ from pld.signals import TopK
 _CONSTANT = 1e-12
 
 
-@loss("dist")
+@loss("dist", without_label="alpha")
 def dist_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"],
+    labels: Int[Tensor, "B"] | None,
     weight: Float[Tensor, "B"] | None = None,
     *,
     alpha: Alpha = 1.0,
@@ -50,7 +51,7 @@ def dist_loss(
     Args:
         student_logits: [B, C].
         teacher: a TopK of these samples, or dense logits [B, C].
-        labels: int64 [B].
+        labels: int64 [B]; None for images without labels, with alpha = 0.
         weight: [B], what each sample counts for in the cross entropy and the rows' term.
         alpha: weight of the cross entropy, 0 or more.
         beta: weight of the rows' (inter-class) term, 0 or more.
@@ -75,9 +76,9 @@ def dist_loss(
     across = global_batch and torch.distributed.is_available() and torch.distributed.is_initialized()
     rows: Tensor = 1 - _Pearson.apply(student, target, 1, False)
     columns: Tensor = 1 - _Pearson.apply(student, target, 0, across).mean()
-    cross_entropy = label_nll(student_logits, labels)
     relations = temperature**2 * (beta * rows + gamma * columns)
-    return reduce_loss(alpha * cross_entropy + relations.to(cross_entropy.dtype), weight, reduction)
+    per_sample = label_term(alpha, student_logits, labels) + relations.to(wide_dtype(student_logits))
+    return reduce_loss(per_sample, weight, reduction)
 
 
 class DISTLoss(TeacherLossModule):

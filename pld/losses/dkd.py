@@ -31,7 +31,7 @@ def dkd_loss(
 
     TCKD is the KL divergence of the pair (label, all other classes), NCKD that of the softmax over the other classes.
     The authors' defaults for CIFAR; for ImageNet they use beta = 0.5 and T = 1. From a TopK with k < C, TCKD is exact
-    and NCKD has the tail lumped into one class: a lower bound.
+    and NCKD has the tail lumped into one class: a lower bound. It divides the classes by the label, so it needs one.
 
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).

@@ -43,11 +43,11 @@ def cross_entropy_loss(
     return reduce_loss(label_nll(student_logits, labels, label_smoothing), weight, reduction)
 
 
-@loss("kd")
+@loss("kd", without_label="alpha")
 def kd_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"],
+    labels: Int[Tensor, "B"] | None,
     weight: Float[Tensor, "B"] | None = None,
     *,
     alpha: Annotated[Alpha, UNIT_INTERVAL] = 0.1,
@@ -63,7 +63,7 @@ def kd_loss(
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).
         teacher: a TopK of these samples, or dense logits [B, C].
-        labels: int64 [B].
+        labels: int64 [B]; None for images without labels, with alpha = 0.
         weight: [B], what each sample counts for.
         alpha: weight of the cross entropy, 0 to 1.
         temperature: of teacher and student, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
@@ -76,7 +76,7 @@ def kd_loss(
         ConfigError: a setting has a value that is not one of its own.
     """
     divergence = kl_divergence(*support(student_logits, teacher, labels, temperature))
-    per_sample = alpha * label_nll(student_logits, labels) + (1 - alpha) * temperature**2 * divergence
+    per_sample = label_term(alpha, student_logits, labels) + (1 - alpha) * temperature**2 * divergence
     return reduce_loss(per_sample, weight, reduction)
 
 
@@ -101,12 +101,13 @@ class KDLoss(TeacherLossModule):
 
 
 def support(
-    student_logits: Float[Tensor, "B C"], teacher: TopK | Tensor, labels: Tensor, temperature: float
+    student_logits: Float[Tensor, "B C"], teacher: TopK | Tensor, labels: Tensor | None, temperature: float
 ) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"]]:
     """Student's and teacher's log-probabilities, not normalised, on the classes that the teacher holds.
 
     The first column is the label, the others every other class the teacher holds and, for k < C, the tail lumped into
-    one class. Columns that stand for no class hold the lowest finite number on both sides: they take no part.
+    one class. Columns that stand for no class hold the lowest finite number on both sides: they take no part. Without
+    labels there is no first column for the label.
 
     Raises:
         SignalError: k < C and the TopK does not hold the temperature.
@@ -115,6 +116,8 @@ def support(
     lowest = torch.finfo(student.dtype).min
     if isinstance(teacher, Tensor):
         dense = teacher.detach().to(student.dtype) / temperature
+        if labels is None:
+            return student, dense
         return _label_first(student, labels, lowest), _label_first(dense, labels, lowest)
     index, valid = ranking(teacher)
     listed = student.gather(1, index).masked_fill(~valid, lowest)
@@ -132,6 +135,13 @@ def label_nll(
     """Cross entropy per sample, in float32 whatever autocast says (float64 stays); arguments are not checked."""
     logits = student_logits if student_logits.dtype == torch.float64 else student_logits.float()
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+
+
+def label_term(
+    alpha: float, student_logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"] | None
+) -> Float[Tensor, "B"] | float:
+    """alpha * the label's cross entropy; 0 without labels, which only alpha = 0 allows."""
+    return 0.0 if labels is None else alpha * label_nll(student_logits, labels)
 
 
 def kl_divergence(student: Float[Tensor, "B M"], teacher: Float[Tensor, "B M"]) -> Float[Tensor, "B"]:

@@ -34,7 +34,7 @@ class TeacherLossModule(LossModule):
         self,
         student_logits: Float[Tensor, "B C"],
         teacher: TopK | Float[Tensor, "B C"],
-        labels: Int[Tensor, "B"],
+        labels: Int[Tensor, "B"] | None,
         weight: Float[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "*reduced"]:
         """The loss of a batch; the arguments are the function's."""

@@ -25,14 +25,16 @@ class RequiredSignal:
     """What a method asks of a store or a live teacher.
 
     Attributes:
-        needs_teacher: False for methods that learn from labels alone; the rest is then empty.
+        needs_teacher: False for methods that learn from labels alone; they need no classes and no temperatures.
         all_classes: why k must be C, or None where any k will do; `approximate` permits a smaller k all the same.
         temperatures: those at which the tail's mass must be held where k < C.
+        label: why every image must have a label, or None where none needs one.
     """
 
     needs_teacher: bool
     all_classes: str | None = None
     temperatures: tuple[float, ...] = ()
+    label: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,12 +55,12 @@ class NamedLoss:
         self,
         student_logits: Float[Tensor, "B C"],
         teacher: TopK | Float[Tensor, "B C"] | None,
-        labels: Int[Tensor, "B"],
+        labels: Int[Tensor, "B"] | None,
         *,
         weight: Float[Tensor, "B"] | None = None,
         reduction: Reduction = "mean",
     ) -> Float[Tensor, "*reduced"]:
-        """The loss; `teacher` is ignored, and may be None, where the method needs none.
+        """The loss; `teacher` is ignored, and may be None, where the method needs none; `labels` may be None likewise.
 
         Raises:
             ConfigError: the method needs a teacher and got None.
@@ -83,8 +85,9 @@ class NamedLoss:
     def required_signal(self) -> RequiredSignal:
         """What this loss asks of a store or a live teacher."""
         method, temperature = LOSSES[self.name], self.settings.get("temperature")
+        label = method.why_label(self.settings)
         if not method.needs_teacher:
-            return RequiredSignal(needs_teacher=False)
+            return RequiredSignal(needs_teacher=False, label=label)
         reason = why_all_classes(method.all_classes, temperature)
         if self.standardize != "none":
             # From a truncated teacher the dense vector is made at T = 1, and tempered after.
@@ -93,6 +96,7 @@ class NamedLoss:
             needs_teacher=True,
             all_classes=reason,
             temperatures=() if temperature is None else (float(temperature),),
+            label=label,
         )
 
 

@@ -1,4 +1,4 @@
-"""Ranking losses: each puts its own weights on one order, the label first, then the teacher's ranking."""
+"""Ranking losses: each puts its own weights on one order, the label (if there is one), then the teacher's ranking."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pld.losses.teacher import as_topk, log_weights, ranking
 from pld.signals import TopK
 
 
-@loss("listmle", all_classes="every rank weighs the same")
+@loss("listmle", all_classes="every rank weighs the same", without_label=True)
 def listmle_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"],
+    labels: Int[Tensor, "B"] | None,
     weight: Float[Tensor, "B"] | None = None,
     *,
     approximate: bool = False,
@@ -40,11 +40,11 @@ def listmle_loss(
     return reduce_loss(nll, weight, reduction)
 
 
-@loss("plistmle")
+@loss("plistmle", without_label=True)
 def plistmle_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"],
+    labels: Int[Tensor, "B"] | None,
     weight: Float[Tensor, "B"] | None = None,
     *,
     reduction: Reduction = "mean",
@@ -56,16 +56,16 @@ def plistmle_loss(
     Arguments and errors are `pld_loss`'s.
     """
     index, valid = ranking(as_topk(teacher, labels))
-    weights = _halving_weights(student_logits.shape[1], labels.device)[valid.cumsum(dim=1)] * valid
+    weights = _halving_weights(student_logits.shape[1], index.device)[valid.cumsum(dim=1)] * valid
     nll = unchecked_nll(student_logits, index, valid, weights, None)
     return reduce_loss(nll, weight, reduction)
 
 
-@loss("pld")
+@loss("pld", without_label=True)
 def pld_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"],
+    labels: Int[Tensor, "B"] | None,
     weight: Float[Tensor, "B"] | None = None,
     *,
     temperature: Temperature = 1.0,
@@ -77,13 +77,14 @@ def pld_loss(
     """Plackett-Luce distillation (arXiv:2506.12542): each rank weighs what the teacher gives its class.
 
     The order is the label, then the other classes by falling teacher logit (ties: lower class first); the weights are
-    the teacher's softmax at `temperature`. The student is not tempered.
+    the teacher's softmax at `temperature`. The student is not tempered. For images without labels the teacher alone
+    ranks: the order is its classes by falling logit, as if its first choice were the label.
 
     Args:
         student_logits: [B, C].
         teacher: a TopK of these samples, or dense logits [B, C]. A TopK's terms are exact; what is missing are its
             tail's, see `gradient_error_bound`.
-        labels: int64 [B].
+        labels: int64 [B]; None for images without labels.
         weight: [B], what each sample counts for.
         temperature: the teacher's, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
         tail: what becomes of the teacher's mass outside the TopK: "drop" leaves its terms out, "uniform" takes the
@@ -124,8 +125,9 @@ def gradient_error_bound(topk: TopK, temperature: Temperature = 1.0, tail: Tail 
     """An upper bound of the L1 distance between PLD's gradient from this TopK and from its dense teacher, per sample.
 
     The gradient is that of one sample's loss with respect to the student's logits, for any student. With q the
-    teacher's mass outside S (the top-k and the label) at the temperature, d the logprob_error and u the mass whose rank
-    is not certain (0 for a single teacher), the bound is 2 q + 4 tanh(d / 2T) + 2 u, with 4 q for tail="uniform".
+    teacher's mass outside S (the top-k, and the label if there is one) at the temperature, d the logprob_error and u
+    the mass whose rank is not certain (0 for a single teacher), the bound is 2 q + 4 tanh(d / 2T) + 2 u, with 4 q for
+    tail="uniform".
     docs/gradient_error_bound.md proves it.
 
     Args:
@@ -149,7 +151,8 @@ def gradient_error_bound(topk: TopK, temperature: Temperature = 1.0, tail: Tail 
     weights = torch.softmax(log_weights(topk, valid, temperature), dim=1)
     per_mass = 2 if tail == "drop" else 4
     bound = per_mass * weights[:, -1] + 4 * math.tanh(topk.logprob_error / (2 * temperature))
-    return bound if topk.unsettled is None else bound + 2 * (weights[:, 1:-1] * topk.unsettled).sum(dim=1)
+    # The columns of the top k: a label has one before them.
+    return bound if topk.unsettled is None else bound + 2 * (weights[:, -1 - topk.k : -1] * topk.unsettled).sum(dim=1)
 
 
 class ListMLELoss(TeacherLossModule):
@@ -167,7 +170,7 @@ class PListMLELoss(TeacherLossModule):
 
 
 class PLDLoss(TeacherLossModule):
-    """`pld_loss` as a module."""
+    """`pld_loss` as a module. With labels None the teacher alone ranks."""
 
     @settings_of(pld_loss)
     def __init__(self) -> None: ...

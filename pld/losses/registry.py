@@ -1,6 +1,7 @@
 """A registry of losses by recipe name: `@loss` registers a function, and its signature defines the settings.
 
-A loss takes (student_logits, teacher, labels, weight), or no teacher if it needs none. Its keyword-only parameters are
+A loss takes (student_logits, teacher, labels, weight), or no teacher if it needs none; labels may be None if it needs
+none. Its keyword-only parameters are
 its settings: their annotations carry checks, and help texts for those that are options of recipes. A loss that can use
 a truncated teacher where that is not exact takes `approximate: bool = False`.
 """
@@ -15,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
+from pld.errors import SignalError
 from pld.losses.arguments import check_batch
 from pld.losses.settings import check_settings, split_annotation
 
@@ -30,12 +32,21 @@ class Loss:
         needs_teacher: whether it takes a teacher.
         defaults: its settings and what the name stands for; not the reduction, which is given per call.
         all_classes: why it needs every class of the teacher at any temperature, if it does.
+        without_label: whether it takes images without labels: always, never, or where the setting of this name is 0.
     """
 
     function: Callable[..., Tensor]
     needs_teacher: bool
     defaults: Mapping[str, Any]
     all_classes: str | None
+    without_label: bool | str
+
+    def why_label(self, settings: Mapping[str, Any]) -> str | None:
+        """Why it needs a label for each image with these settings, or None where it needs none."""
+        if isinstance(self.without_label, bool):
+            return None if self.without_label else "it is defined by the label"
+        weight = settings[self.without_label]
+        return f"{self.without_label} = {weight:g} is the weight of the label's term" if weight else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,12 +69,15 @@ class Setting:
 LOSSES: dict[str, Loss] = {}
 
 
-def loss(name: str, *, all_classes: str | None = None, **variants: Mapping[str, Any]) -> Callable[[F], F]:
+def loss(
+    name: str, *, all_classes: str | None = None, without_label: bool | str = False, **variants: Mapping[str, Any]
+) -> Callable[[F], F]:
     """Register a loss function, and check its arguments whenever it is called.
 
     Args:
         name: the recipe's name for it.
         all_classes: why it needs every class of the teacher at any temperature; above T = 1 every loss does.
+        without_label: whether it takes labels=None: True, False, or the name of the setting that must be 0 for that.
         variants: more recipe names, each with the settings that it stands for.
     """
 
@@ -79,6 +93,11 @@ def loss(name: str, *, all_classes: str | None = None, **variants: Mapping[str, 
         def checked(*args: Any, **kwargs: Any) -> Tensor:
             given = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
             if all(name in given for name in required):  # else the call raises TypeError
+                if given["labels"] is None and (why := LOSSES[name].why_label(given)):
+                    raise SignalError(
+                        f"{function.__name__}: labels: found None, wanted int64 [B]: {why}. Losses that need no "
+                        f"labels: {losses_without_labels()}"
+                    )
                 reason = why_all_classes(all_classes, given.get("temperature"))
                 check_batch(function.__name__, reason, **given)
             return function(*args, **kwargs)
@@ -89,6 +108,7 @@ def loss(name: str, *, all_classes: str | None = None, **variants: Mapping[str, 
                 needs_teacher="teacher" in names,
                 defaults={**defaults, **preset},
                 all_classes=all_classes,
+                without_label=without_label,
             )
         return cast(F, checked)
 
@@ -109,6 +129,12 @@ def why_all_classes(always: str | None, temperature: float | None) -> str | None
 def loss_names() -> tuple[str, ...]:
     """The names that `build_loss` knows."""
     return tuple(LOSSES)
+
+
+def losses_without_labels(at_zero: str = "{} = 0") -> str:
+    """The losses that take images without labels, as text; `at_zero` is how a setting that must be 0 is written."""
+    found = {name: described.without_label for name, described in LOSSES.items() if described.without_label}
+    return _enumerate([name if how is True else f"{name} with {at_zero.format(how)}" for name, how in found.items()])
 
 
 def loss_settings() -> tuple[Setting, ...]:

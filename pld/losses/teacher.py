@@ -10,7 +10,7 @@ from pld.losses.arguments import check_topk, require_classes
 from pld.signals import TopK
 
 
-def as_topk(teacher: TopK | Tensor, labels: Tensor) -> TopK:
+def as_topk(teacher: TopK | Tensor, labels: Tensor | None) -> TopK:
     """The teacher as a TopK; a dense one becomes one with k = C, which loses nothing."""
     if isinstance(teacher, TopK):
         return teacher
@@ -23,8 +23,11 @@ def ranking(topk: TopK) -> tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"]]:
 
     Returns:
         Classes by rank, int64 [B, k + 1], with the label a second time where it is among the top k; and which of these
-        entries are valid, bool [B, k + 1]: all but the label's second time.
+        entries are valid, bool [B, k + 1]: all but the label's second time. Without labels the teacher's classes alone,
+        [B, k], all valid.
     """
+    if topk.labels is None:
+        return topk.classes, torch.ones_like(topk.classes, dtype=torch.bool)
     label = topk.labels[:, None]
     classes = torch.cat([label, topk.classes], dim=1)
     valid = classes != label
@@ -43,10 +46,10 @@ def log_weights(
     Raises:
         SignalError: there may be a tail, and the TopK does not hold the temperature.
     """
-    tail = torch.full_like(topk.label_logprob, -torch.inf) if topk.k == num_classes else topk.tail_at(temperature)
-    columns = (topk.label_logprob[:, None], topk.logprobs)
+    tail = torch.full_like(topk.logprobs[:, 0], -torch.inf) if topk.k == num_classes else topk.tail_at(temperature)
+    columns = [topk.logprobs] if topk.label_logprob is None else [topk.label_logprob[:, None], topk.logprobs]
     if temperature != 1:
-        columns = (columns[0] / temperature, columns[1] / temperature)
+        columns = [column / temperature for column in columns]
     weights = torch.cat([*columns, tail[:, None]], dim=1)
     weights[:, :-1].masked_fill_(~valid, -torch.inf)
     return weights

@@ -20,6 +20,8 @@ from pld.store.objects.storage import Storage
 CARD_NAME = "README.md"
 _MARK = "<!-- Written by `pld card`. Without this line it is yours and stays as it is. -->"
 _TEMPLATE = Path(__file__).with_name("templates") / "card.md"
+_ACCURACY = "The teacher's accuracy is over these views, crops included, and not the one that it is published with."
+_NO_LABELS = "The images have no labels: the teacher alone ranks, and how often it is right is not known."
 _MAX_BYTES = 2**24
 _MAX_CLASS_NAMES = 20
 
@@ -57,6 +59,7 @@ def dataset_card(store: Store, license_name: str, url: str) -> str:
         url=url,
         quoted_url=json.dumps(url),
         reach=_reach(store),
+        accuracy=_ACCURACY if store.is_labelled else _NO_LABELS,
         license=license_name,
     )
 
@@ -107,7 +110,8 @@ def _facts(store: Store) -> list[tuple[str, str]]:
 def _reach(store: Store) -> str:
     codec, num_classes = store.manifest.identity.codec, store.manifest.identity.teacher.num_classes
     if codec.k == num_classes:
-        return "All classes are here, so every loss can use it."
+        which = "every loss" if store.is_labelled else "every loss that needs no label"
+        return f"All classes are here, so {which} can use it."
     return (
         f"With the top {codec.k} of {num_classes} classes, what needs all of them (KD or DIST above temperature 1, "
         "ListMLE) can only be approximated, and is refused unless you insist."

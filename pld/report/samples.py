@@ -25,12 +25,12 @@ class Sample:
 
     Attributes:
         picture: a data URL.
-        label: the true class's name.
+        label: the true class's name; None without labels.
         guesses: (class name, probability), most probable first.
     """
 
     picture: str
-    label: str
+    label: str | None
     guesses: tuple[tuple[str, float], ...]
 
 
@@ -47,10 +47,11 @@ def draw_samples(store: Store, source: Source, num: int, *, seed: int = 0) -> li
 def _sample(store: Store, source: Source, row: int, classes: list[int], logprobs: list[float]) -> Sample:
     (views,) = decode_views(view_decoder(source, stored_policy(store), [_SHOWN]), [row], [0])
     guesses = zip(classes[:_GUESSES], logprobs[:_GUESSES], strict=True)
-    names = source.class_names
+    names, label = source.class_names, source.label(row)
+    own = names[label] if names and label is not None else label
     return Sample(
         picture=_data_url(views[0, 0].permute(1, 2, 0).numpy()),
-        label=names[source.labels[row]] if names else str(source.labels[row]),
+        label=None if own is None else str(own),
         guesses=tuple((names[c] if names else str(c), float(np.exp(p))) for c, p in guesses),
     )
 

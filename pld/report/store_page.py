@@ -34,6 +34,7 @@ def render_store_page(store: Store, samples: Sequence[Sample]) -> str:
         coverage_text=_coverage_text(store),
         bytes=_byte_rows(store),
         k=codec.k,
+        labelled=store.is_labelled,
         tail_mass=tail_mass_histogram(stats) if truncated and stats.num_rows else "",
         agreement=agreement,
         agreement_plot=agreement_curves(agreement) if agreement else "",

@@ -17,19 +17,27 @@ def store_rows(store: Store) -> list[tuple[str, str]]:
     later = stats.num_rows - store.num_views * store.num_samples
     unfinished = f" complete, and {later:,} sample-views of later ones" if later else ""
     decoder = ", decoded by nvJPEG" if store.manifest.identity.views.decoder == "nvjpeg" else ""
+    label = " and the label" if store.is_labelled else ""
     skipped = f" ({len(store.skipped)} skipped: {', '.join(store.skipped[:3])})" if store.skipped else ""
     return [
         ("teacher", f"{teacher.full_name}, {teacher.precision}"),
         *_class_rows(store),
         ("samples", f"{store.num_samples:,}{skipped}"),
         ("views", f"{store.num_views}{unfinished}, top {codec.k} of {teacher.num_classes} classes for each{decoder}"),
-        ("teacher's top-1", f"{100 * stats.accuracy:.2f} % on these views"),
-        ("tail mass", f"{100 * stats.mean_tail_mass:.3g} % of probability is outside the top {codec.k} and the label"),
+        _accuracy_row(store),
+        ("tail mass", f"{100 * stats.mean_tail_mass:.3g} % of probability is outside the top {codec.k}{label}"),
         ("gradient error", f"at most {mean_error:.3g} on average, {high_error:.3g} for 95 % (L1, PLD at T = 1)"),
         ("size", f"{store.num_bytes:,} bytes, {store.num_bytes / stats.num_rows:.1f} per view"),
         ("as float16", f"{_DENSE_BYTES * teacher.num_classes} bytes per view, all classes"),
         ("fingerprint", store.manifest.identity.fingerprint),
     ]
+
+
+def _accuracy_row(store: Store) -> tuple[str, str]:
+    accuracy = store.stats.accuracy
+    if accuracy is None:
+        return "labels", "none, the images are unlabelled: how often the teacher is right is not known"
+    return "teacher's top-1", f"{100 * accuracy:.2f} % on these views"
 
 
 def _class_rows(store: Store) -> list[tuple[str, str]]:

@@ -10,13 +10,16 @@ import torch
 from pld.losses import build_loss, loss_names
 from pld.signals import TopK
 
+# Of the losses, and of PLD.
+KINDS = (("top-k", "dense"), ("top-k", "dense", "unlabelled"))
 
-def check(name: str, dense: bool, backend: str) -> None:
+
+def check(name: str, kind: str, backend: str) -> None:
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(8, 50, generator=generator) for _ in "ab")
     student.requires_grad_()
-    labels = torch.randint(50, (8,), generator=generator)
-    signal = teacher if dense else TopK.from_logits(teacher, labels, 5, (1.0, 2.0, 4.0))
+    labels = None if kind == "unlabelled" else torch.randint(50, (8,), generator=generator)
+    signal = teacher if kind == "dense" else TopK.from_logits(teacher, labels, 5, (1.0, 2.0, 4.0))
     loss = build_loss(name, approximate=True)
 
     def step(logits: torch.Tensor) -> torch.Tensor:
@@ -31,6 +34,6 @@ def check(name: str, dense: bool, backend: str) -> None:
 
 if __name__ == "__main__":
     for name in loss_names():
-        for dense in (False, True):
-            check(name, dense, sys.argv[1])
-            print(name, dense)
+        for kind in KINDS[name == "pld"]:
+            check(name, kind, sys.argv[1])
+            print(name, kind)

@@ -39,19 +39,21 @@ def run(student, signal, labels, **settings):
     return values.detach().cpu(), grad.cpu()
 
 
-def compare(num, classes, k, tail="drop", temperature=1.0, rows=7):
+def compare(num, classes, k, tail="drop", temperature=1.0, rows=7, *, labelled=True):
     """The first few rows against the twin; whether they had labels both inside and outside the top k."""
     student, teacher, labels = batch(num, classes)
+    labels = labels if labelled else None
     topk = TopK.from_logits(teacher, labels, min(k, classes), TEMPERATURES)
     values, grad = run(student.float(), topk, labels, tail=tail, temperature=temperature)
     for i in range(min(num, rows)):
         exact = student[i].clone().requires_grad_()
-        wanted = twins.pld(exact, teacher[i], int(labels[i]), min(k, classes), temperature, tail)
+        label = int(labels[i]) if labelled else None
+        wanted = twins.pld(exact, teacher[i], label, min(k, classes), temperature, tail)
         wanted.backward()
         tolerance = 1e-5 * max(1.0, abs(wanted.item()))
         assert abs(values[i].item() - wanted.item()) <= tolerance
         assert float((grad[i].double() - exact.grad).abs().max()) <= tolerance
-    return len((topk.classes == labels[:, None]).any(1)[:rows].unique()) == 2
+    return labelled and len((topk.classes == labels[:, None]).any(1)[:rows].unique()) == 2
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -65,6 +67,12 @@ def test_small(classes, k, tail):
 @pytest.mark.parametrize("tail", TAILS)
 def test_labels_inside_and_outside_the_top_k(tail):
     assert compare(41, 10, 5, tail, temperature=0.5)
+
+
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_without_labels_the_teacher_ranks(k, tail):
+    compare(3, 10, k, tail, labelled=False)
 
 
 @pytest.mark.long

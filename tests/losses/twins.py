@@ -1,7 +1,7 @@
 """The losses again, slowly: float64, one sample and one class at a time, straight from the formulas.
 
-Each takes one sample's student and teacher logits over all C classes and its label, and returns a float64 scalar that
-autograd can differentiate. Nothing here shares code with `pld.losses`.
+Each takes one sample's student and teacher logits over all C classes and its label (None where it has none), and
+returns a float64 scalar that autograd can differentiate. Nothing here shares code with `pld.losses`.
 """
 
 import torch
@@ -10,7 +10,8 @@ import torch
 def order_of(teacher, label):
     """The label, then the classes by falling teacher logit, the lower class first among equals."""
     rest = [c for c in range(len(teacher)) if c != label]
-    return [label, *sorted(rest, key=lambda c: (-float(teacher[c]), c))]
+    first = [] if label is None else [label]
+    return [*first, *sorted(rest, key=lambda c: (-float(teacher[c]), c))]
 
 
 def plackett_luce(student, order, weights):
@@ -81,7 +82,8 @@ def kl(student, teacher):
 def kd(student, teacher, label, k, alpha=0.1, temperature=2.0):
     classes = kept(teacher, label, k)
     both = (lumped(x / temperature, classes, len(x)) for x in (student, teacher))
-    return alpha * cross_entropy(student, label) + (1 - alpha) * temperature**2 * kl(*both)
+    of_label = 0.0 if label is None else alpha * cross_entropy(student, label)
+    return of_label + (1 - alpha) * temperature**2 * kl(*both)
 
 
 def dkd(student, teacher, label, k, alpha=1.0, beta=8.0, temperature=4.0):
@@ -108,14 +110,16 @@ def dist(students, teachers, labels, k, alpha=1.0, beta=2.0, gamma=2.0, temperat
 
     p = torch.stack([(s / temperature).softmax(0) for s in students])
     rows = []
-    for teacher, label in zip(teachers, labels.tolist(), strict=True):
+    labels = [None] * len(students) if labels is None else labels.tolist()
+    for teacher, label in zip(teachers, labels, strict=True):
         q = (teacher / temperature).softmax(0).clone()
         rest = others(kept(teacher, label, k), len(teacher))
         if rest:
             q[rest] = q[rest].mean()
         rows.append(q)
     q = torch.stack(rows)
-    ce = torch.stack([cross_entropy(s, y) for s, y in zip(students, labels.tolist(), strict=True)]).mean()
+    ce = [cross_entropy(s, y) for s, y in zip(students, labels, strict=True) if y is not None]
+    of_label = alpha * torch.stack(ce).mean() if ce else 0.0
     inter = torch.stack([pearson(a, b) for a, b in zip(p, q, strict=True)]).mean()
     intra = torch.stack([pearson(a, b) for a, b in zip(p.T, q.T, strict=True)]).mean()
-    return alpha * ce + temperature**2 * (beta * (1 - inter) + gamma * (1 - intra))
+    return of_label + temperature**2 * (beta * (1 - inter) + gamma * (1 - intra))

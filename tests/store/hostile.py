@@ -1,6 +1,6 @@
 """Stores by an author who knows the format and makes every digest anew; run by test_hostile.py in a process of its own.
 
-python -m tests.store.hostile FOLDER EXAMPLES zarr|webdataset
+python -m tests.store.hostile FOLDER EXAMPLES zarr|webdataset labelled|unlabelled
 """
 
 import copy
@@ -168,9 +168,9 @@ def use(root):
     tried(lambda: (writer.missing_parts(3), writer.seal()))
 
 
-def main(folder, examples, format):
+def main(folder, examples, format, labels):
     torch.set_num_threads(1)
-    dataclasses.replace(WORLD, format=format).write(folder / "genuine", 3, block_views=2)
+    dataclasses.replace(WORLD, format=format, labelled=labels == "labelled").write(folder / "genuine", 3, block_views=2)
     objects = tree(folder / "genuine")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MAX_BYTES,) * 2)
@@ -202,4 +202,4 @@ def main(folder, examples, format):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -33,6 +33,7 @@ class World:
     k: int = 4
     seed: int = 0
     spread: float = 3.0
+    labelled: bool = True
     format: FormatName = "zarr"
 
     @property
@@ -63,7 +64,10 @@ class World:
             ),
             views=ViewIdentity(policy={"name": "random_resized_crop", "scale": (0.08, 1)}, seed=7, drawing_version=1),
             dataset=DatasetIdentity(
-                digest=dataset_digest(self.keys, self.labels), num_samples=sum(self.sizes), class_names=None
+                digest=dataset_digest(self.keys, self.labels if self.labelled else None),
+                num_samples=sum(self.sizes),
+                class_names=None,
+                labelled=self.labelled,
             ),
             codec=CodecIdentity(k=self.k),
         )
@@ -82,12 +86,12 @@ class World:
 
     def signal(self, shard: str, view: int, k: int | None = None) -> TopK:
         """What the store should hold of one shard's view."""
-        labels = torch.from_numpy(self.labels[self.rows(shard)])
+        labels = torch.from_numpy(self.labels[self.rows(shard)]) if self.labelled else None
         return TopK.from_logits(self.logits(shard, view), labels, k or self.k, self.identity.codec.temperatures)
 
     def no_signal(self) -> TopK:
         """The signal of no rows."""
-        nothing = torch.zeros(0, self.num_classes), torch.zeros(0, dtype=torch.int64)
+        nothing = torch.zeros(0, self.num_classes), torch.zeros(0, dtype=torch.int64) if self.labelled else None
         return TopK.from_logits(*nothing, self.k, self.identity.codec.temperatures)
 
     def open_writer(self, url: str | Path) -> StoreWriter:
@@ -96,7 +100,7 @@ class World:
     def write_part(self, writer: StoreWriter, part: PartId):
         rows = self.rows(part.shard)
         views = [self.signal(part.shard, view) for view in part.views]
-        return writer.write_part(part, self.keys[rows], self.labels[rows], views)
+        return writer.write_part(part, self.keys[rows], self.labels[rows] if self.labelled else None, views)
 
     def write(self, url: str | Path, num_views: int, block_views: int = 10) -> StoreWriter:
         """A finished store."""
@@ -112,7 +116,8 @@ class World:
         first, second = writer.missing_parts(1)
         self.write_part(writer, first)
         skipped = [key.decode() for key in self.keys[self.rows(second.shard)].tolist()]
-        writer.write_part(second, [], np.zeros(0, np.int64), [self.no_signal()], skipped=skipped)
+        labels = np.zeros(0, np.int64) if self.labelled else None
+        writer.write_part(second, [], labels, [self.no_signal()], skipped=skipped)
         writer.seal()
         return writer
 

@@ -23,13 +23,13 @@ class Batch:
 
     Attributes:
         request: the rows that the images are of, and their view.
-        labels: int64 [B].
+        labels: int64 [B]; None for images without labels.
         images: uint8 [B, 3, h, w], channels last, one for each of the decoder's outputs; on a GPU if it decoded them.
         bad_rows: rows that were asked for as well and cannot be decoded.
     """
 
     request: ViewRequest
-    labels: Tensor
+    labels: Tensor | None
     images: tuple[Tensor, ...]
     bad_rows: tuple[int, ...] = ()
 
@@ -81,8 +81,10 @@ def _batch(source: Source, loaded: LoadedViews[ViewRequest]) -> Batch:
         if torch.cuda.is_available():
             images = tuple(each if each.is_cuda else each.pin_memory() for each in images)
         request = ViewRequest(request.rows[places], request.view_indexes)
-    labels = torch.from_numpy(source.labels[request.rows])
-    return Batch(request, labels.pin_memory() if torch.cuda.is_available() else labels, images, bad_rows)
+    labels = None if source.labels is None else torch.from_numpy(source.labels[request.rows])
+    if labels is not None and torch.cuda.is_available():
+        labels = labels.pin_memory()
+    return Batch(request, labels, images, bad_rows)
 
 
 def stand_ins(good: Sequence[bool]) -> list[int]:

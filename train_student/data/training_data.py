@@ -13,7 +13,7 @@ import torch
 
 from pld.classes.matching import Classes, shorten_list
 from pld.classes.names import read_class_names
-from pld.errors import ConfigError, DataError, NotCachedError
+from pld.errors import ConfigError, DataError, NoLabelsError, NotCachedError
 from pld.images import Source, open_source
 from pld.join.match import join_source, relabel, stored_policy
 from pld.join.pixel_probes import compare_probes
@@ -99,15 +99,16 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
     Raises:
         DataError: images that cannot be used, or labels that are not the store's.
         StoreError: a store of another dataset or view drawing, or without the wanted views.
-        ConfigError: the number of classes is not known, or the device cannot decode.
+        ConfigError: the number of classes is not known, the device cannot decode, or a setting needs labels that there
+            are not.
     """
     options, validation_options, teacher, seed = config.data, config.validation, config.teacher, config.run.seed
     class_names = read_class_names(options.class_names)
-    train = open_source(options.images, options.split, class_names=class_names)
+    store = open_stores(teacher.stores, teacher.combine, seed) if teacher.stores else None
+    train = _open_images(config, store, class_names)
     num_all = len(train)
     train, val, validation = open_validation(validation_options, train, options.images, class_names)
     num_held_out = num_all - len(train) if validation_options.val_share else 0
-    store = open_stores(teacher.stores, teacher.combine, seed) if teacher.stores else None
     members = store.members if store else ()
     policy = stored_policy(members[0]) if members else dataclasses.replace(train.policy, seed=seed)
     for member in members:
@@ -148,6 +149,34 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
     )
 
 
+def _open_images(config: TrainConfig, store: StoreGroup | None, class_names: tuple[str, ...] | None) -> Source:
+    """The training images, with labels unless there are none."""
+    options, unlabelled = config.data, is_unlabelled(config, store)
+    try:
+        return open_source(options.images, options.split, class_names=class_names, unlabelled=unlabelled)
+    except NoLabelsError as error:
+        if store is None:
+            raise
+        raise DataError(f"{error.found}. {store.url} is of labelled images: give these") from error
+
+
+def is_unlabelled(config: TrainConfig, store: StoreGroup | None) -> bool:
+    """Whether a run's training images have no labels: the store says it, or without one the option.
+
+    Raises:
+        ConfigError: they have none, and a setting needs them or the store has them.
+    """
+    if store and not store.is_labelled:
+        config.check_without_labels(store.url)
+        return True
+    if store and config.data.unlabelled:
+        raise ConfigError(
+            f"--unlabelled: {store.url} is of labelled images, which it ranks first; leave --unlabelled out and give "
+            "these, or make a store without labels: cache-teacher --unlabelled"
+        )
+    return config.data.unlabelled
+
+
 def _in_training_space(val: Source, space: Classes) -> Source:
     """The validation images with the training images' class numbers; a note says where only numbers are known."""
     note = None
@@ -168,7 +197,7 @@ def _under_keys_of(store: Store, val: Source) -> Source:
     """
     found = join_validation(store, val, "--val_store")
     names = (found.class_names, val.class_names)
-    if not np.array_equal(found.labels, val.labels) or (None not in names and names[0] != names[1]):
+    if not np.array_equal(found.known_labels(), val.known_labels()) or (None not in names and names[0] != names[1]):
         advice = ADVICE.format(option="--val_store")
         raise DataError(f"{store.url}: numbers the classes otherwise than the training images; {advice}")
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from pld.classes.matching import shorten_list
-from pld.errors import ConfigError, DataError
+from pld.errors import ConfigError, DataError, NoLabelsError
 from pld.images import Source, open_source
 from pld.images.sources.keys import NO_MATCH, find_keys, match_keys
 from train_student.config import NO_VALIDATION, ValidationOptions
@@ -17,6 +17,7 @@ from train_student.config import NO_VALIDATION, ValidationOptions
 # Images that are read to count those which are in both sets.
 _ENOUGH = 1000
 _WAYS = "name other images with --val_data, hold some out with --val_share 0.02, or go without: --val_data none"
+_LABELLED_WAYS = "Validation needs labels: name labelled images with --val_data, or go without: --val_data none"
 
 
 def open_validation(
@@ -41,7 +42,11 @@ def open_validation(
     location = options.val_data or data
     try:
         val = open_source(location, options.val_split, default_class_names=class_names)
+    except NoLabelsError as error:
+        raise DataError(f"validation: {error.found}. {_LABELLED_WAYS}") from error
     except DataError as error:
+        if train.labels is None:
+            raise DataError(f"validation: {error}. {_LABELLED_WAYS}") from error
         raise error if options.val_data else DataError(f"validation: {error}. Or: {_WAYS}") from error
     _check_apart(train, val)
     return train, val, f"{location}, {options.val_split}"
@@ -55,7 +60,7 @@ def _held_out(train: Source, share: float) -> tuple[Source, Source, str]:
             f"--val_share {share}: holds out {int(chosen.sum())} of {len(train)} images; give another share"
         )
     kept = train.subset(~chosen)
-    if gone := sorted({*train.labels.tolist()} - {*kept.labels.tolist()}):
+    if gone := sorted({*train.known_labels().tolist()} - {*kept.known_labels().tolist()}):
         names = [train.class_names[label] if train.class_names else str(label) for label in gone]
         kept = kept.with_notes(
             f"--val_share {share} holds out every image of {len(gone)} classes: {shorten_list(names)}"
@@ -78,7 +83,7 @@ def _check_apart(train: Source, val: Source) -> None:
         raise DataError(
             f"validation: {len(shared):,}{more} of the {len(val):,} images of {val.location} are training images too, "
             f"the first: {train.key(shared[0])} ({len(common):,} keys are in both). Validation on what is trained on "
-            f"says nothing; {_WAYS}"
+            f"says nothing; {_LABELLED_WAYS if train.labels is None else _WAYS}"
         )
 
 

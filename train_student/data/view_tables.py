@@ -11,6 +11,7 @@ import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -113,7 +114,8 @@ def _write(tables: tuple[LogitTable, ...], place: Path) -> None:
         for number, table in enumerate(tables):
             (temporary / str(number)).mkdir(parents=True)
             for name, values in table.grid._asdict().items():
-                np.save(temporary / str(number) / f"{name}.npy", values, allow_pickle=False)
+                if values is not None:
+                    np.save(temporary / str(number) / f"{name}.npy", values, allow_pickle=False)
 
 
 def _wait_for(place: Path) -> None:
@@ -126,6 +128,7 @@ def _wait_for(place: Path) -> None:
 
 
 def _mapped(store: Store, view: int, place: Path) -> LogitTable:
-    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in GridTopK._fields}
+    arrays: dict[str, Any] = dict.fromkeys(GridTopK._fields)  # None where the view has no such array
+    arrays |= {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in place.glob("*.npy")}
     codec = store.manifest.identity.codec
     return LogitTable(view=view, codec=codec, grid=GridTopK(**arrays), labels=store.labels, find_rows=store.rows)

@@ -114,7 +114,8 @@ class Learner:
         images = self.preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
         teacher = self.signal(batch, device)
         # A TopK's own labels need no comparison with the batch's, which would wait for the device.
-        labels = teacher.labels if isinstance(teacher, TopK) else batch.labels.to(device, non_blocking=True)
+        labels = teacher.labels if isinstance(teacher, TopK) else batch.labels
+        labels = None if labels is None else labels.to(device, non_blocking=True)
         return self._loss(self._model(images), teacher, labels)
 
 

@@ -18,6 +18,7 @@ def describe_run(config: TrainConfig, data: TrainingData, learner: Learner, worl
         "num_val": len(data.val) if data.val else 0,
         "validation": data.validation,
         "num_classes": data.num_classes,
+        "labelled": data.train.labels is not None,
         "num_views": data.num_views,
         "skipped_images": data.num_skipped,
         "dropped_each_epoch": len(data.train) % config.optimizer.batch_size,
@@ -36,6 +37,8 @@ def first_lines(config: TrainConfig, data: TrainingData, approximate: bool, worl
     facts = [f"{len(data.train):,} images, {data.num_classes} classes, {world} process{'es' if world > 1 else ''}"]
     if data.num_views and data.num_views < config.optimizer.epochs:
         facts.append(f"{data.num_views} views, repeated every {data.num_views} epochs")
+    if data.train.labels is None:
+        facts.append("without labels: the teacher alone says what is right")
     if approximate:
         facts.append("the teacher is truncated and only approximates what the loss asks for")
     if data.num_skipped:

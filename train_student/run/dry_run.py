@@ -19,7 +19,7 @@ from pld.report.table import as_text
 from pld.store import StoreGroup, open_stores
 from train_student.config import LossOptions, OptimizerOptions, TrainConfig
 from train_student.data.teacher_signal import check_supports
-from train_student.data.training_data import open_training_data
+from train_student.data.training_data import is_unlabelled, open_training_data
 from train_student.loop.trainer import count_steps
 from train_student.model.optimizer import build_schedule
 from train_student.run.smoke_run import shown, smoke_run
@@ -58,12 +58,14 @@ def dry_run(config: TrainConfig) -> None:
     if sizes.store and required.needs_teacher and not config.teacher.online_teacher:
         check_supports(sizes.store, required, approximate=config.loss.approximate_teacher)
     set_seed(config.run.seed)
-    measured = smoke_run(config, accelerator, classes=sizes.classes, k=_wanted_k(config.loss, sizes))
+    k, labelled = _wanted_k(config.loss, sizes), not is_unlabelled(config, sizes.store)
+    measured = smoke_run(config, accelerator, classes=sizes.classes, k=k, labelled=labelled)
     if accelerator.is_main_process:
         print(
             f"{config.run.output}: {config.model.name}, {config.loss.name}: a dry run, which trains and writes nothing"
         )
-        rows = [*_step_rows(config.optimizer, sizes, world), *_store_rows(config, sizes), *measured]
+        labels = [] if labelled else [("labels", "none: the teacher alone says what is right")]
+        rows = [*_step_rows(config.optimizer, sizes, world), *labels, *_store_rows(config, sizes), *measured]
         print(as_text(("steps", f"{steps * config.optimizer.epochs:,}"), rows))
     accelerator.end_training()
 
@@ -72,17 +74,19 @@ def _find_sizes(config: TrainConfig) -> Sizes:
     """The sizes from data and store, where they are there; raises ConfigError where they contradict the settings."""
     data, teacher = config.data, config.teacher
     reasons: list[str] = []
-    source = store = None
+    source = None
     if "://" in data.images:
         reasons.append(f"{data.images}: images behind URLs are fetched to be counted, which a dry run does not do")
     elif data.images:
         whole = _try(lambda: open_training_data(config), reasons)
         if whole:
             return Sizes(len(whole.train), whole.classes, whole.store, whole.validation_text)
-        names = read_class_names(data.class_names)
-        source = _try(lambda: open_source(data.images, data.split, class_names=names), reasons)
+    store = None
     if teacher.stores:
         store = _try(lambda: open_stores(teacher.stores, teacher.combine, config.run.seed), reasons)
+    if data.images and "://" not in data.images:
+        names, unlabelled = read_class_names(data.class_names), is_unlabelled(config, store)
+        source = _try(lambda: open_source(data.images, data.split, class_names=names, unlabelled=unlabelled), reasons)
     names = source.class_names if source else None
     known = store.num_classes if store else len(names) if names else data.num_classes
     taken = "the data" if source else "the store" if store else "ImageNet-1k"

@@ -28,7 +28,9 @@ from train_student.run.init_from import open_initial_weights
 _CPU_IMAGES = 4  # a whole batch would take minutes there
 
 
-def smoke_run(config: TrainConfig, accelerator: Accelerator, *, classes: Classes, k: int) -> list[tuple[str, str]]:
+def smoke_run(
+    config: TrainConfig, accelerator: Accelerator, *, classes: Classes, k: int, labelled: bool = True
+) -> list[tuple[str, str]]:
     """Train as configured for two steps, on a CPU with a few images only; returns rows of what they showed.
 
     Args:
@@ -36,6 +38,7 @@ def smoke_run(config: TrainConfig, accelerator: Accelerator, *, classes: Classes
         accelerator: whose processes share the batch.
         classes: the data's.
         k: classes that the made-up store holds.
+        labelled: whether the made-up images have labels.
 
     Raises:
         ConfigError: the batch does not fit the device.
@@ -56,7 +59,7 @@ def smoke_run(config: TrainConfig, accelerator: Accelerator, *, classes: Classes
     losses, saved = [], []
     try:
         for step, size in enumerate(images):
-            batch = _batch(learner.preprocessing, size, classes.count)
+            batch = _batch(learner.preprocessing, size, classes.count, labelled=labelled)
             start = time.monotonic()
             with _measure_saved_bytes(student.parameters()) as found:
                 (loss,) = learner.step([batch], step)
@@ -107,17 +110,18 @@ class MadeUpTeacher(TeacherSignal):
         """The signal of a batch."""
         if not self._required.needs_teacher:
             return None
-        labels = batch.labels.to(device)
-        logits = 2 * torch.randn(len(labels), self._num_classes, device=device)
+        labels = None if batch.labels is None else batch.labels.to(device)
+        logits = 2 * torch.randn(len(batch.request.rows), self._num_classes, device=device)
         if self._k is None:
             return logits
         return TopK.from_logits(logits, labels, self._k, temperatures=(1.0, *{*self._required.temperatures} - {1.0}))
 
 
-def _batch(preprocessing: Preprocessing, size: int, num_classes: int) -> Batch:
+def _batch(preprocessing: Preprocessing, size: int, num_classes: int, *, labelled: bool) -> Batch:
     noise = torch.randint(256, (size, 3, *preprocessing.input_size), dtype=torch.uint8)
     images = noise.contiguous(memory_format=torch.channels_last)
-    return Batch(ViewRequest(np.arange(size), (0,)), torch.randint(num_classes, (size,)), (images,))
+    labels = torch.randint(num_classes, (size,)) if labelled else None
+    return Batch(ViewRequest(np.arange(size), (0,)), labels, (images,))
 
 
 @contextlib.contextmanager

@@ -30,10 +30,14 @@ class Description:
 
 
 class GivenClasses(NamedTuple):
-    """The caller's class names: `override` replaces those of the dataset, `default` is for datasets without any."""
+    """The caller's class names: `override` replaces those of the dataset, `default` is for datasets without any.
+
+    Where the caller wants the images `unlabelled`, labels and the dataset's names of classes are not used.
+    """
 
     override: StatedClasses | None
     default: StatedClasses | None
+    unlabelled: bool = False
 
     def choose(self, description: Description | None) -> StatedClasses | None:
         """The class names in force for a dataset."""
@@ -71,11 +75,13 @@ def parse_description(text: str, where: str) -> Description:
 
 
 def describe_tars(source: Source, description: Description | None, given: GivenClasses) -> Source:
-    """Give tars, whose labels are already numbers, their class names and view policy.
+    """Give tars, whose labels are already numbers if they have any, their class names and view policy.
 
     Raises:
         DataError: the caller's names contradict dataset.json's, or a label has no name.
     """
+    if given.unlabelled:
+        return describe_unlabelled(source, description, given)
     override = given.override
     if description and override and description.classes.names != override.names:
         numbered = description.classes
@@ -89,11 +95,22 @@ def describe_tars(source: Source, description: Description | None, given: GivenC
     classes = given.choose(description)
     if classes is None:
         return source
-    if len(source) and int(source.labels.max()) >= len(classes.names):
+    labels = source.known_labels()
+    if len(source) and int(labels.max()) >= len(classes.names):
         raise DataError(
-            f"{source.location}: label {source.labels.max()}, but {classes.origin} names {len(classes.names)} classes"
+            f"{source.location}: label {labels.max()}, but {classes.origin} names {len(classes.names)} classes"
         )
     return dataclasses.replace(source, class_names=classes.names)
+
+
+def describe_unlabelled(source: Source, description: Description | None, given: GivenClasses) -> Source:
+    """Give images without labels their view policy, and the classes that the caller names.
+
+    Those of dataset.json are the classes of labels that are not used: they say nothing of what a teacher tells apart.
+    """
+    policy = description.policy if description else None
+    names = given.override.names if given.override else None
+    return dataclasses.replace(source, policy=policy or source.policy, class_names=names)
 
 
 def common_description(descriptions: Sequence[Description | None], location: str) -> Description | None:

@@ -1,17 +1,17 @@
-"""Image folders in ImageFolder's layout: one folder per class, named after it."""
+"""Image folders: in ImageFolder's layout, one folder per class, named after it; in any, for images without labels."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pld.classes.matching import shorten_list
-from pld.errors import DataError
+from pld.errors import DataError, NoLabelsError
 from pld.images.decode.image import IMAGE_EXTENSIONS
 from pld.images.sources.image_files import ImageFiles, check_utf8, is_junk, list_images
 from pld.images.sources.keys import sample_keys
@@ -47,7 +47,7 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
     """
     present = class_folders(folder)
     if not present:
-        raise DataError(_without_classes(folder))
+        raise _without_classes(folder)
     names = stated.names if stated else tuple(present)
     known, there = set(names), set(present)
     unknown = [name for name in present if name not in known]
@@ -66,7 +66,34 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
     pairs = sorted((file, label) for label, name in enumerate(names) if name in found for file in found[name].files)
     if not pairs:
         raise DataError(f"{folder}: class folders without any image; fill them, or name another folder")
-    files, labels = tuple(file for file, _ in pairs), np.array([label for _, label in pairs], dtype=np.int64)
+    return dataclasses.replace(
+        _source(location, folder, [file for file, _ in pairs]),
+        labels=np.array([label for _, label in pairs], dtype=np.int64),
+        class_names=tuple(names),
+        left_out=sum((Counter(each.left_out) for each in found.values()), Counter()),
+        notes=tuple(notes),
+    )
+
+
+def unlabelled_folder_source(location: str, folder: Path) -> Source:
+    """A Source over every image below a folder, without labels; keys and shards are as in `folder_source`.
+
+    Raises:
+        DataError: there are no images, or two of them have one key.
+    """
+    found = list_images(folder)
+    if not found.files:
+        raise DataError(f"{folder}: no images in it or below, and no tar shards; name a folder of images")
+    start = len(os.path.join(folder, ""))  # noqa: PTH118
+    folders = {path[start:].partition("/")[0] for path in found.files if "/" in path[start:]}
+    note = f"{folder}: images without labels; its folders, {shorten_list(sorted(folders))}, are not taken for classes"
+    return dataclasses.replace(
+        _source(location, folder, found.files), left_out=found.left_out, notes=(note,) if folders else ()
+    )
+
+
+def _source(location: str, folder: Path, files: Sequence[str]) -> Source:
+    """A Source over a folder's sorted files, without labels yet."""
     start = len(os.path.join(folder, ""))  # noqa: PTH118
     relative = [os.path.splitext(path[start:])[0].encode() for path in files]  # noqa: PTH122
     num = len(files)
@@ -77,15 +104,13 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
             for first in range(0, num, SHARD_SAMPLES)
         ),
         keys=sample_keys(relative, files),
-        labels=labels,
-        files=files,
+        labels=None,
+        files=tuple(files),
         file_index=np.arange(num),
         offsets=np.zeros(num, dtype=np.int64),
         sizes=np.full(num, WHOLE_FILE, dtype=np.int64),
-        class_names=tuple(names),
-        shuffle_window=-(-num // SHARD_SAMPLES),  # sorted by class: a smaller window would train on some classes first
-        left_out=sum((Counter(each.left_out) for each in found.values()), Counter()),
-        notes=tuple(notes),
+        # Sorted, often by class: a smaller window would train on some classes first.
+        shuffle_window=-(-num // SHARD_SAMPLES),
     )
 
 
@@ -112,7 +137,7 @@ def _check_layout(folder: Path, found: Mapping[str, ImageFiles]) -> list[str]:
     """Notes on class folders whose names are not stated; raises DataError if they are probably not classes."""
     filled = {name: each.files for name, each in found.items() if each.files}
     if filled and all(split_of(name) for name in filled):
-        raise DataError(
+        raise NoLabelsError(
             f"{folder}: {shorten_list(sorted(filled))} hold images but no class folders: splits without classes. Sort "
             "the images of each into one folder per class, or pack them into tars with a .cls for each image"
         )
@@ -147,13 +172,13 @@ def _too_deep(folder: Path, filled: Mapping[str, list[str]]) -> str:
     )
 
 
-def _without_classes(folder: Path) -> str:
+def _without_classes(folder: Path) -> DataError:
     if loose := count_loose_images(folder):
-        return (
+        return NoLabelsError(
             f"{folder}: {loose} images and no class folders, so they have no labels; wanted CLASS/IMAGE.jpg in it. "
             "Sort them into a folder for each class, or pack them into tars with a .cls for each image"
         )
-    return f"{folder}: no class folders and no tar shards; wanted CLASS/IMAGE.jpg or SHARD.tar in it"
+    return DataError(f"{folder}: no class folders and no tar shards; wanted CLASS/IMAGE.jpg or SHARD.tar in it")
 
 
 def count_loose_images(folder: Path) -> int:

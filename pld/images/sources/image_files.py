@@ -96,6 +96,11 @@ def list_images(folder: Path) -> ImageFiles:
     return ImageFiles(files=files, left_out=left_out)
 
 
+def count_images(folder: Path) -> int:
+    """Count the images in a folder and its subfolders; raises as `list_images`."""
+    return len(list_images(folder).files)
+
+
 def _is_image(entry: os.DirEntry[str]) -> bool:
     """Whether a file is named like an image; raises DataError if it cannot be read as one."""
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122

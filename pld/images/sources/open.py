@@ -19,12 +19,19 @@ from pld.images.sources.description import (
     GivenClasses,
     common_description,
     describe_tars,
+    describe_unlabelled,
     parse_description,
     read_description,
 )
-from pld.images.sources.folders import StatedClasses, class_folders, count_loose_images, folder_source
+from pld.images.sources.folders import (
+    StatedClasses,
+    class_folders,
+    count_loose_images,
+    folder_source,
+    unlabelled_folder_source,
+)
 from pld.images.sources.glyphs import glyphs_folder
-from pld.images.sources.image_files import is_junk
+from pld.images.sources.image_files import count_images, is_junk
 from pld.images.sources.source import Source, forget_open_files
 from pld.images.sources.splits import choose_split, shard_group, split_of
 from pld.images.sources.tars import remote_tar_source, tar_source
@@ -40,6 +47,7 @@ def open_source(
     *,
     class_names: Sequence[str] | None = None,
     default_class_names: Sequence[str] | None = None,
+    unlabelled: bool = False,
 ) -> Source:
     """Open a dataset.
 
@@ -54,6 +62,8 @@ def open_source(
             that names its files.
         class_names: in the order of the class numbers.
         default_class_names: the same, for data without class names.
+        unlabelled: take every image below a folder or in tars, and no labels, even where there are some. Only
+            `class_names` then names classes.
 
     Raises:
         DataError: nothing is there, or what is there cannot be used; see `tar_source` and `folder_source`.
@@ -64,7 +74,7 @@ def open_source(
         None if names is None else StatedClasses(names=tuple(names), origin="--class_names")
         for names in (class_names, default_class_names)
     )
-    given = GivenClasses(override, default)
+    given = GivenClasses(override, default, unlabelled)
     location = location.removeprefix("file://")
     if "://" in location:
         return _open_remote(location, split, given)
@@ -82,18 +92,19 @@ def _absolute(path: str) -> Path:
 def _open_folder(location: str, folder: Path, split: str, given: GivenClasses) -> Source:
     """Open one split of a folder of splits, or all of a folder without splits."""
     groups = _group_tars(folder)
-    parts = [
-        name for name in class_folders(folder) if (name == split or split_of(name)) and _holds_dataset(folder / name)
-    ]
+    like_splits = [name for name in class_folders(folder) if name == split or split_of(name)]
+    parts = [name for name in like_splits if _holds_dataset(folder / name, given)]
     shards, part = choose_split(split, list(groups), str(folder)), choose_split(split, parts, str(folder))
     if shards is not None and part is not None:
         raise DataError(_ambiguous_split(folder / part, groups[shards]))
     if shards is not None:
-        return describe_tars(tar_source(location, groups[shards]), read_description(folder), given)
+        source = tar_source(location, groups[shards], unlabelled=given.unlabelled)
+        return describe_tars(source, read_description(folder), given)
     if part is not None:
         train = choose_split("train", parts, str(folder))
         source = _open_part(location, folder / part, folder / train if train else None, given)
-        extra = [n for n in class_folders(folder) if not split_of(n) and count_loose_images(folder / n)]
+        count = count_images if given.unlabelled else count_loose_images
+        extra = [n for n in class_folders(folder) if not split_of(n) and count(folder / n)]
         note = f"{folder}: {shorten_list(extra)} hold images next to the split {part!r} and are left out"
         return source.with_notes(note if extra else None)
     others = [*(name for name, paths in groups.items() if _names_split(paths[0].stem)), *parts]
@@ -110,7 +121,7 @@ def _open_folder(location: str, folder: Path, split: str, given: GivenClasses) -
 
 
 def _open_part(location: str, folder: Path, train: Path | None, given: GivenClasses) -> Source:
-    """Open a folder of shards, or of class folders, which are numbered like the training split's."""
+    """Open a folder of shards, of class folders, which are numbered like the training split's, or of any images."""
     groups = _group_tars(folder)
     shards = sorted(path for paths in groups.values() for path in paths)
     if shards and class_folders(folder):
@@ -122,7 +133,9 @@ def _open_part(location: str, folder: Path, train: Path | None, given: GivenClas
         )
     description = read_description(folder)
     if shards:
-        return describe_tars(tar_source(location, shards), description, given)
+        return describe_tars(tar_source(location, shards, unlabelled=given.unlabelled), description, given)
+    if given.unlabelled:
+        return describe_unlabelled(unlabelled_folder_source(location, folder), description, given)
     classes = given.choose(description)
     if classes is None and train and train != folder:
         classes = StatedClasses(names=tuple(class_folders(train)), origin=f"the training split, {train},")
@@ -157,8 +170,10 @@ def _names_split(shard: str) -> bool:
     return "-" in shard or split_of(shard_group(shard.removesuffix(".tar"))) is not None
 
 
-def _holds_dataset(folder: Path) -> bool:
+def _holds_dataset(folder: Path, given: GivenClasses) -> bool:
     """Whether a folder named like a split can be one; a class may be named `train`, but holds only images."""
+    if given.unlabelled and count_loose_images(folder):
+        return True
     return bool(class_folders(folder)) or any(folder.glob("*.tar"))
 
 
@@ -197,7 +212,7 @@ def _open_remote(location: str, split: str, given: GivenClasses) -> Source:
     if len(urls) == 1 and not urlsplit(location).path.endswith(".tar"):
         folder = location.rstrip("/")
         urls = _list_remote_shards(place, folder, split)
-    source = remote_tar_source(without_password(location), place, place.shards(urls))
+    source = remote_tar_source(without_password(location), place, place.shards(urls), unlabelled=given.unlabelled)
     folders = dict.fromkeys([folder, *(url.rpartition("/")[0] for url in urls)])
     description = common_description([_remote_description(place, each) for each in folders], location)
     return describe_tars(source, description, given)
@@ -249,4 +264,5 @@ def _open_pattern(location: str, given: GivenClasses) -> Source:
             "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), or a folder"
         )
     descriptions = [read_description(folder) for folder in dict.fromkeys(path.parent for path in paths)]
-    return describe_tars(tar_source(location, paths), common_description(descriptions, location), given)
+    source = tar_source(location, paths, unlabelled=given.unlabelled)
+    return describe_tars(source, common_description(descriptions, location), given)

@@ -1,4 +1,4 @@
-"""A Source: the samples of a dataset in shards, each with a key, a label and the location of its bytes."""
+"""A Source: the samples of a dataset in shards, each with a key, the location of its bytes and perhaps a label."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Source:
         location: the user's name for the dataset, for messages.
         shards: names and sizes.
         keys: bytes [N] (NumPy `S`, UTF-8), unique.
-        labels: int64 [N], class indices.
+        labels: int64 [N], class indices; None for images without labels.
         files: the files that hold the bytes, or their URLs.
         file_index: int64 [N], the file of each sample.
         offsets: int64 [N], bytes from the start of the file.
         sizes: int64 [N], bytes; -1 for a whole file.
-        class_names: the label space, if the dataset states it.
+        class_names: the label space, if the dataset states it; without labels the classes that a teacher tells apart.
         policy: how this dataset's views are drawn unless the user says otherwise.
         shuffle_window: shards to shuffle together; all of them if a shard holds few classes.
         remote: the files' place and descriptions, if they are behind URLs.
@@ -62,7 +62,7 @@ class Source:
     location: str
     shards: tuple[ImageShard, ...]
     keys: ndarray
-    labels: Int64[ndarray, "N"]
+    labels: Int64[ndarray, "N"] | None
     files: tuple[str, ...]
     file_index: Int64[ndarray, "N"]
     offsets: Int64[ndarray, "N"]
@@ -86,9 +86,15 @@ class Source:
         """The key of one sample."""
         return str(self.keys[row].decode())
 
-    def label(self, row: int) -> int:
-        """The class index of one sample."""
-        return int(self.labels[row])
+    def label(self, row: int) -> int | None:
+        """The class index of one sample; None without labels."""
+        return None if self.labels is None else int(self.labels[row])
+
+    def known_labels(self) -> Int64[ndarray, "N"]:
+        """The labels; raises DataError where the images have none."""
+        if self.labels is None:
+            raise DataError(f"{self.location}: found images without labels, wanted labelled ones; name other images")
+        return self.labels
 
     def where(self, row: int) -> str:
         """The file and the sample, for messages."""
@@ -126,8 +132,9 @@ class Source:
 
     @property
     def classes(self) -> Classes:
-        """The label space; without names, the highest label gives the number of classes."""
-        count = len(self.class_names) if self.class_names else int(self.labels.max(initial=-1)) + 1
+        """The label space; without names, the highest label gives the number of classes, 0 without labels."""
+        highest = -1 if self.labels is None else int(self.labels.max(initial=-1))
+        count = len(self.class_names) if self.class_names else highest + 1
         return Classes(names=self.class_names, count=count, owner=self.location)
 
     def map_labels(self, numbers: Sequence[int] | Int64[ndarray, "C"], class_names: tuple[str, ...] | None) -> Source:
@@ -137,7 +144,7 @@ class Source:
             numbers: the new number of each class.
             class_names: of the new label space, if it has names.
         """
-        labels = np.asarray(numbers, dtype=np.int64)[self.labels]
+        labels = np.asarray(numbers, dtype=np.int64)[self.known_labels()]
         return dataclasses.replace(self, labels=labels, class_names=class_names)
 
     def with_keys(self, keys: Shaped[ndarray, "N"]) -> Source:
@@ -153,8 +160,9 @@ class Source:
         ends = np.cumsum(self.shard_sizes)
         kept = [int(part.sum()) for part in np.split(keep, ends[:-1])]
         shards = tuple(ImageShard(s.name, n) for s, n in zip(self.shards, kept, strict=True))
-        columns = ("keys", "labels", "file_index", "offsets", "sizes")
-        return dataclasses.replace(self, shards=shards, **{name: getattr(self, name)[keep] for name in columns})
+        labels = None if self.labels is None else self.labels[keep]
+        columns = {name: getattr(self, name)[keep] for name in ("keys", "file_index", "offsets", "sizes")}
+        return dataclasses.replace(self, shards=shards, labels=labels, **columns)
 
 
 class _OpenFile:

@@ -20,6 +20,9 @@ from pld.images.sources.image_files import JUNK, format_counts, is_junk, kind_of
 
 _ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]
 
+# A row's label where its sample has no .cls.
+NO_LABEL = -1
+
 # No sane label takes more bytes; a hostile header can declare any size.
 _MAX_LABEL_BYTES = 32
 _MAX_LABEL = 2**63 - 1
@@ -46,7 +49,7 @@ class TarIndex:
     """The samples of a tar.
 
     Attributes:
-        rows: one (path, label, offset, size) per sample, in the tar's order.
+        rows: one (path, label, offset, size) per sample, in the tar's order; NO_LABEL where there is no .cls.
         left_out: the number of files that are not samples, by `kind_of`.
         checked: byte offsets of the headers that are compared to see whether the tar has changed.
         digest: SHA-256 of the bytes at these offsets.
@@ -78,7 +81,7 @@ def _digest(path: Path, checked: Int64[ndarray, "C"]) -> bytes:
 class _Sample:
     offset: int = -1
     size: int = -1
-    label: int = -1
+    label: int = NO_LABEL
 
 
 def read_tar(path: Path, shown: str | None = None) -> TarIndex:
@@ -172,7 +175,7 @@ def _add_member(samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfi
         sample.offset, sample.size = member.offset_data, member.size
     elif extension.lower() == "cls":
         sample = samples.setdefault(key, _Sample())
-        if sample.label >= 0:
+        if sample.label != NO_LABEL:
             raise DataError(f"{where}: two samples with one key, {key!r}; wanted one .cls for each key")
         sample.label = _parse_label(tar, member, where)
     elif extension.lower().rpartition(".")[2] in (*IMAGE_EXTENSIONS, "cls"):
@@ -230,8 +233,6 @@ def _describe_trailing_data(block: bytes, first: int) -> str:
 
 def _to_rows(samples: dict[str, _Sample], where: str) -> ndarray:
     for key, sample in samples.items():
-        if sample.label < 0:
-            raise DataError(f"{where}: sample {key!r} has no label; wanted a member {key}.cls with its class index")
         if sample.offset < 0:
             raise DataError(f"{where}: sample {key!r} has a .cls but no image; wanted {key}.jpg or similar")
     keys = [key.encode() for key in samples]

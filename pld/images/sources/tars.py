@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 import numpy as np
 from tqdm import tqdm
 
-from pld.errors import DataError
+from pld.errors import DataError, NoLabelsError
 from pld.files import write_atomically
 from pld.images.decode.image import IMAGE_EXTENSIONS
 from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import ImageShard, RemoteFiles, Source
-from pld.images.sources.tar_index import TarIndex, is_current, read_tar
+from pld.images.sources.tar_index import NO_LABEL, TarIndex, is_current, read_tar
 from pld.prefetch import IO_THREADS, map_ahead
 from pld.remote.cache_folder import cache_folder
 from pld.remote.image_shards import RemotePlace, RemoteShard
@@ -36,8 +36,10 @@ _INDEX_KIND = f"2:{','.join(IMAGE_EXTENSIONS)}"
 _LOADING = threading.Lock()
 
 
-def tar_source(location: str, paths: list[Path]) -> Source:
+def tar_source(location: str, paths: list[Path], *, unlabelled: bool = False) -> Source:
     """A Source over tar shards whose samples are `PATH.jpg` (or another image extension) and `PATH.cls`.
+
+    With `unlabelled` no sample needs a .cls, and those that there are are not used.
 
     As in webdataset, a member's extension starts at the first dot of its file name; members with other extensions are
     no samples, nor is what operating systems leave. Indexes are kept in the cache folder and remade when a shard is
@@ -51,10 +53,13 @@ def tar_source(location: str, paths: list[Path]) -> Source:
     with ThreadPoolExecutor(IO_THREADS) as pool:
         found = map_ahead(pool, _local_index, paths, ahead=2 * IO_THREADS)
         indexes = list(tqdm(found, "indexing shards", len(paths), unit="shard", delay=2))
-    return _source(location, [str(path) for path in paths], [path.stem for path in paths], indexes)
+    source = _source(location, [str(path) for path in paths], [path.stem for path in paths], indexes)
+    return _with_labels(source, indexes, unlabelled=unlabelled)
 
 
-def remote_tar_source(location: str, place: RemotePlace, shards: list[RemoteShard]) -> Source:
+def remote_tar_source(
+    location: str, place: RemotePlace, shards: list[RemoteShard], *, unlabelled: bool = False
+) -> Source:
     """The same over shards behind URLs.
 
     A shard without an index is fetched whole, into the local disk's cache, where the first epoch finds it again while
@@ -75,12 +80,13 @@ def remote_tar_source(location: str, place: RemotePlace, shards: list[RemoteShar
             pool.shutdown(cancel_futures=True)
     urls = [shard.url for shard in shards]
     names = [PurePosixPath(urlsplit(url).path).stem for url in urls]
-    source = _source(location, urls, names, [indexes[i] for i in range(len(shards))])
+    in_order = [indexes[i] for i in range(len(shards))]
+    source = _with_labels(_source(location, urls, names, in_order), in_order, unlabelled=unlabelled)
     return dataclasses.replace(source, remote=RemoteFiles(place, tuple(shards)))
 
 
 def _source(location: str, files: list[str], names: list[str], indexes: list[TarIndex]) -> Source:
-    rows = np.concatenate([index.rows[["label", "offset", "size"]] for index in indexes])
+    rows = np.concatenate([index.rows[["offset", "size"]] for index in indexes])
     counts = [len(index.rows) for index in indexes]
     sample_paths = [key for index in indexes for key in index.rows["path"].tolist()]
     file_index = np.repeat(np.arange(len(files)), counts)
@@ -88,13 +94,33 @@ def _source(location: str, files: list[str], names: list[str], indexes: list[Tar
         location=location,
         shards=tuple(itertools.starmap(ImageShard, zip(_shard_names(names), counts, strict=True))),
         keys=sample_keys(sample_paths, [files[i] for i in file_index]),
-        labels=rows["label"].copy(),
+        labels=None,
         files=tuple(files),
         file_index=file_index,
         offsets=rows["offset"].copy(),
         sizes=rows["size"].copy(),
         left_out=sum((Counter(index.left_out) for index in indexes), Counter()),
     )
+
+
+def _with_labels(source: Source, indexes: list[TarIndex], *, unlabelled: bool) -> Source:
+    """The same with the labels of its .cls; with `unlabelled` only a note of how many are not used.
+
+    Raises:
+        NoLabelsError: a sample has no .cls, and the images are to be labelled.
+    """
+    labels = np.concatenate([index.rows["label"] for index in indexes])
+    lacking = np.flatnonzero(labels == NO_LABEL)
+    if unlabelled:
+        num = len(labels) - len(lacking)
+        return source.with_notes(f"{source.location}: the labels of {num:,} images are not used" if num else None)
+    if len(lacking):
+        path = np.concatenate([index.rows["path"] for index in indexes])[lacking[0]].decode()
+        raise NoLabelsError(
+            f"{source.files[source.file_index[lacking[0]]]}: sample {path!r} has no label ({len(lacking):,} of "
+            f"{len(labels):,} have none); wanted a member {path}.cls with its class index"
+        )
+    return dataclasses.replace(source, labels=labels)
 
 
 def _shard_names(stems: list[str]) -> list[str]:

@@ -33,7 +33,7 @@ _STYLE: Any = {
 
 
 def tail_mass_histogram(stats: PartStats) -> str:
-    """Share of the sample-views whose mass outside the top-k and the label lies in each quarter of an octave."""
+    """Share of the sample-views whose mass outside S lies in each quarter of an octave."""
     with plot(6.4, 3.0) as (figure, axes):
         edges = [2.0 ** (index / BINS_PER_OCTAVE) for index, _ in stats.tail_bins]
         lower = [edge * 2 ** (-1 / BINS_PER_OCTAVE) for edge in edges]
@@ -45,7 +45,8 @@ def tail_mass_histogram(stats: PartStats) -> str:
             (stats.tail_mass_quantile(0.95), "95 % are below", "--"),
         ):
             axes.axvline(value, color="black", linewidth=1, linestyle=style, label=f"{name} {value:.3g}")
-        axes.set(xlabel="probability outside the top k and the label", ylabel="sample-views, %")
+        label = "" if stats.num_correct is None else " and the label"
+        axes.set(xlabel=f"probability outside the top k{label}", ylabel="sample-views, %")
         axes.legend(frameon=False)
         return svg(figure)
 

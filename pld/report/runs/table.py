@@ -75,8 +75,10 @@ def _teacher(run: RunRecord) -> str:
     if not needs_teacher(run.config["loss"]):
         return "none"
     if run.config["online_teacher"]:
-        return "live"
+        return "live" if run.facts.get("labelled", True) else "live, without labels"
     stores, where = run.config.get("store"), "from the store"
     if isinstance(stores, list) and len(stores) > 1:
         where = f"{_COMBINED[run.config['combine']]} {len(stores)} stores"
+    if run.facts.get("labelled") is False:
+        where = f"{where}, without labels"
     return f"{where}, approximate" if run.facts.get("approximate_teacher") else where

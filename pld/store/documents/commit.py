@@ -15,7 +15,7 @@ from pld.store.documents.manifest import Manifest
 from pld.store.format.blocks import Block, PartId, ViewIndex
 from pld.store.format.canonical import dump_document, sha256_hex, shown
 from pld.store.format.samples import MAX_KEY_BYTES, samples_digest
-from pld.store.format.schema import MAX_VIEW_BYTES, SAMPLE_ARRAYS, VIEW_ARRAYS, Chunk, PartBytes, PartRows
+from pld.store.format.schema import MAX_VIEW_BYTES, Chunk, PartBytes, PartRows
 from pld.store.format.stats import PartStats
 from pld.store.format.typed_json import SafeName, Sha256, read_document
 from pld.store.objects.storage import Storage
@@ -34,8 +34,8 @@ class Commit:
         skipped: keys of the shard's samples that have no row, in shard order.
         samples_sha256: digest of the rows' keys and labels in row order; the same in all blocks of a shard.
         key_bytes: length of the longest key.
-        samples: the chunks of SAMPLE_ARRAYS, in their order; none in a part without rows.
-        views: for each view the chunks of VIEW_ARRAYS, in their order; none in a part without rows.
+        samples: the chunks of the manifest's `sample_arrays`, in their order; none in a part without rows.
+        views: for each view the chunks of its `view_arrays`, in their order; none in a part without rows.
         stats: sums over the part.
     """
 
@@ -68,10 +68,11 @@ class Commit:
         """The commit's bytes."""
         return dump_document(self)
 
-    def array_bytes(self) -> Counter[str]:
+    def array_bytes(self, manifest: Manifest) -> Counter[str]:
         """Bytes of each of the part's arrays, with `container` for what is around them and `commits` for itself."""
         spent = Counter[str]()
-        for names, chunks in ((SAMPLE_ARRAYS, self.samples), *((VIEW_ARRAYS, view) for view in self.views)):
+        of_view = manifest.view_arrays
+        for names, chunks in ((manifest.sample_arrays, self.samples), *((of_view, view) for view in self.views)):
             for name, chunk in zip(names, chunks, strict=False):  # a part without rows has no chunks
                 spent[name] += chunk.num_bytes
         spent.update(container=self.part_bytes - spent.total(), commits=len(self.dump()))
@@ -81,13 +82,15 @@ class Commit:
         """Raise CorruptStoreError unless this is the commit of that part in that store, and its counts agree."""
         identity = manifest.identity
         shard = manifest.shards_by_name[part_id.shard]
-        chunks = [len(SAMPLE_ARRAYS), *[len(VIEW_ARRAYS)] * part_id.block.num_views] if self.num_samples else [0]
+        each = len(manifest.view_arrays)
+        chunks = [len(manifest.sample_arrays), *[each] * part_id.block.num_views] if self.num_samples else [0]
         agreements = {
             "part": (self.part_id, part_id),
             "fingerprint": (self.fingerprint, identity.fingerprint),
             "file name": (self.part, part_file_name(part_id.shard, self.part_sha256, manifest)),
             "samples": (self.num_samples + len(self.skipped), shard.num_samples),
             "chunks": ([len(view) for view in (self.samples, *self.views)], chunks),
+            "whether correct choices are counted": (self.stats.num_correct is not None, manifest.is_labelled),
         }
         for name, (found, wanted) in agreements.items():
             if found != wanted:

@@ -13,7 +13,7 @@ from pld.store.format.arrays import ArraySpec
 from pld.store.format.blocks import Block, PartId
 from pld.store.format.canonical import dump_document, load_document, shown
 from pld.store.format.identity import FORMAT_VERSION, Identity, NumSamples
-from pld.store.format.schema import SAMPLE_ARRAYS, VIEW_ARRAYS
+from pld.store.format.schema import sample_arrays, view_arrays
 from pld.store.format.typed_json import MAX_DOCUMENT_BYTES, SAFE_NAME, SafeName, check_nesting, parse
 from pld.store.format.webdataset_part import NpyColumn, WebDatasetPart
 from pld.store.format.zarr_part import ZarrPart
@@ -77,6 +77,21 @@ class Manifest:
         """How its parts are laid out."""
         return _FORMATS[self.format]
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the samples have labels."""
+        return self.identity.dataset.labelled
+
+    @property
+    def sample_arrays(self) -> tuple[str, ...]:
+        """The names of the arrays of a part's samples, in their order."""
+        return sample_arrays(labelled=self.is_labelled)
+
+    @property
+    def view_arrays(self) -> tuple[str, ...]:
+        """The names of the arrays of each of a part's views, in their order."""
+        return view_arrays(labelled=self.is_labelled)
+
     def columns(self, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, ArraySpec | NpyColumn]:
         """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""
         return self.part_format.columns(self.identity, block, num_rows, key_bytes)
@@ -84,7 +99,7 @@ class Manifest:
     def view_bytes(self, block: Block, num_rows: int, key_bytes: int) -> int:
         """Decoded bytes of one view, or of the samples where they are more; a part has at most MAX_VIEW_BYTES."""
         columns = self.columns(block, num_rows, key_bytes)
-        return max(sum(columns[name].chunk_bytes for name in names) for names in (SAMPLE_ARRAYS, VIEW_ARRAYS))
+        return max(sum(columns[name].chunk_bytes for name in n) for n in (self.sample_arrays, self.view_arrays))
 
     def parts(self, block: Block) -> list[PartId]:
         """A block's parts, in shard order."""

@@ -118,11 +118,19 @@ class ViewIdentity:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetIdentity:
-    """The samples: `dataset_digest` of all keys and labels, their count, and the label space where it is known."""
+    """The samples.
+
+    Attributes:
+        digest: `dataset_digest` of all keys and labels.
+        num_samples: their count.
+        class_names: the label space where it is known; of images without labels that of the teacher.
+        labelled: whether the samples have labels; if not, no array and no figure of a label is stored.
+    """
 
     digest: Sha256
     num_samples: NumSamples
     class_names: tuple[str, ...] | None
+    labelled: bool = dataclasses.field(default=True, metadata=OPTIONAL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,15 +189,15 @@ class Identity:
         return plain
 
 
-def dataset_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N"]) -> str:
+def dataset_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N"] | None) -> str:
     """sha256 over the dataset's (key, label) pairs in the order of their keys: re-sharding keeps it.
 
     Args:
         keys: distinct, UTF-8, as a fixed-width 'S' array.
-        labels: class indices of the same length.
+        labels: class indices of the same length; None for images without labels, whose keys alone count.
     """
     order = np.argsort(keys, kind="stable")
-    return samples_digest(keys[order], labels[order])
+    return samples_digest(keys[order], None if labels is None else labels[order])
 
 
 def _make_floats(instance: object, *names: str) -> None:

@@ -29,13 +29,13 @@ ClassArray = UInt16[np.ndarray, "N k"] | UInt32[np.ndarray, "N k"]
 class GridTopK(NamedTuple):
     """N samples' top-k as integers: classes, and depths below probability 1 in steps of the grid.
 
-    `label_depth` is LABEL_AMONG_CLASSES where `classes` has the label. `tails` are integers as stored, or, once
-    `narrow` has merged classes into them, log masses themselves.
+    `label_depth` is LABEL_AMONG_CLASSES where `classes` has the label; None without labels. `tails` are integers as
+    stored, or, once `narrow` has merged classes into them, log masses themselves.
     """
 
     classes: ClassArray
     depths: UInt16[np.ndarray, "N k"]
-    label_depth: UInt16[np.ndarray, "N"]
+    label_depth: UInt16[np.ndarray, "N"] | None
     tails: Int16[np.ndarray, "N T"] | Float32[np.ndarray, "N T"]
 
     @classmethod
@@ -45,19 +45,25 @@ class GridTopK(NamedTuple):
         return cls(
             classes=np.empty((num_rows, k), class_dtype(identity.teacher.num_classes)),
             depths=np.empty((num_rows, k), "<u2"),
-            label_depth=np.empty(num_rows, "<u2"),
+            label_depth=np.empty(num_rows, "<u2") if identity.dataset.labelled else None,
             tails=np.empty((num_rows, len(codec.temperatures)), "<i2" if k == codec.k else np.float32),
         )
 
     def put(self, rows: slice, part: GridTopK) -> None:
         """Copy a part's rows into these."""
         for values, new in zip(self, part, strict=True):
-            values[rows] = new
+            if values is not None:
+                values[rows] = new
 
     def take(self, rows: Int64[np.ndarray, "B"]) -> GridTopK:
         """These rows, in their order."""
         # take is 3 times as fast as indexing at a batch of 256 rows.
-        return GridTopK(*(values.take(rows, axis=0) for values in self))
+        return GridTopK(
+            classes=self.classes.take(rows, axis=0),
+            depths=self.depths.take(rows, axis=0),
+            label_depth=None if self.label_depth is None else self.label_depth.take(rows, axis=0),
+            tails=self.tails.take(rows, axis=0),
+        )
 
 
 def class_dtype(num_classes: int) -> np.dtype:
@@ -72,8 +78,10 @@ def logprob_error(codec: CodecIdentity) -> float:
 
 def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
     """Round a signal that `check_signal` accepts."""
-    label_depth = _depths(topk.label_logprob, codec.grid)
-    label_depth[(topk.classes == topk.labels[:, None]).any(dim=1).numpy()] = LABEL_AMONG_CLASSES
+    label_depth = None
+    if topk.labels is not None and topk.label_logprob is not None:
+        label_depth = _depths(topk.label_logprob, codec.grid)
+        label_depth[(topk.classes == topk.labels[:, None]).any(dim=1).numpy()] = LABEL_AMONG_CLASSES
     scaled = topk.tail_logmass.detach().double().numpy() * np.array(codec.temperatures) / codec.grid
     tails = np.where(scaled > EMPTY_TAIL, np.rint(np.maximum(scaled, EMPTY_TAIL)), EMPTY_TAIL)
     return GridTopK(
@@ -84,26 +92,29 @@ def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
     )
 
 
-def dequantise(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"], codec: CodecIdentity) -> TopK:
+def dequantise(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None, codec: CodecIdentity) -> TopK:
     """The signal in float32, each log-probability within `logprob_error` of what was rounded."""
     step = np.float32(codec.grid)
+    label_depth = _label_depth(grid_topk, labels)
     return TopK(
         classes=torch.from_numpy(grid_topk.classes.astype(np.int64)),
         logprobs=torch.from_numpy(grid_topk.depths * -step),
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        label_logprob=torch.from_numpy(_label_depth(grid_topk, labels) * -step),
+        labels=None if labels is None else torch.from_numpy(labels.astype(np.int64)),
+        label_logprob=None if label_depth is None else torch.from_numpy(label_depth * -step),
         tail_logmass=torch.from_numpy(_tail_logmass(grid_topk.tails, codec)),
         temperatures=codec.temperatures,
         logprob_error=logprob_error(codec),
     )
 
 
-def narrow(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"], codec: CodecIdentity, k: int) -> GridTopK:
+def narrow(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None, codec: CodecIdentity, k: int) -> GridTopK:
     """Keep the k most probable classes; the others join the tail at every temperature, the label excepted.
 
     The tails become float32: rounding them to the grid once more would double their error.
     """
-    left_out = np.where(grid_topk.classes[:, k:] == labels[:, None], -np.inf, grid_topk.depths[:, k:] * -codec.grid)
+    left_out = grid_topk.depths[:, k:] * -codec.grid
+    if labels is not None:
+        left_out = np.where(grid_topk.classes[:, k:] == labels[:, None], -np.inf, left_out)
     tails = _tail_logmass(grid_topk.tails, codec)
     for column, temperature in enumerate(codec.temperatures):
         joined = np.logaddexp.reduce(left_out / temperature, axis=1, initial=-np.inf)
@@ -116,8 +127,10 @@ def narrow(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"], codec: CodecId
     )
 
 
-def _label_depth(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"]) -> UInt16[np.ndarray, "N"]:
-    """The labels' depths: their entry's where they are among the classes, to the last bit."""
+def _label_depth(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None) -> UInt16[np.ndarray, "N"] | None:
+    """The labels' depths: their entry's where they are among the classes, to the last bit; None without labels."""
+    if labels is None or grid_topk.label_depth is None:
+        return None
     depth = grid_topk.label_depth.copy()
     entry = np.flatnonzero(grid_topk.classes == labels[:, None])
     depth[entry // grid_topk.classes.shape[1]] = grid_topk.depths.take(entry)

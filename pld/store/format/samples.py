@@ -42,9 +42,13 @@ def matrix_keys(matrix: UInt8[np.ndarray, "N L"]) -> Shaped[np.ndarray, "N"]:
     return np.ascontiguousarray(matrix).view(f"S{matrix.shape[1]}")[:, 0]
 
 
-def samples_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N"]) -> str:
-    """sha256 over the pairs in the order given."""
+def samples_digest(keys: Shaped[np.ndarray, "N"], labels: Integer[np.ndarray, "N"] | None) -> str:
+    """sha256 over the pairs of key and label in the order given, over the keys alone without labels."""
     digest = hashlib.sha256()
+    if labels is None:
+        for key in keys.tolist():
+            digest.update(b"%s\n" % key)
+        return digest.hexdigest()
     for key, label in zip(keys.tolist(), labels.tolist(), strict=True):
         digest.update(b"%s\t%d\n" % (key, label))
     return digest.hexdigest()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Integer, Shaped
@@ -17,9 +17,13 @@ from pld.store.format.quantise import GridTopK
 from pld.store.format.samples import key_bytes
 from pld.store.format.typed_json import Sha256
 
+T = TypeVar("T")
+
 # The arrays of a part, in the order in which they are written and commits list them.
 SAMPLE_ARRAYS = ("keys", "labels")
 VIEW_ARRAYS = ("classes", "logprobs", "label_logprob", "scaled_tail_logmass")
+# Those of them that a part without labels lacks.
+_LABEL_ARRAYS = ("labels", "label_logprob")
 # What reading one view of one part may take: 1500 samples with all of 21,841 classes, and no more for a stranger.
 MAX_VIEW_BYTES = 2**27
 
@@ -40,20 +44,39 @@ class Chunk(NamedTuple):
         return cls(offset, num_bytes, sha256_hex(memoryview(part)[offset:][:num_bytes]))
 
 
+def sample_arrays(*, labelled: bool) -> tuple[str, ...]:
+    """The names of the arrays of a part's samples, in their order."""
+    return tuple(name for name in SAMPLE_ARRAYS if labelled or name not in _LABEL_ARRAYS)
+
+
+def view_arrays(*, labelled: bool) -> tuple[str, ...]:
+    """The names of the arrays of each of a part's views, in their order."""
+    return tuple(name for name in VIEW_ARRAYS if labelled or name not in _LABEL_ARRAYS)
+
+
+def without_label_arrays(arrays: Mapping[str, T], *, labelled: bool) -> Mapping[str, T]:
+    """Arrays by name, those of labels left out unless there are labels."""
+    return arrays if labelled else {name: array for name, array in arrays.items() if name not in _LABEL_ARRAYS}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartRows:
-    """The N rows of a part: their keys, as an 'S' array, their labels, and for each view of the block their top-k."""
+    """The N rows of a part: their keys, as an 'S' array, their labels, and for each view of the block their top-k.
+
+    Of images without labels `labels` is None, and so is each view's `label_depth`.
+    """
 
     keys: Shaped[np.ndarray, "N"]
-    labels: Integer[np.ndarray, "N"]
+    labels: Integer[np.ndarray, "N"] | None
     views: Sequence[GridTopK]
 
     def arrays(self) -> list[dict[str, np.ndarray]]:
-        """SAMPLE_ARRAYS by name (keys as bytes [N, L]), then VIEW_ARRAYS of each view; nothing at all without rows."""
+        """The sample's arrays by name (keys as bytes [N, L]), then those of each view; nothing at all without rows."""
         if not len(self.keys):
             return []
-        samples = dict(zip(SAMPLE_ARRAYS, (key_bytes(self.keys), self.labels), strict=True))
-        return [samples, *(dict(zip(VIEW_ARRAYS, view, strict=True)) for view in self.views)]
+        named = [zip(SAMPLE_ARRAYS, (key_bytes(self.keys), self.labels), strict=True)]
+        named += [zip(VIEW_ARRAYS, view, strict=True) for view in self.views]
+        return [{name: values for name, values in arrays if values is not None} for arrays in named]
 
 
 def part_attributes(identity: Identity, block: Block) -> dict[str, Any]:

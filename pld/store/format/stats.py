@@ -27,7 +27,7 @@ class PartStats:
 
     Attributes:
         num_rows: sample-views counted.
-        num_correct: of them, those whose most probable class is the label.
+        num_correct: of them, those whose most probable class is the label; None without labels.
         tail_mass: sum over them of the teacher's mass outside the top-k and the label, T = 1.
         tail_bins: pairs of a bin b and how many of them have a tail mass in (2^((b-1)/4), 2^(b/4)]; the lowest takes
             what is smaller.
@@ -37,14 +37,14 @@ class PartStats:
     """
 
     num_rows: _Count
-    num_correct: _Count
+    num_correct: _Count | None
     tail_mass: Number
     tail_bins: tuple[tuple[Annotated[int, Meta(ge=_LOWEST_BIN, le=0)], _Count], ...]
     max_logprob: Number | None
     unmapped_mass: Number = dataclasses.field(default=0.0, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
-        if self.num_correct > self.num_rows:
+        if self.num_correct is not None and self.num_correct > self.num_rows:
             raise ConfigError(f"stats: found num_correct = {self.num_correct}, wanted at most {self.num_rows} rows")
         bins = [number for number, _ in self.tail_bins]
         if bins != sorted(set(bins)):
@@ -58,7 +58,7 @@ class PartStats:
         top1 = torch.cat([view.logprobs[:, 0] for view in views])
         return cls(
             num_rows=len(mass),
-            num_correct=sum(int((view.classes[:, 0] == view.labels).sum()) for view in views),
+            num_correct=_sum_known([_num_correct(view) for view in views]),
             tail_mass=math.fsum(mass.tolist()),
             tail_bins=tuple(sorted(Counter(int(b) for b in bins.tolist()).items())),
             max_logprob=float(top1.max()) if len(top1) else None,
@@ -74,7 +74,7 @@ class PartStats:
             bins.update(dict(part.tail_bins))
         return cls(
             num_rows=sum(part.num_rows for part in found),
-            num_correct=sum(part.num_correct for part in found),
+            num_correct=_sum_known([part.num_correct for part in found]),
             tail_mass=math.fsum(part.tail_mass for part in found),
             tail_bins=tuple(sorted(bins.items())),
             max_logprob=max((part.max_logprob for part in found if part.max_logprob is not None), default=None),
@@ -82,8 +82,10 @@ class PartStats:
         )
 
     @property
-    def accuracy(self) -> float:
-        """The teacher's top-1 on what it saw, 0..1; nan without rows."""
+    def accuracy(self) -> float | None:
+        """The teacher's top-1 on what it saw, 0..1; nan without rows, None without labels."""
+        if self.num_correct is None:
+            return None
         return self.num_correct / self.num_rows if self.num_rows else math.nan
 
     @property
@@ -104,3 +106,13 @@ class PartStats:
             if seen >= fraction * self.num_rows:
                 return float(2.0 ** (index / BINS_PER_OCTAVE))
         return math.nan
+
+
+def _num_correct(view: TopK) -> int | None:
+    return None if view.labels is None else int((view.classes[:, 0] == view.labels).sum())
+
+
+def _sum_known(counts: Sequence[int | None]) -> int | None:
+    """The sum, None where a count is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

@@ -19,7 +19,7 @@ from pld.store.format.blocks import Block
 from pld.store.format.canonical import canonical_json
 from pld.store.format.identity import Identity
 from pld.store.format.quantise import class_dtype
-from pld.store.format.schema import Chunk, PartRows, part_attributes
+from pld.store.format.schema import Chunk, PartRows, part_attributes, without_label_arrays
 
 _LEVEL = 6
 _BYTE = np.dtype("u1")
@@ -124,7 +124,8 @@ class WebDatasetPart:
             NpyColumn("label_logprob", tuple(views), depths, (num_rows,)),
             NpyColumn("scaled_tail_logmass", tuple(views), tails, (num_rows, width), planes=True, gaps=True),
         ]
-        return {column.name: column for column in columns}
+        named = {column.name: column for column in columns}
+        return without_label_arrays(named, labelled=identity.dataset.labelled)
 
     def encode(self, identity: Identity, block: Block, rows: PartRows) -> tuple[bytes, list[tuple[Chunk, ...]]]:
         """The part's bytes, and its chunks in the order of `PartRows.arrays`."""

@@ -13,7 +13,7 @@ from pld.store.format.blocks import Block
 from pld.store.format.canonical import canonical_json
 from pld.store.format.identity import CodecIdentity, Identity
 from pld.store.format.quantise import EMPTY_TAIL, LABEL_AMONG_CLASSES, class_dtype
-from pld.store.format.schema import Chunk, PartRows, part_attributes
+from pld.store.format.schema import Chunk, PartRows, part_attributes, without_label_arrays
 
 _BLOSC_MAX_ELEMENT_BYTES = 255
 
@@ -25,7 +25,8 @@ class ZarrPart:
 
     def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, ArraySpec]:
         """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""
-        return _columns(identity.codec, identity.teacher.num_classes, block.num_views, num_rows, key_bytes)
+        specs = _columns(identity.codec, identity.teacher.num_classes, block.num_views, num_rows, key_bytes)
+        return without_label_arrays(specs, labelled=identity.dataset.labelled)
 
     def encode(self, identity: Identity, block: Block, rows: PartRows) -> tuple[bytes, list[tuple[Chunk, ...]]]:
         """The part's bytes, and its chunks in the order of `PartRows.arrays`."""

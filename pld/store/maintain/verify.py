@@ -144,6 +144,7 @@ def _check_rows(
         yield Problem(name=MANIFEST_NAME, found="a key comes twice among the store's samples")
     wanted = manifest.identity.dataset.digest
     if len(keys) == manifest.identity.dataset.num_samples:
-        found = dataset_digest(keys, np.concatenate([labels for _, labels in samples]))
+        held = [labels for _, labels in samples if labels is not None]
+        found = dataset_digest(keys, np.concatenate(held) if manifest.is_labelled else None)
         if found != wanted:
             yield Problem(name=MANIFEST_NAME, found=f"its samples have the digest {found}, it says {wanted}")

@@ -41,8 +41,8 @@ def part_problems(storage: Storage, manifest: Manifest, commit: Commit) -> Itera
 
 def read_samples(
     storage: Storage, manifest: Manifest, commit: Commit
-) -> tuple[Shaped[np.ndarray, "N"], Integer[np.ndarray, "N"]]:
-    """A part's keys and labels; raises CorruptStoreError unless they are what the commit says."""
+) -> tuple[Shaped[np.ndarray, "N"], Integer[np.ndarray, "N"] | None]:
+    """A part's keys and labels, None without labels; raises CorruptStoreError unless they are what the commit says."""
     keys, labels = read_keys(storage, manifest, commit), read_labels(storage, manifest, commit)
     if (found := samples_digest(keys, labels)) != commit.samples_sha256:
         raise CorruptStoreError(f"its keys and labels have the digest {found}, committed was {commit.samples_sha256}")
@@ -82,9 +82,11 @@ def _content_problems(storage: Storage, manifest: Manifest, commit: Commit) -> I
 def _view_fault(manifest: Manifest, grid: GridTopK, topk: TopK) -> str | None:
     """What keeps a view from being a teacher's top-k, up to the grid's rounding."""
     identity = manifest.identity
-    among = (topk.classes == topk.labels[:, None]).any(dim=1).numpy()
-    if bool((among != (grid.label_depth == LABEL_AMONG_CLASSES)).any()):
-        return "a label_logprob that is masked where the label is outside the classes, or is not where it is among them"
+    if topk.labels is not None:
+        among = (topk.classes == topk.labels[:, None]).any(dim=1).numpy()
+        if bool((among != (grid.label_depth == LABEL_AMONG_CLASSES)).any()):
+            wrong = "that is masked where the label is outside the classes, or is not where it is among them"
+            return f"a label_logprob {wrong}"
     return topk.fault(identity.teacher.num_classes, TOLERANCE + logprob_error(identity.codec))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from pld.errors import SignalError
@@ -42,25 +42,42 @@ def average(topks: Sequence[TopK], num_classes: int) -> TopK:
         SignalError: the labels differ, or a teacher lacks T = 1.
     """
     first, k = topks[0], min(topk.k for topk in topks)
-    if any(not torch.equal(topk.labels, first.labels) for topk in topks):
+    if any(not _same_labels(topk, first) for topk in topks):
         raise SignalError("average: the teachers' labels differ; average signals of the same samples")
     shares = _known_shares(topks)
     order = _ranking(shares)
     mean, classes, dtype = shares.mean.gather(1, order), shares.classes.gather(1, order), first.logprobs.dtype
-    left_out = mean[:, k:].masked_fill(classes[:, k:] == first.labels[:, None], 0.0).sum(1)
+    left_out = mean[:, k:].masked_fill(_is_label(classes[:, k:], first), 0.0).sum(1)
     unlisted = torch.stack([topk.tail_at(1.0).double().exp() for topk in topks]).mean(0)
     temperatures = common_temperatures([topk.temperatures for topk in topks]) if k == num_classes else (1.0,)
     averaged = TopK(
         classes=classes[:, :k],
         logprobs=_log(mean[:, :k]).to(dtype),
         labels=first.labels,
-        label_logprob=_log(torch.stack([topk.label_logprob.double().exp() for topk in topks]).mean(0)).to(dtype),
+        label_logprob=_mean_label_logprob(topks),
         tail_logmass=(unlisted + left_out).log().to(dtype)[:, None].repeat(1, len(temperatures)),
         temperatures=temperatures,
         logprob_error=max(topk.logprob_error for topk in topks),
     )
-    settled = _settled(shares, order, first.labels, averaged.logprob_error + _FLOAT32)
+    settled = _settled(shares, order, first, averaged.logprob_error + _FLOAT32)
     return dataclasses.replace(averaged, unsettled=~settled[:, :k])
+
+
+def _same_labels(topk: TopK, other: TopK) -> bool:
+    """Whether two teachers' signals are of the same labels, or both of none."""
+    if topk.labels is None or other.labels is None:
+        return topk.labels is other.labels
+    return torch.equal(topk.labels, other.labels)
+
+
+def _is_label(classes: Int[Tensor, "B U"], topk: TopK) -> Bool[Tensor, "B U"]:
+    """Which classes are their row's label; none without labels."""
+    return torch.zeros_like(classes, dtype=torch.bool) if topk.labels is None else classes == topk.labels[:, None]
+
+
+def _mean_label_logprob(topks: Sequence[TopK]) -> Float[Tensor, "B"] | None:
+    held = [topk.label_logprob.double().exp() for topk in topks if topk.label_logprob is not None]
+    return _log(torch.stack(held).mean(0)).to(topks[0].logprobs.dtype) if held else None
 
 
 def common_temperatures(held: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
@@ -90,16 +107,19 @@ class _Shares(NamedTuple):
 
 def _known_shares(topks: Sequence[TopK]) -> _Shares:
     listed: list[tuple[Tensor, ...]] = []
+    mosts: list[Tensor] = []
     for topk in topks:
-        probability, label = topk.logprobs.double().exp(), topk.labels[:, None]
+        probability = topk.logprobs.double().exp()
         # Whatever is not listed has no more than the last class that is, nor than the whole tail.
         most = torch.minimum(probability[:, -1:], topk.tail_at(1.0).double().exp()[:, None])
-        ahead = torch.arange(topk.k, 0, -1, dtype=torch.float64, device=label.device).expand_as(probability)
-        outside = (topk.classes != label).all(dim=1, keepdim=True)
-        of_label = topk.label_logprob.double().exp()[:, None] * outside
+        ahead = torch.arange(topk.k, 0, -1, dtype=torch.float64, device=most.device).expand_as(probability)
+        mosts.append(most)
         listed.append((topk.classes, probability, most.expand_as(probability), ahead))
-        listed.append((label, of_label, most * outside, torch.zeros_like(of_label)))
-    unlisted = torch.stack([most[:, 0] for _, _, most, _ in listed[::2]]).mean(0)[:, None]
+        if topk.labels is not None and topk.label_logprob is not None:
+            outside = ~_is_label(topk.classes, topk).any(dim=1, keepdim=True)
+            of_label = topk.label_logprob.double().exp()[:, None] * outside
+            listed.append((topk.labels[:, None], of_label, most * outside, torch.zeros_like(of_label)))
+    unlisted = torch.stack(mosts).mean(0)
     classes, probability, most, ahead = (torch.cat(columns, dim=1) for columns in zip(*listed, strict=True))
     classes, order = classes.sort(dim=1, stable=True)
     place = torch.cat([torch.zeros_like(classes[:, :1]), (classes[:, 1:] != classes[:, :-1]).cumsum(1)], dim=1)
@@ -123,17 +143,17 @@ def _ranking(shares: _Shares) -> Int[Tensor, "B U"]:
     return by_rank.gather(1, shares.mean.gather(1, by_rank).argsort(dim=1, descending=True, stable=True))
 
 
-def _settled(shares: _Shares, order: Int[Tensor, "B U"], labels: Int[Tensor, "B"], error: float) -> Bool[Tensor, "B U"]:
+def _settled(shares: _Shares, order: Int[Tensor, "B U"], topk: TopK, error: float) -> Bool[Tensor, "B U"]:
     """Whether a class's predecessors are certain: all others' shares, wherever they lie, are above its own or below.
 
     Args:
         shares: what is known.
         order: the columns of `shares`, most probable first; so is the result.
-        labels: their classes come first whatever their shares, and are compared with none.
+        topk: whose labels' classes come first whatever their shares, and are compared with none.
         error: the largest rounding of a log-probability, nats.
     """
     rounding = math.exp(error)
-    is_label = (shares.classes == labels[:, None]) & shares.is_class
+    is_label = _is_label(shares.classes, topk) & shares.is_class
     ignored = is_label | ~shares.is_class
     low = (shares.mean / rounding).masked_fill(ignored, torch.inf).gather(1, order)
     high = ((shares.mean + shares.missing) * rounding).masked_fill(ignored, -torch.inf).gather(1, order)

@@ -13,7 +13,7 @@ from pld.store.format.arrays import ArraySpec
 from pld.store.format.canonical import sha256_hex
 from pld.store.format.quantise import GridTopK, class_dtype
 from pld.store.format.samples import matrix_keys
-from pld.store.format.schema import VIEW_ARRAYS, Chunk
+from pld.store.format.schema import Chunk
 from pld.store.format.webdataset_part import NpyColumn
 from pld.store.objects.storage import Storage
 
@@ -28,14 +28,22 @@ def read_view(storage: Storage, manifest: Manifest, commit: Commit, view: int) -
     if not commit.num_samples:
         return GridTopK.empty(0, manifest.identity.codec.k, manifest.identity)
     columns, index = _columns(manifest, commit), view - commit.part_id.block.first
-    chunks = zip([columns[name] for name in VIEW_ARRAYS], commit.views[index], strict=True)
-    grid = GridTopK(*_read(storage, commit, list(chunks), index))
+    chunks = zip([columns[name] for name in manifest.view_arrays], commit.views[index], strict=True)
+    found = dict(zip(manifest.view_arrays, _read(storage, commit, list(chunks), index), strict=True))
+    grid = GridTopK(
+        classes=found["classes"],
+        depths=found["logprobs"],
+        label_depth=found.get("label_logprob"),
+        tails=found["scaled_tail_logmass"],
+    )
     _check_classes(grid.classes, manifest, f"{storage.url}/{commit.part_name}: classes")
     return grid
 
 
-def read_labels(storage: Storage, manifest: Manifest, commit: Commit) -> np.ndarray:
-    """A part's labels, compact. Raises CorruptStoreError."""
+def read_labels(storage: Storage, manifest: Manifest, commit: Commit) -> np.ndarray | None:
+    """A part's labels, compact; None in a store without labels. Raises CorruptStoreError."""
+    if not manifest.is_labelled:
+        return None
     if not commit.num_samples:
         return np.empty(0, class_dtype(manifest.identity.teacher.num_classes))
     (labels,) = _read(storage, commit, [(_columns(manifest, commit)["labels"], commit.samples[1])], 0)

@@ -97,6 +97,11 @@ class StoreGroup:
         return common_temperatures([member.manifest.identity.codec.temperatures for member in self.members])
 
     @property
+    def is_labelled(self) -> bool:
+        """Whether the images of all members have labels, or of none: `open_stores` checks."""
+        return self.members[0].is_labelled
+
+    @property
     def num_views(self) -> int:
         """How many views from view 0 on are complete in all members."""
         return min(member.num_views for member in self.members)
@@ -169,10 +174,15 @@ class GroupTable:
         ]
         back = torch.from_numpy(np.argsort(np.concatenate(places)))
 
-        names = ("classes", "logprobs", "labels", "label_logprob", "tail_logmass")
-        joined = {name: torch.cat([getattr(topk, name) for topk in topks])[back] for name in names}
+        names = (
+            "classes",
+            "logprobs",
+            "tail_logmass",
+            *(("labels", "label_logprob") if self.group.is_labelled else ()),
+        )
+        joined: dict[str, Any] = {name: torch.cat([getattr(topk, name) for topk in topks])[back] for name in names}
         error = max(topk.logprob_error for topk in topks)
-        return TopK(**joined, temperatures=self.group.temperatures, logprob_error=error)
+        return dataclasses.replace(topks[0], **joined, logprob_error=error)
 
 
 def picks(keys: Sequence[bytes], view: int, num_teachers: int, seed: int) -> Int64[np.ndarray, "B"]:
@@ -196,7 +206,7 @@ def _check_same_views(store: Store, other: Store) -> None:
         shown = "; ".join(f"{name} {short(a)}, not {short(b)}" for name, a, b in found)
         raise FingerprintMismatchError(
             f"{other.url}: cannot be read together with {store.url}, which has {shown}. Cache both teachers with the "
-            "same data and the same --policy, --view_seed and --decoder"
+            "same data and the same --policy, --view_seed and --decoder, and both or neither with --unlabelled"
         )
 
 
@@ -205,7 +215,8 @@ def _shared_settings(store: Store) -> dict[str, Any]:
     dataset = identity["dataset"]
     return {
         "views": identity["views"],
-        "dataset": {"digest": dataset["digest"], "num_samples": dataset["num_samples"]},
+        "dataset": {name: dataset[name] for name in ("digest", "num_samples")},
+        "labelled": store.is_labelled,
         "num_classes": identity["teacher"]["num_classes"],
         "class_names": dataset["class_names"],
     }

@@ -91,7 +91,12 @@ class Store:
     @property
     def num_samples(self) -> int:
         """How many rows there are; skipped samples have none."""
-        return len(self._labels)
+        return sum(commit.num_samples for commit, _ in self._shards)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether its images have labels; where they have none, the teacher alone ranks."""
+        return self.manifest.is_labelled
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -104,9 +109,9 @@ class Store:
         return np.concatenate(self._map_first_block(lambda commit: read_keys(self._storage, self.manifest, commit)))
 
     @property
-    def labels(self) -> Int64[np.ndarray, "N"]:
-        """All rows' labels."""
-        return self._labels.astype(np.int64)
+    def labels(self) -> Int64[np.ndarray, "N"] | None:
+        """All rows' labels; None in a store without labels."""
+        return None if self._labels is None else self._labels.astype(np.int64)
 
     def rows(self, keys: Keys) -> Int64[np.ndarray, "M"]:
         """The rows of keys (strings, or UTF-8 in an 'S' array).
@@ -137,9 +142,9 @@ class Store:
         labels, firsts, parts = self._labels, [commit for commit, _ in self._shards], self.manifest.parts(block)
         ends = np.cumsum([first.num_samples for first in firsts])
         try:
-            grid = GridTopK.empty(len(labels), kept, self.manifest.identity)
+            grid = GridTopK.empty(self.num_samples, kept, self.manifest.identity)
         except MemoryError as error:
-            raise StoreError(f"{self.url}: a view of {len(labels)} rows does not fit in memory: {error}") from None
+            raise StoreError(f"{self.url}: a view of {self.num_samples} rows does not fit in memory: {error}") from None
 
         def load(index: int) -> None:
             commit, first = self._read_commit(parts[index]), firsts[index]
@@ -147,7 +152,8 @@ class Store:
                 raise CorruptStoreError(f"{self.url}/{commit.part_name}: other samples than in the store's first block")
             rows = slice(int(ends[index]) - commit.num_samples, int(ends[index]))
             part = read_view(self._storage, self.manifest, commit, view)
-            grid.put(rows, part if kept == held.k else narrow(part, labels[rows], held, kept))
+            own = None if labels is None else labels[rows]
+            grid.put(rows, part if kept == held.k else narrow(part, own, held, kept))
 
         # Few parts at once where they are large, so that what is being decoded stays small.
         largest = max(first.num_samples for first in firsts)
@@ -197,24 +203,26 @@ class Store:
     def _totals(self) -> tuple[PartStats, Counter[str]]:
         def figures(part: PartId) -> tuple[PartStats, Counter[str]]:
             commit = self._read_commit(part)
-            return commit.stats, commit.array_bytes()
+            return commit.stats, commit.array_bytes(self.manifest)
 
         found = self._map_in_threads(figures, sorted(self.layout.committed))
         return PartStats.total(stats for stats, _ in found), sum((spent for _, spent in found), Counter[str]())
 
     @functools.cached_property
-    def _shards(self) -> list[tuple[Commit, np.ndarray]]:
+    def _shards(self) -> list[tuple[Commit, np.ndarray | None]]:
         """The first block's commits, without their chunks, which take the most memory, and labels."""
 
-        def without_chunks(commit: Commit) -> tuple[Commit, np.ndarray]:
+        def without_chunks(commit: Commit) -> tuple[Commit, np.ndarray | None]:
             labels = read_labels(self._storage, self.manifest, commit)
             return dataclasses.replace(commit, samples=(), views=()), labels
 
         return self._map_first_block(without_chunks)
 
     @functools.cached_property
-    def _labels(self) -> np.ndarray:
-        return np.concatenate([labels for _, labels in self._shards])
+    def _labels(self) -> np.ndarray | None:
+        return (
+            np.concatenate([labels for _, labels in self._shards if labels is not None]) if self.is_labelled else None
+        )
 
     @functools.cached_property
     def _index(self) -> KeyIndex:

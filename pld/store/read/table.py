@@ -33,18 +33,18 @@ class LogitTable:
         view: the view's index.
         codec: what the rows hold; its k is that which was asked for.
         grid: all rows' integers.
-        labels: all rows' labels.
+        labels: all rows' labels; None in a store without labels.
         find_rows: the store's `rows`.
     """
 
     view: int
     codec: CodecIdentity
     grid: GridTopK
-    labels: np.ndarray
+    labels: np.ndarray | None
     find_rows: Callable[[Keys], Int64[np.ndarray, "M"]]
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.grid.classes)
 
     def rows(self, keys: Keys) -> Int64[np.ndarray, "M"]:
         """The rows of keys, as `Store.rows`."""
@@ -63,7 +63,8 @@ class LogitTable:
         if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self):
             bad = numbers[(numbers < 0) | (numbers >= len(self))][0]
             raise IndexError(f"row {bad}: rows count from 0, and this view has {len(self)} of them")
-        return dequantise(self.grid.take(numbers), self.labels[numbers], self.codec)
+        labels = None if self.labels is None else self.labels[numbers]
+        return dequantise(self.grid.take(numbers), labels, self.codec)
 
 
 def row_numbers(rows: object) -> Int64[np.ndarray, "..."]:

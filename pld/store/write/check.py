@@ -21,7 +21,7 @@ def check_part(
     manifest: Manifest,
     part_id: PartId,
     keys: Shaped[np.ndarray, "N"],
-    labels: Int[np.ndarray, "M"],
+    labels: Int[np.ndarray, "M"] | None,
     views: Sequence[TopK],
     skipped: Sequence[str],
 ) -> None:
@@ -31,25 +31,31 @@ def check_part(
     shard = manifest.shards_by_name.get(part_id.shard)
     if shard is None:
         raise DataError(f"found {part_id}, wanted one of missing_parts()")
+    if (labels is None) == manifest.is_labelled:
+        found, wanted = ("none", "one for each key") if labels is None else ("some", "None")
+        raise DataError(
+            f"shard {shard.name}: labels: found {found}, wanted {wanted}: the identity's dataset has labelled = "
+            f"{manifest.is_labelled}"
+        )
     check_samples(shard, keys, labels, skipped, num_classes)
     if (size := manifest.view_bytes(part_id.block, len(keys), keys.dtype.itemsize)) > MAX_VIEW_BYTES:
         raise DataError(f"shard {shard.name}: {size} bytes a view, wanted at most {MAX_VIEW_BYTES}: use smaller shards")
     if len(views) != part_id.block.num_views:
         raise SignalError(f"{part_id.commit_name}: found {len(views)} views, wanted {part_id.block.num_views}")
     for view, topk in zip(part_id.views, views, strict=True):
-        check_signal(topk, labels, identity.codec, num_classes, f"shard {part_id.shard}, view {view}")
+        check_signal(topk, len(keys), labels, identity.codec, num_classes, f"shard {part_id.shard}, view {view}")
 
 
 def check_samples(
     shard: Shard,
     keys: Shaped[np.ndarray, "N"],
-    labels: Integer[np.ndarray, "M"],
+    labels: Integer[np.ndarray, "M"] | None,
     skipped: Sequence[str],
     num_classes: int,
 ) -> None:
-    """Raise DataError unless keys, labels and skipped keys can be all samples of the shard."""
+    """Raise DataError unless keys, labels (if there are any) and skipped keys can be all samples of the shard."""
     where = f"shard {shard.name}"
-    if len(keys) != len(labels):
+    if labels is not None and len(keys) != len(labels):
         raise DataError(f"{where}: found {len(keys)} keys and {len(labels)} labels, wanted as many")
     if len(keys) + len(skipped) != shard.num_samples:
         raise DataError(f"{where}: found {len(keys)} samples and {len(skipped)} skipped, wanted {shard.num_samples}")
@@ -57,11 +63,13 @@ def check_samples(
     twice = [key for key, after in itertools.pairwise(together) if key == after]
     if twice:
         raise DataError(f"{where}: the key {twice[0].decode()!r} comes twice; keys must be distinct")
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+    if labels is not None and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         raise DataError(f"{where}: found labels {labels.min()}..{labels.max()}, wanted 0..{num_classes - 1}")
 
 
-def check_signal(topk: TopK, labels: Int[np.ndarray, "N"], codec: CodecIdentity, num_classes: int, where: str) -> None:
+def check_signal(
+    topk: TopK, num_rows: int, labels: Int[np.ndarray, "N"] | None, codec: CodecIdentity, num_classes: int, where: str
+) -> None:
     """Raise SignalError unless a signal holds what the codec promises, of these samples, as probabilities at T = 1."""
     if not isinstance(topk, TopK):
         raise SignalError(
@@ -72,10 +80,11 @@ def check_signal(topk: TopK, labels: Int[np.ndarray, "N"], codec: CodecIdentity,
         topk.check_shapes(num_classes)
     except SignalError as error:
         raise SignalError(f"{where}: {error}") from None
-    found, wanted = (len(topk.labels), topk.k, topk.temperatures), (len(labels), codec.k, codec.temperatures)
+    found, wanted = (len(topk.classes), topk.k, topk.temperatures), (num_rows, codec.k, codec.temperatures)
     if found != wanted:
         raise SignalError(f"{where}: found (samples, k, temperatures) = {found}, wanted {wanted}")
-    if topk.labels.tolist() != labels.tolist():
+    own, given = (None if values is None else values.tolist() for values in (topk.labels, labels))
+    if own != given:
         raise SignalError(f"{where}: the signal was made for other labels than the part's")
     if fault := topk.fault(num_classes, TOLERANCE):
         raise SignalError(f"{where}: found {fault}; build the signal with TopK.from_logits")

@@ -132,7 +132,7 @@ class StoreWriter:
         self,
         part_id: PartId,
         keys: Keys,
-        labels: Int[np.ndarray, "M"],
+        labels: Int[np.ndarray, "M"] | None,
         views: Sequence[TopK],
         skipped: Sequence[str] = (),
         *,
@@ -143,7 +143,7 @@ class StoreWriter:
         Args:
             part_id: one of `missing_parts`.
             keys: the shard's N keys, skipped samples left out, in shard order.
-            labels: their labels.
+            labels: their labels; None where the identity says that the dataset has none.
             views: for each view of the block the N rows' signals, on any device.
             skipped: keys of the shard's other samples, in shard order.
             unmapped_mass: sum over rows and views of the model's mass on classes that the dataset does not have.

@@ -19,8 +19,18 @@ from pld.store.format.typed_json import parse_document
 from tests.store.world import World
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-STORES = {"zarr": GOLDEN / "store-v1", "webdataset": GOLDEN / "store-v1-webdataset"}
-VALUES = GOLDEN / "store-v1.json"
+FORMATS = ("zarr", "webdataset")
+
+
+def golden_store(name, *, labelled):
+    """The golden store of a format, of images with or without labels."""
+    words = ["store-v1", *([] if labelled else ["unlabelled"]), *([] if name == "zarr" else [name])]
+    return GOLDEN / "-".join(words)
+
+
+def golden_values(*, labelled):
+    """What both formats hold."""
+    return GOLDEN / ("store-v1.json" if labelled else "store-v1-unlabelled.json")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,14 +63,18 @@ def values_of(root):
     topks = [table[np.arange(store.num_samples)] for table in tables]
     return {
         "keys": [key.decode() for key in store.keys.tolist()],
-        "labels": store.labels.tolist(),
+        "labels": _listed(store.labels),
         "classes": [topk.classes.tolist() for topk in topks],
         "logprobs": [topk.logprobs.tolist() for topk in topks],
-        "label_logprob": [topk.label_logprob.tolist() for topk in topks],
+        "label_logprob": [_listed(topk.label_logprob) for topk in topks],
         "tail_logmass": [topk.tail_logmass.tolist() for topk in topks],
         "logprob_error": topks[0].logprob_error,
         "fingerprint": store.manifest.identity.fingerprint,
     }
+
+
+def _listed(values):
+    return None if values is None else values.tolist()
 
 
 def inside_of(part):
@@ -90,19 +104,24 @@ def metadata_of(root):
     return found
 
 
-@pytest.mark.parametrize("golden", STORES.values(), ids=STORES)
-def test_the_golden_store_is_read_as_ever(golden):
-    assert values_of(golden) == json.loads(VALUES.read_text())
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_golden_store_is_read_as_ever(name, labelled):
+    assert values_of(golden_store(name, labelled=labelled)) == json.loads(golden_values(labelled=labelled).read_text())
 
 
-@pytest.mark.parametrize("name", STORES)
-def test_what_is_written_today_is_the_same_format(tmp_path, name):
-    FixedWorld(format=name).write(tmp_path, 3, block_views=2)
-    assert metadata_of(tmp_path) == metadata_of(STORES[name])
-    assert values_of(tmp_path) == values_of(STORES[name])
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_written_today_is_the_same_format(tmp_path, name, labelled):
+    golden = golden_store(name, labelled=labelled)
+    FixedWorld(format=name, labelled=labelled).write(tmp_path, 3, block_views=2)
+    assert metadata_of(tmp_path) == metadata_of(golden)
+    assert values_of(tmp_path) == values_of(golden)
 
 
 if __name__ == "__main__":
-    for name, golden in STORES.items():
-        FixedWorld(format=name).write(golden, 3, block_views=2)
-    VALUES.write_text(json.dumps(values_of(STORES["zarr"])) + "\n")
+    for labelled in (True, False):
+        for name in FORMATS:
+            FixedWorld(format=name, labelled=labelled).write(golden_store(name, labelled=labelled), 3, block_views=2)
+        values = values_of(golden_store("zarr", labelled=labelled))
+        golden_values(labelled=labelled).write_text(json.dumps(values) + "\n")

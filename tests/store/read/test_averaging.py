@@ -35,11 +35,11 @@ CASES = st.fixed_dictionaries(
 )
 
 
-def signals_of(case, *, all_classes=False):
+def signals_of(case, *, all_classes=False, labelled=True):
     """Each teacher's logits, float64, and its TopK, rounded as a store rounds or not."""
     num_classes, generator = case["num_classes"], torch.Generator().manual_seed(case["seed"])
     common = torch.randn(4, num_classes, generator=generator, dtype=torch.float64)
-    labels = torch.randint(num_classes, (4,), generator=generator)
+    labels = torch.randint(num_classes, (4,), generator=generator) if labelled else None
     dense, topks = [], []
     for told in case["teachers"]:
         own = torch.randn(4, num_classes, generator=generator, dtype=torch.float64)
@@ -54,7 +54,8 @@ def signals_of(case, *, all_classes=False):
 
 def rounded(topk, grid, num_classes):
     codec = CodecIdentity(k=topk.k, grid=grid, temperatures=topk.temperatures)
-    return dequantise(quantise(topk, codec, num_classes), topk.labels.numpy(), codec)
+    labels = None if topk.labels is None else topk.labels.numpy()
+    return dequantise(quantise(topk, codec, num_classes), labels, codec)
 
 
 def dense_average(dense):
@@ -149,6 +150,26 @@ def test_of_one_teacher_twice_it_is_that_teacher(case):
         torch.testing.assert_close(got.tail_at(1.0), topk.tail_at(1.0))
 
 
+@given(CASES)
+def test_without_labels_it_is_that_of_labels_that_all_teachers_list(case):
+    _, topks = signals_of(case, labelled=False)
+    first = topks[0].classes[:, 0]
+    listed = all(bool((topk.classes == first[:, None]).any(1).all()) for topk in topks)
+    got = average(topks, case["num_classes"])
+    got.validate(case["num_classes"])
+    assert got.labels is None
+    assert got.label_logprob is None
+    if listed:
+        own = [(topk.classes == first[:, None]).nonzero()[:, 1] for topk in topks]
+        logprobs = [topk.logprobs.gather(1, place[:, None])[:, 0] for topk, place in zip(topks, own, strict=True)]
+        labelled = [
+            dataclasses.replace(topk, labels=first, label_logprob=p) for topk, p in zip(topks, logprobs, strict=True)
+        ]
+        wanted = average(labelled, case["num_classes"])
+        assert torch.equal(got.classes, wanted.classes)
+        torch.testing.assert_close(got.logprobs, wanted.logprobs)
+
+
 def gradient_distance(student, signals, labels, **settings):
     found = []
     for signal in signals:
@@ -164,9 +185,9 @@ def student_of(case):
 
 
 @settings(max_examples=400)
-@given(CASES, st.sampled_from(["drop", "uniform"]))
-def test_the_certificate_holds_against_the_dense_average(case, tail):
-    dense, topks = signals_of(case)
+@given(CASES, st.sampled_from(["drop", "uniform"]), st.booleans())
+def test_the_certificate_holds_against_the_dense_average(case, tail, labelled):
+    dense, topks = signals_of(case, labelled=labelled)
     got = average(topks, case["num_classes"])
     error = gradient_distance(student_of(case), (got, dense_average(dense)), got.labels, tail=tail)
     assert bool((error <= gradient_error_bound(got, tail=tail) + 1e-5).all())
@@ -198,5 +219,7 @@ def test_signals_of_other_samples_or_without_t_1_are_refused():
     one = TopK.from_logits(logits, torch.tensor([0, 1]), 2)
     with pytest.raises(SignalError, match="labels differ"):
         average([one, TopK.from_logits(logits, torch.tensor([0, 2]), 2)], 4)
+    with pytest.raises(SignalError, match="labels differ"):
+        average([one, TopK.from_logits(logits, None, 2)], 4)
     with pytest.raises(SignalError, match="temperature 1: this teacher's signal holds 2"):
         average([one, TopK.from_logits(logits, torch.tensor([0, 1]), 2, (2.0,))], 4)

@@ -9,6 +9,7 @@ import torch
 
 from pld.errors import NotCachedError
 from pld.store import open_store, open_stores
+from tests.store.world import World
 from train_student.data.view_tables import ViewTables
 
 
@@ -91,3 +92,13 @@ def test_a_writer_keeps_this_view_and_the_next(store, tmp_path):
         assert same(tables[view], store.load_view(view))
         assert len(list(tmp_path.iterdir())) == 2
     assert same(first, store.load_view(0))  # mapped still
+
+
+def test_a_store_without_labels_is_shared_too(tmp_path):
+    World(labelled=False).write(tmp_path / "store", 1)
+    store = open_store(str(tmp_path / "store"))
+    (tmp_path / "node").mkdir()
+    writer, other = (ViewTables(store, tmp_path / "node", writes=writes) for writes in (True, False))
+    assert same(writer[0], store.load_view(0))
+    assert same(other[0], store.load_view(0))
+    assert other[0].labels is None

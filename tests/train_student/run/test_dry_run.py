@@ -185,7 +185,7 @@ def test_the_activations_are_those_of_the_formula(monkeypatch):
 
 
 def test_a_batch_that_does_not_fit_says_so(monkeypatch):
-    def exhausted(*_):
+    def exhausted(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(smoke_run, "_batch", exhausted)
