@@ -10,8 +10,8 @@ import numpy as np
 from pld.cli.arguments import add_part, local_path, open_images
 from pld.images import Source, open_source
 from pld.images.check import find_broken_images
+from pld.images.shards.write import write_shards
 from pld.images.sources.image_files import format_counts
-from pld.images.write_shards import write_shards
 from pld.progress import progress
 from pld.views import policy_to_json
 

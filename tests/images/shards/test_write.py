@@ -10,7 +10,7 @@ from pld.cli.main import _main
 from pld.config import run
 from pld.errors import DataError, OutputError
 from pld.images import open_source
-from pld.images.write_shards import write_shards
+from pld.images.shards.write import write_shards
 from tests.making import shard_members
 from tests.processes import tree_bytes
 
