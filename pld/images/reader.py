@@ -52,7 +52,7 @@ class ImageReader(Protocol):
     def num_bytes(self, row: int) -> int | None:
         """The size of an encoded image; None if only reading it tells."""
 
-    def read_units(self, units: Iterable[Int64[ndarray, "n"]]) -> Iterator[bytes | memoryview]:
+    def read_units(self, units: Iterable[Int64[ndarray, "_"]]) -> Iterator[bytes | memoryview]:
         """Yield the encoded images of rows in the order asked for; each array has rows of one unit.
 
         A reader holds no more than two units at once, and may read the next one while the caller is busy.

@@ -45,15 +45,19 @@ def _compare(path: Path, described: dict[str, Any], location: str) -> None:
         held = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise OutputError(f"{path}: not readable as JSON: {error}; remove it, or name another folder") from error
+    if not isinstance(held, dict):
+        raise OutputError(f"{path}: wanted a JSON object; remove it, or name another folder")
     if "class_names" in described and held.get("class_names") != described["class_names"]:
         raise OutputError(f"{path}: names other classes than {location}; name another folder")
-    ours, theirs = described.get("encoding"), held.get("encoding")
+    ours, theirs = _words(described.get("encoding")), _words(held.get("encoding"))
     if ours != theirs:
         raise OutputError(
-            f"{path}: its images are {_words(theirs)}, these would be {_words(ours)}; give the same --longest_side and "
-            "--quality, or name another folder"
+            f"{path}: its images are {theirs}, these would be {ours}; give the same --longest_side and --quality, or "
+            "name another folder"
         )
 
 
-def _words(encoding: dict[str, Any] | None) -> str:
-    return f"re-encoded with {json.dumps(encoding)}" if encoding else "as they were"
+def _words(encoding: Any) -> str:
+    if not isinstance(encoding, dict):
+        return "as they were"
+    return f"re-encoded by --longest_side {encoding.get('longest_side')} --quality {encoding.get('quality')}"

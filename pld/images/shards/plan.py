@@ -22,14 +22,16 @@ class ShardPlan:
     """What is written where.
 
     Attributes:
+        split: what the shards are named after.
         names: the shards' file names.
         units: the rows of each unit, units and rows in the order in which they are read.
         shards: int64 [N], the shard that the i-th row read goes to.
         digest: SHA-256, hexadecimal, of all that the shards' bytes depend on, but for the images' own.
     """
 
+    split: str
     names: tuple[str, ...]
-    units: tuple[Int64[ndarray, "n"], ...]
+    units: tuple[Int64[ndarray, "_"], ...]
     shards: Int64[ndarray, "N"]
     digest: str
 
@@ -38,7 +40,7 @@ class ShardPlan:
         """All rows in the order in which they are read."""
         return np.concatenate(self.units)
 
-    def units_from(self, done: int) -> Iterator[Int64[ndarray, "n"]]:
+    def units_from(self, done: int) -> Iterator[Int64[ndarray, "_"]]:
         """The units without the first `done` rows."""
         for rows in self.units:
             if len(rows) > done:
@@ -71,6 +73,7 @@ def plan_shards(reader: ImageReader, split: str, shard_samples: int, settings: o
         digest.update(f"{column.dtype.str}{column.shape}".encode())
         digest.update(column.tobytes())
     return ShardPlan(
+        split=split,
         names=names,
         units=tuple(epoch_order(0, 0, reader.shard_sizes, streams=1, window=1)),
         shards=place,

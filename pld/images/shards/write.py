@@ -16,7 +16,7 @@ from pld.images.shards.encoding import Encoding
 from pld.images.shards.finished import check_finished
 from pld.images.shards.growing_tars import GrowingTars
 from pld.images.shards.plan import ShardPlan, plan_shards
-from pld.images.shards.progress import only_writer, read_progress, save_progress
+from pld.images.shards.progress import Progress, only_writer, read_progress, save_progress
 from pld.images.shards.tar_bytes import Block, sample_blocks
 from pld.images.sources.splits import shard_group, split_of
 from pld.images.sources.tar_members import check_keys
@@ -80,7 +80,10 @@ def write_shards(
             on_images(len(reader.keys))
         else:
             describe_shards(reader, out, encoding)
-            _write(reader, plan, staging, record, on_images, encoding, on_broken)
+            progress = read_progress(record, plan.digest, len(plan.names))
+            on_images(progress.done)
+            if not finished:  # else it was stopped while the complete shards were moved
+                _write(reader, plan, progress, staging, on_images, encoding, on_broken)
             with writing(out):
                 _publish(plan, staging, out)
                 record.unlink()
@@ -102,20 +105,16 @@ def _check_alias(out: Path, split: str) -> None:
 def _write(
     reader: ImageReader,
     plan: ShardPlan,
+    progress: Progress,
     staging: Path,
-    record: Path,
     on_images: Callable[[int], object],
     encoding: Encoding | None,
     on_broken: Callable[[str], object],
 ) -> None:
-    """Append what the record does not count yet, and keep the record."""
-    progress = read_progress(record, plan.digest, len(plan.names))
-    rows, done = plan.rows.tolist(), progress.done
-    if done == len(rows) and not (staging / plan.names[-1]).exists():
-        return  # stopped while the shards were moved
+    """Append what the progress does not count yet, and keep its record."""
+    rows, done, record = plan.rows.tolist(), progress.done, staging / f"{plan.split}.json"
     with writing(record):
         save_progress(record, progress)
-    on_images(done)
     shards, keys = plan.shards[done:].tolist(), reader.keys
     labels = reader.labels
     with GrowingTars([staging / name for name in plan.names], progress) as tars:
@@ -173,7 +172,10 @@ def _contents(
 
 
 def _publish(plan: ShardPlan, staging: Path, out: Path) -> None:
+    """Move the complete shards that are not there yet; raises OutputError if one is in neither place."""
     for name in plan.names:
         if (staging / name).exists():
             (staging / name).replace(out / name)
+        elif not (out / name).exists():
+            raise OutputError(f"{out / name}: is gone; remove the other shards of its split and {staging}")
     fsync(out)

@@ -23,6 +23,13 @@ from pld.images.sources.description import (
     read_description,
 )
 from pld.images.sources.folders import StatedClasses, class_folders, count_loose_images, folder_source
+from pld.images.sources.forms.find import (
+    kaggle_folder,
+    open_file_form,
+    open_folder_form,
+    refuse_labels,
+)
+from pld.images.sources.forms.parquet_files import refuse_parquet
 from pld.images.sources.glyphs import glyphs_folder
 from pld.images.sources.image_files import is_junk
 from pld.images.sources.source import Source, forget_open_files
@@ -40,6 +47,7 @@ def open_source(
     *,
     class_names: Sequence[str] | None = None,
     default_class_names: Sequence[str] | None = None,
+    labels: str | None = None,
 ) -> Source:
     """Open a dataset.
 
@@ -50,10 +58,13 @@ def open_source(
         location: `glyphs`; a path or brace pattern of tar shards (quoted: shells expand braces); a folder of
             shards `SPLIT-*.tar`; a folder in ImageFolder's layout, either of one split or with one folder per split.
             Tar shards, and folders of them, may be behind a URL such as s3://BUCKET/train-{0000..0009}.tar.
+            Also ImageNet's own archives, Kaggle's copy, a CSV of paths and labels, a folder of `save_to_disk`:
+            docs/imagenet.md.
         split: which part of a folder, by its name or a synonym (val, valid, validation, seg_val); ignored for a pattern
             that names its files.
         class_names: in the order of the class numbers.
         default_class_names: the same, for data without class names.
+        labels: a file with the labels of flat images; see `label_images`.
 
     Raises:
         DataError: nothing is there, or what is there cannot be used; see `tar_source` and `folder_source`.
@@ -66,12 +77,15 @@ def open_source(
     )
     given = GivenClasses(override, default)
     location = location.removeprefix("file://")
+    label_file = _absolute(labels) if labels else None
     if "://" in location:
+        refuse_labels(location, label_file)
         return _open_remote(location, split, given)
     folder = glyphs_folder() if location == "glyphs" else _absolute(location)
     if not folder.is_dir():
-        return _open_pattern(location, given)
-    return _open_folder(location, folder, split, given)
+        return _open_pattern(location, split, given, label_file)
+    form = open_folder_form(location, folder, split, given, label_file, _training_sibling(folder))
+    return form or _open_folder(location, kaggle_folder(folder), split, given, label_file)
 
 
 def _absolute(path: str) -> Path:
@@ -79,7 +93,7 @@ def _absolute(path: str) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - resolve() would follow links
 
 
-def _open_folder(location: str, folder: Path, split: str, given: GivenClasses) -> Source:
+def _open_folder(location: str, folder: Path, split: str, given: GivenClasses, labels: Path | None) -> Source:
     """Open one split of a folder of splits, or all of a folder without splits."""
     groups = _group_tars(folder)
     parts = [
@@ -89,7 +103,8 @@ def _open_folder(location: str, folder: Path, split: str, given: GivenClasses) -
     if shards is not None and part is not None:
         raise DataError(_ambiguous_split(folder / part, groups[shards]))
     if shards is not None:
-        return describe_tars(tar_source(location, groups[shards]), read_description(folder), given)
+        return _open_tars(location, groups[shards], given, labels)
+    refuse_labels(location, labels)
     if part is not None:
         train = choose_split("train", parts, str(folder))
         source = _open_part(location, folder / part, folder / train if train else None, given)
@@ -239,7 +254,8 @@ def _expand_braces(location: str) -> list[str]:
         raise DataError(f"{location}: unbalanced braces; wanted e.g. 'train-{{0000..0009}}.tar'") from error
 
 
-def _open_pattern(location: str, given: GivenClasses) -> Source:
+def _open_pattern(location: str, split: str, given: GivenClasses, labels: Path | None) -> Source:
+    refuse_parquet(_absolute(location), split)
     paths = [_absolute(name) for name in _expand_braces(location)]
     missing = [path for path in paths if not path.exists()]
     if missing:
@@ -248,5 +264,14 @@ def _open_pattern(location: str, given: GivenClasses) -> Source:
             f"{f' ({len(missing)} of {len(paths)} shards are missing)' if len(paths) > 1 else ''}; --data wants "
             "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), or a folder"
         )
+    return _open_tars(location, paths, given, labels)
+
+
+def _open_tars(location: str, paths: list[Path], given: GivenClasses, labels: Path | None) -> Source:
+    """Open shards, or one file of another form."""
+    form = open_file_form(location, paths[0], given, labels) if len(paths) == 1 else None
+    if form:
+        return form
+    refuse_labels(location, labels)
     descriptions = [read_description(folder) for folder in dict.fromkeys(path.parent for path in paths)]
     return describe_tars(tar_source(location, paths), common_description(descriptions, location), given)

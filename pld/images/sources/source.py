@@ -114,7 +114,7 @@ class Source:
             raise DataError(f"{self.where(row)}: {found}; the file changed since it was indexed")
         return data
 
-    def read_units(self, units: Iterable[Int64[ndarray, "n"]]) -> Iterator[bytes]:
+    def read_units(self, units: Iterable[Int64[ndarray, "_"]]) -> Iterator[bytes]:
         """Yield the encoded images of rows in the order asked for; threads read ahead. Raises DataError as `read`."""
 
         def read_some(rows: Int64[ndarray, "m"]) -> list[bytes]:

@@ -16,9 +16,10 @@ from numpy import ndarray
 
 from pld.errors import DataError
 from pld.images.decode.image import IMAGE_EXTENSIONS
+from pld.images.sources.forms.recognise import recognise_file
 from pld.images.sources.image_files import JUNK, format_counts, is_junk, kind_of
 
-_ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]
+ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]
 
 # No sane label takes more bytes; a hostile header can declare any size.
 _MAX_LABEL_BYTES = 32
@@ -61,12 +62,13 @@ class TarIndex:
 def is_current(index: TarIndex, path: Path) -> bool:
     """Whether the tar's checked members are still what they were when the index was made."""
     try:
-        return _digest(path, index.checked) == index.digest
+        return digest_of(path, index.checked) == index.digest
     except OSError:
         return False
 
 
-def _digest(path: Path, checked: Int64[ndarray, "C"]) -> bytes:
+def digest_of(path: Path, checked: Int64[ndarray, "C"]) -> bytes:
+    """The SHA-256 of the headers at these offsets, each with the block after it."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         for offset in checked.tolist():
@@ -106,10 +108,14 @@ def read_tar(path: Path, shown: str | None = None) -> TarIndex:
                     left_out[kind_of(member.name)] += 1
             end = tar.offset
         _check_end(path, end, where)
-        checked = _sample_headers(headers)
-        digest = _digest(path, checked)
+        checked = sample_headers(headers)
+        digest = digest_of(path, checked)
     except tarfile.TarError as error:
-        advice = _diagnose_compression(path) or f"{error}; the tar is truncated or damaged, copy it again"
+        advice = (
+            recognise_file(path)
+            or _diagnose_compression(path)
+            or f"{error}; the tar is truncated or damaged, copy it again"
+        )
         raise DataError(f"{where}: {advice}") from error
     except OSError as error:
         raise DataError(f"{where}: {error.strerror}") from error
@@ -129,7 +135,7 @@ def _diagnose_compression(path: Path) -> str | None:
     return None
 
 
-def _sample_headers(headers: Sequence[int]) -> Int64[ndarray, "C"]:
+def sample_headers(headers: Sequence[int]) -> Int64[ndarray, "C"]:
     """The headers that are compared to see whether a tar has changed."""
     if len(headers) <= 2 * _CHECKED_PAIRS:
         return np.array(headers, dtype=np.int64)
@@ -235,7 +241,7 @@ def _to_rows(samples: dict[str, _Sample], where: str) -> ndarray:
         if sample.offset < 0:
             raise DataError(f"{where}: sample {key!r} has a .cls but no image; wanted {key}.jpg or similar")
     keys = [key.encode() for key in samples]
-    rows = np.empty(len(keys), dtype=[("path", f"S{max(map(len, keys))}"), *_ROW_FIELDS])
+    rows = np.empty(len(keys), dtype=[("path", f"S{max(map(len, keys))}"), *ROW_FIELDS])
     rows["path"] = keys
     for field in ("label", "offset", "size"):
         rows[field] = [getattr(sample, field) for sample in samples.values()]

@@ -86,7 +86,7 @@ def _source(location: str, files: list[str], names: list[str], indexes: list[Tar
     file_index = np.repeat(np.arange(len(files)), counts)
     return Source(
         location=location,
-        shards=tuple(itertools.starmap(ImageShard, zip(_shard_names(names), counts, strict=True))),
+        shards=tuple(itertools.starmap(ImageShard, zip(shard_names(names), counts, strict=True))),
         keys=sample_keys(sample_paths, [files[i] for i in file_index]),
         labels=rows["label"].copy(),
         files=tuple(files),
@@ -97,7 +97,7 @@ def _source(location: str, files: list[str], names: list[str], indexes: list[Tar
     )
 
 
-def _shard_names(stems: list[str]) -> list[str]:
+def shard_names(stems: list[str]) -> list[str]:
     """The shards' file names as names for other files; numbered where they would not tell the shards apart."""
     names = [re.sub(r"[^A-Za-z0-9._-]", "_", stem).lstrip("._-") or "shard" for stem in stems]
     return names if len(set(names)) == len(names) else [f"{i:06d}-{name}" for i, name in enumerate(names)]
@@ -108,11 +108,11 @@ def _local_index(path: Path) -> TarIndex:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; --data wants existing tar shards") from error
-    identity = f"{_INDEX_KIND}:{path.resolve()}:{_state(status)}"
-    return _kept_index(identity, lambda: read_tar(path), lambda index: is_current(index, path))
+    identity = f"{_INDEX_KIND}:{path.resolve()}:{file_state(status)}"
+    return kept_index(identity, lambda: read_tar(path), lambda index: is_current(index, path))
 
 
-def _state(status: os.stat_result) -> str:
+def file_state(status: os.stat_result) -> str:
     """What changes with a file, also where the times that can be set are set back."""
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
 
@@ -125,10 +125,11 @@ def _remote_index(place: RemotePlace, shard: RemoteShard, stop: threading.Event)
         finally:
             held.release()
 
-    return _kept_index(f"{_INDEX_KIND}:{shard.file_name}", build, lambda index: True)
+    return kept_index(f"{_INDEX_KIND}:{shard.file_name}", build, lambda index: True)
 
 
-def _kept_index(identity: str, build: Callable[[], TarIndex], is_good: Callable[[TarIndex], bool]) -> TarIndex:
+def kept_index(identity: str, build: Callable[[], TarIndex], is_good: Callable[[TarIndex], bool]) -> TarIndex:
+    """The index that the cache folder keeps under this identity, if it is good; else a new one, which it keeps."""
     cached = (
         cache_folder() / "index" / f"{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:32]}.npz"
     )
