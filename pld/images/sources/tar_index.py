@@ -103,7 +103,7 @@ def read_tar(path: Path, shown: str | None = None) -> TarIndex:
                 if is_junk(member.name):
                     left_out[JUNK] += 1
                     continue
-                _check_member(member, where)
+                check_member(member, where)
                 if not _add_member(samples, tar, member, where):
                     left_out[kind_of(member.name)] += 1
             end = tar.offset
@@ -143,7 +143,7 @@ def sample_headers(headers: Sequence[int]) -> Int64[ndarray, "C"]:
     return np.array(headers, dtype=np.int64)[np.stack([firsts, firsts + 1], axis=1).ravel()]
 
 
-def _check_member(member: tarfile.TarInfo, where: str) -> None:
+def check_member(member: tarfile.TarInfo, where: str) -> None:
     """Raise DataError for anything but a plain file whose name can be a key."""
     try:
         member.name.encode()

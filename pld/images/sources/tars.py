@@ -105,11 +105,19 @@ def shard_names(stems: list[str]) -> list[str]:
 
 def _local_index(path: Path) -> TarIndex:
     try:
-        status = path.stat()
+        identity = _identity(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; --data wants existing tar shards") from error
-    identity = f"{_INDEX_KIND}:{path.resolve()}:{file_state(status)}"
     return kept_index(identity, lambda: read_tar(path), lambda index: is_current(index, path))
+
+
+def is_indexed(path: Path) -> bool:
+    """Whether the cache folder keeps an index of this file as a tar shard; raises OSError if there is no such file."""
+    return _index_file(_identity(path)).exists()
+
+
+def _identity(path: Path) -> str:
+    return f"{_INDEX_KIND}:{path.resolve()}:{file_state(path.stat())}"
 
 
 def file_state(status: os.stat_result) -> str:
@@ -130,14 +138,17 @@ def _remote_index(place: RemotePlace, shard: RemoteShard, stop: threading.Event)
 
 def kept_index(identity: str, build: Callable[[], TarIndex], is_good: Callable[[TarIndex], bool]) -> TarIndex:
     """The index that the cache folder keeps under this identity, if it is good; else a new one, which it keeps."""
-    cached = (
-        cache_folder() / "index" / f"{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:32]}.npz"
-    )
+    cached = _index_file(identity)
     index = _load(cached)
     if index is None or not is_good(index):
         index = build()
         _save(cached, index)
     return index
+
+
+def _index_file(identity: str) -> Path:
+    digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()
+    return cache_folder() / "index" / f"{digest[:32]}.npz"
 
 
 def _load(path: Path) -> TarIndex | None:

@@ -17,8 +17,8 @@ from pld.images.sources.forms.flat_images import FlatImages
 from pld.images.sources.image_files import JUNK, is_image_name, is_junk, kind_of
 from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import ImageShard, Source
-from pld.images.sources.tar_index import ROW_FIELDS, TarIndex, digest_of, is_current, sample_headers
-from pld.images.sources.tars import file_state, kept_index
+from pld.images.sources.tar_index import ROW_FIELDS, TarIndex, check_member, digest_of, is_current, sample_headers
+from pld.images.sources.tars import file_state, is_indexed, kept_index
 
 # Members that tell the form of a tar: more than a sample of a WebDataset tar has.
 _TELLING = 16
@@ -50,7 +50,7 @@ def archive_index(path: Path) -> TarIndex | None:
         DataError: a member is damaged, lies outside its tar, is no plain file, or an inner tar has no images.
     """
     try:
-        if not _looks_like_archive(path):
+        if is_indexed(path) or not _looks_like_archive(path):
             return None
         identity = f"{_INDEX_KIND}:{path.resolve()}:{file_state(path.stat())}"
     except (OSError, tarfile.TarError):
@@ -198,15 +198,7 @@ def _members(file: BinaryIO, start: int, end: int, where: str, rows: _Rows) -> I
 
 
 def _check(member: tarfile.TarInfo, end: int, where: str) -> None:
-    """Raise DataError for anything but a plain file inside its tar whose name can be a key."""
-    if not member.isfile() or member.issparse():
-        raise DataError(f"{where}: member {member.name!r} is a link, a device or sparse; wanted plain files")
-    if member.size < 0 or member.offset_data + member.size > end:
+    """Raise DataError for what `check_member` refuses, and for a file that ends after its tar."""
+    check_member(member, where)
+    if member.offset_data + member.size > end:
         raise DataError(f"{where}: member {member.name!r} ends after its tar; the tar is truncated, copy it again")
-    try:
-        member.name.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"{where}: member {member.name!r}: its name is not UTF-8, as a sample's key must be; rename it and pack it "
-            "again"
-        ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 from pld.errors import ConfigError, DataError
@@ -63,8 +62,8 @@ def open_folder_form(
         _refuse_labels(saved, labels, "a saved dataset has its own")
         return _described(arrow_source(location, saved, _stated(saved, given)), saved)
     folder = kaggle_folder(folder)
-    parts = [name for name in _folders(folder) if split_of(name) or name == split]
-    part = choose_split(split, parts, str(folder))
+    parts = class_folders(folder)
+    part = choose_split(split, parts, str(folder)) if all(map(split_of, parts)) else None  # a class may be named train
     if part and _is_flat(folder / part):
         trains = [name for name in parts if split_of(name) == "train" and class_folders(folder / name)]
         train = folder / trains[0] if len(trains) == 1 else None
@@ -122,10 +121,6 @@ def _is_flat(folder: Path) -> bool:
         and not class_folders(folder)
         and count_loose_images(folder) > 0
     )
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def kaggle_folder(folder: Path) -> Path:
