@@ -133,10 +133,8 @@ def _write(
             raise
         finally:
             contents.close()
-        _save(tars, record)
         tars.finish()
-        with writing(staging):
-            tars.sync()
+        _save(tars, record)
 
 
 def _save(tars: GrowingTars, record: Path) -> None:

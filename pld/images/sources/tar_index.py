@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import tarfile
 from collections import Counter
@@ -24,6 +25,7 @@ ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]
 # No sane label takes more bytes; a hostile header can declare any size.
 _MAX_LABEL_BYTES = 32
 _MAX_LABEL = 2**63 - 1
+_MAX_JSON_BYTES = 2**16
 
 # A cached index is valid if these members are unchanged: pairs of neighbours (mostly an image and its label) spread
 # over the tar from its first member to its last, each compared by its header and the block after it.
@@ -94,6 +96,7 @@ def read_tar(path: Path, shown: str | None = None) -> TarIndex:
     samples: dict[str, _Sample] = {}
     left_out: Counter[str] = Counter()
     headers: list[int] = []
+    described: dict[str, tarfile.TarInfo] = {}
     try:
         with tarfile.open(path, "r:", encoding="utf-8") as tar:
             for member in tar:
@@ -106,7 +109,10 @@ def read_tar(path: Path, shown: str | None = None) -> TarIndex:
                 check_member(member, where)
                 if not _add_member(samples, tar, member, where):
                     left_out[kind_of(member.name)] += 1
+                    if member.name.endswith(".json"):
+                        described[_key_of(member)] = member
             end = tar.offset
+            _label_by_json(samples, described, tar, where)
         _check_end(path, end, where)
         checked = sample_headers(headers)
         digest = digest_of(path, checked)
@@ -166,9 +172,8 @@ def check_member(member: tarfile.TarInfo, where: str) -> None:
 
 def _add_member(samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bool:
     """Add a member to its sample; False if it belongs to none."""
-    folder, _, name = member.name.rpartition("/")
-    stem, _, extension = name.partition(".")
-    key = f"{folder}/{stem}".removeprefix("./").lstrip("/")
+    stem, _, extension = member.name.rpartition("/")[2].partition(".")
+    key = _key_of(member)
     if not stem:
         return False
     if extension.lower() in IMAGE_EXTENSIONS:
@@ -189,6 +194,29 @@ def _add_member(samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfi
     else:
         return False
     return True
+
+
+def _key_of(member: tarfile.TarInfo) -> str:
+    folder, _, name = member.name.rpartition("/")
+    return f"{folder}/{name.partition('.')[0]}".removeprefix("./").lstrip("/")
+
+
+def _label_by_json(
+    samples: dict[str, _Sample], described: dict[str, tarfile.TarInfo], tar: tarfile.TarFile, where: str
+) -> None:
+    """Label samples that have a .json in place of a .cls by its `label`, as in timm's datasets on the hub."""
+    for key in [key for key, sample in samples.items() if sample.label < 0 and key in described]:
+        member = described[key]
+        payload = tar.extractfile(member) if member.size <= _MAX_JSON_BYTES else None
+        try:
+            found = json.loads(payload.read())["label"] if payload else None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            found = None
+        if type(found) is not int or not 0 <= found <= _MAX_LABEL:
+            raise DataError(
+                f'{where}: {member.name}: found no label, wanted {{"label": a class index, ...}}, as there is no .cls'
+            )
+        samples[key].label = found
 
 
 def _parse_label(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> int:

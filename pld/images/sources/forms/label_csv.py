@@ -61,6 +61,8 @@ def _parse(rows: Iterator[list[str]], path: Path) -> Iterator[LabelledPath]:
         if header:
             columns, width, boxes = header, len(cells), cells[header[1]].lower() == _BOXES
             continue
+        if any("\0" in cell for cell in cells):
+            raise DataError(f"{path}: line {line}: found a NUL byte; wanted text in UTF-8, a path and a label")
         if len(cells) != width:
             raise DataError(
                 f"{path}: line {line}: found {len(cells)} cells, {','.join(cells)[:80]!r}, wanted {width}: a path and "

@@ -100,12 +100,10 @@ def test_a_form_goes_to_shards(form, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
-@pytest.mark.parametrize("form", ["tar of tars", "csv", "arrow"])
+@pytest.mark.parametrize("form", ["tar of tars", "csv"])
 def test_class_names_renumber_classes(form, tmp_path):
     location = TRAIN[form](tmp_path / "data")
     names = tuple(reversed(making.WNIDS))
-    if form == "arrow":
-        pytest.skip("its labels are numbers")
     source = open_source(str(location), class_names=names)
     assert source.class_names == names
     assert last_names(read(source)) == making.photos()
