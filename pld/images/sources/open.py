@@ -38,7 +38,8 @@ from pld.images.sources.tars import remote_tar_source, tar_source
 from pld.remote.driver import without_password
 from pld.remote.image_shards import RemotePlace
 
-_COMPRESSED_TAR = re.compile(r"(.+)(?:\.tar\.(?:gz|bz2|xz|zst|lz4)|\.tgz)")
+# Not ImageNet's devkit and boxes, which lie beside its archives and hold no images.
+_COMPRESSED_TAR = re.compile(r"(?!ILSVRC2012_(?:devkit|bbox))(.+)(?:\.tar\.(?:gz|bz2|xz|zst|lz4)|\.tgz)")
 
 
 def open_source(

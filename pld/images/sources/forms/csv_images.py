@@ -10,7 +10,7 @@ from pld.classes.matching import shorten_list
 from pld.errors import DataError
 from pld.images.sources.folders import StatedClasses
 from pld.images.sources.forms.flat_images import whole_files
-from pld.images.sources.forms.image_labels import LABELS_HELP, source_of_labels
+from pld.images.sources.forms.image_labels import source_of_labels
 from pld.images.sources.forms.label_csv import SOLUTION, read_label_csv
 from pld.images.sources.image_files import check_utf8, is_image_name
 from pld.images.sources.source import Source
@@ -26,7 +26,7 @@ def csv_source(location: str, path: Path, stated: StatedClasses | None) -> Sourc
         DataError: the file cannot be read; see `read_label_csv`. Or an image is not there or not named like one.
     """
     if path.name == SOLUTION:
-        raise DataError(f"{path}: labels without images; name the folder of the images, and this with {LABELS_HELP}")
+        raise DataError(f"{path}: labels without images; name the folder of the images, and this file with --labels")
     lines = read_label_csv(path)
     folder = path.parent
     files = [os.path.normpath(os.path.join(folder, line.path)) for line in lines]  # noqa: PTH118

@@ -12,7 +12,7 @@ from pld.images.sources.folders import StatedClasses, class_folders, count_loose
 from pld.images.sources.forms.archives import archive_index, class_tars_source, flat_tar_images, is_tar_of_tars
 from pld.images.sources.forms.csv_images import csv_source
 from pld.images.sources.forms.flat_images import FlatImages, flat_folder_images, number_classes
-from pld.images.sources.forms.image_labels import LABELS_HELP, find_label_file, label_images
+from pld.images.sources.forms.image_labels import LABEL_FILES, find_label_file, label_images
 from pld.images.sources.forms.parquet_files import refuse_parquet
 from pld.images.sources.source import Source
 from pld.images.sources.splits import choose_split, split_of
@@ -103,7 +103,8 @@ def _label(images: FlatImages, labels: Path | None, stated: StatedClasses | None
     if file is None:
         raise DataError(
             f"{images.place}: {len(images.paths):,} images without labels: no class folders and no .cls beside them. "
-            f"Give their labels with {LABELS_HELP}; or sort the images into a folder for each class"
+            f"Write shards with labels, pld data '{images.place}' --labels FILE --shards OUT [--split val], and name "
+            f"OUT; FILE is {LABEL_FILES}. Or sort the images into a folder for each class"
         )
     return label_images(images, file, stated)
 

@@ -22,9 +22,9 @@ from pld.images.sources.source import Source
 _FOLDERS_ABOVE = 4
 _VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}")
 
-LABELS_HELP = (
-    f"--labels FILE, which is a CSV of path,label lines, Kaggle's {SOLUTION} or ImageNet's {DEVKIT} (found by "
-    "themselves beside ImageNet's validation images)"
+LABEL_FILES = (
+    f"a CSV of path,label lines, Kaggle's {SOLUTION} or ImageNet's {DEVKIT} (which is found by itself beside "
+    "ILSVRC2012_img_val.tar, as is Kaggle's above its folder val)"
 )
 
 

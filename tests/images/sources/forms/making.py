@@ -34,10 +34,11 @@ def write(path: Path, content: bytes | str) -> Path:
     return path
 
 
-def make_folder(folder: Path) -> Path:
-    """ImageFolder's layout, train alone."""
-    for key, (wnid, data) in photos().items():
-        write(folder / "train" / wnid / f"{key}.JPEG", data)
+def make_folder(folder: Path, *, val: bool = False) -> Path:
+    """ImageFolder's layout, train alone or both."""
+    for split, images in (("train", photos()), ("val", val_photos() if val else {})):
+        for key, (wnid, data) in images.items():
+            write(folder / split / wnid / f"{key}.JPEG", data)
     return folder
 
 
@@ -110,9 +111,13 @@ def make_csv(path: Path, *, header: bool = True, numbers: bool = False) -> Path:
     return write(path, "\ufeff" + "\r\n".join(lines) + "\r\n")
 
 
-def table(keys: bool = True) -> pa.Table:
+def val_table() -> pa.Table:
+    return table(rows=val_photos())
+
+
+def table(keys: bool = True, rows: dict[str, tuple[str, bytes]] | None = None) -> pa.Table:
     """As datasets makes it of ILSVRC/imagenet-1k."""
-    rows = photos()
+    rows = rows or photos()
     image = [{"bytes": data, "path": f"{key}_{wnid}.JPEG" if keys else None} for key, (wnid, data) in rows.items()]
     features = {
         "image": {"_type": "Image"},
@@ -125,7 +130,7 @@ def table(keys: bool = True) -> pa.Table:
     return pa.table({"image": image, "label": [WNIDS.index(wnid) for wnid, _ in rows.values()]}, schema=schema)
 
 
-def make_parquet(folder: Path, made: pa.Table | None = None) -> Path:
+def make_parquet(folder: Path, made: pa.Table | None = None, val: pa.Table | None = None) -> Path:
     """A folder of the hub: data/train-00000-of-00002.parquet, ... with a few row groups each, and another split."""
     made = table() if made is None else made
     (folder / "data").mkdir(parents=True, exist_ok=True)
@@ -133,7 +138,7 @@ def make_parquet(folder: Path, made: pa.Table | None = None) -> Path:
     half = len(made) // 2
     for number, part in enumerate((made.slice(0, half), made.slice(half))):
         pq.write_table(part, folder / "data" / f"train-{number:05d}-of-00002.parquet", row_group_size=11)
-    pq.write_table(made.slice(0, 5), folder / "data" / "validation-00000-of-00001.parquet")
+    pq.write_table(made.slice(0, 5) if val is None else val, folder / "data" / "validation-00000-of-00001.parquet")
     return folder
 
 
@@ -156,8 +161,8 @@ def make_arrow(folder: Path, made: pa.Table | None = None, **options) -> Path:
     return folder
 
 
-def make_arrow_splits(folder: Path) -> Path:
-    for split in ("train", "validation"):
-        make_arrow(folder / split)
+def make_arrow_splits(folder: Path, val: pa.Table | None = None) -> Path:
+    for split, made in (("train", None), ("validation", val)):
+        make_arrow(folder / split, made)
     write(folder / "dataset_dict.json", json.dumps({"splits": ["train", "validation"]}))
     return folder

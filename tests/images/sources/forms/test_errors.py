@@ -257,7 +257,7 @@ WANTED = {key: wnid for key, (wnid, _) in making.val_photos().items()}
 
 def test_a_flat_folder_is_told_each_way_and_each_works(flat, tmp_path):
     with pytest.raises(
-        DataError, match=r"30 images without labels.*path,label.*LOC_val_solution.csv.*devkit_t12.tar.gz"
+        DataError, match=r"30 images without labels.*--labels FILE.*path,label.*LOC_val_sol.*devkit_t12.tar.gz"
     ):
         open_source(str(flat))
     kit = making.make_devkit(tmp_path / "kit" / "ILSVRC2012_devkit_t12.tar.gz")
