@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
-from pld.images.order import epoch_order
 from pld.images.reader import ImageReader
 from pld.randomness import permutation
 from pld.views import policy_to_json
@@ -24,7 +23,7 @@ class ShardPlan:
     Attributes:
         split: what the shards are named after.
         names: the shards' file names.
-        units: the rows of each unit, units and rows in the order in which they are read.
+        units: the rows of each unit, in the order in which they are read.
         shards: int64 [N], the shard that the i-th row read goes to.
         digest: SHA-256, hexadecimal, of all that the shards' bytes depend on, but for the images' own.
     """
@@ -51,9 +50,9 @@ class ShardPlan:
 def plan_shards(reader: ImageReader, split: str, shard_samples: int, settings: object) -> ShardPlan:
     """Plan shards of `shard_samples` rows, the last one with the rest.
 
-    Units are visited once, in a random order, and their rows in a random order; each row goes to a random shard. So a
-    shard holds rows of all units, even if each unit has a single class. All of it depends on the split's name and the
-    units' sizes alone.
+    Units are visited in a random order and each is read from its start to its end, as disks like it; each row goes to a
+    random shard. So a shard holds rows of all units, and neighbours in it are mostly of different ones, even if a unit
+    has a single class. All of it depends on the split's name and the units' sizes alone.
 
     Args:
         reader: the samples.
@@ -66,6 +65,8 @@ def plan_shards(reader: ImageReader, split: str, shard_samples: int, settings: o
     digits = max(4, len(str(num_shards - 1)))
     names = tuple(f"{split}-{number:0{digits}d}.tar" for number in range(num_shards))
     place = permutation(num, f"shards/{split}") // shard_samples
+    starts = np.concatenate([[0], np.cumsum(reader.shard_sizes, dtype=np.int64)])
+    visits = permutation(len(reader.shard_sizes), f"shards/{split}/units").tolist()
     digest = hashlib.sha256()
     described = [split, shard_samples, reader.class_names, policy_to_json(reader.policy), settings]
     digest.update(json.dumps(described).encode())
@@ -75,7 +76,7 @@ def plan_shards(reader: ImageReader, split: str, shard_samples: int, settings: o
     return ShardPlan(
         split=split,
         names=names,
-        units=tuple(epoch_order(0, 0, reader.shard_sizes, streams=1, window=1)),
+        units=tuple(np.arange(starts[unit], starts[unit + 1]) for unit in visits if reader.shard_sizes[unit]),
         shards=place,
         digest=digest.hexdigest(),
     )
