@@ -79,11 +79,14 @@ def _group(file: Path, folder: Path) -> str:
 
 def _holders(folder: Path, depth: int) -> Iterator[Path]:
     """The folders that hold Parquet files, judged by the first names in each."""
-    with os.scandir(folder) as entries:
-        first = [entry for entry in itertools.islice(entries, _TELLING) if not entry.name.startswith(".")]
+    try:
+        with os.scandir(folder) as entries:
+            first = [entry for entry in itertools.islice(entries, _TELLING) if not entry.name.startswith(".")]
+    except OSError:
+        return  # whoever lists the folder for its images says what is wrong
     if any(entry.name.lower().endswith(_PARQUET) for entry in first):
         yield folder
     elif depth > 1:
         for entry in first:
-            if entry.is_dir():
+            if os.path.isdir(entry.path):  # noqa: PTH112 - a loop of links is no error here
                 yield from _holders(Path(entry.path), depth - 1)
