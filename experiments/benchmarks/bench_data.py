@@ -28,7 +28,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.benchmarks.photos import read_or_generate
+from experiments.benchmarks.input.photos import read_or_generate
 from experiments.benchmarks.timing import CPU, Spread, in_turn, machine, print_figures, ratio, timed
 
 ROUNDS = 5

@@ -104,7 +104,8 @@ def _label(images: FlatImages, labels: Path | None, stated: StatedClasses | None
         raise DataError(
             f"{images.place}: {len(images.paths):,} images without labels: no class folders and no .cls beside them. "
             f"Write shards with labels, pld data '{images.place}' --labels FILE --shards OUT [--split val], and name "
-            f"OUT; FILE is {LABEL_FILES}. Or sort the images into a folder for each class"
+            f"OUT; FILE is {LABEL_FILES}. Or sort the images into a folder for each class, or "
+            "pack them into tars with a .cls for each image"
         )
     return label_images(images, file, stated)
 
