@@ -118,9 +118,12 @@ def _decode_all(source: Source) -> None:
 def _describe(source: ImageReader, location: str, split: str) -> None:
     classes = f"{len(source.class_names)} named classes" if source.class_names else "classes without names"
     print(f"{location}, {split}: {len(source.keys):,} images in {len(source.shard_sizes):,} shards, {classes}")
-    first = source.labels[: source.shard_sizes[0]]
-    mixed = f"{len(np.unique(first)):,} of them among the first shard's {len(first):,} images"
-    print(f"  labels {source.labels.min()} to {source.labels.max()}, {mixed}")
+    if source.labels is None:
+        print("  labels none")
+    else:
+        first = source.labels[: source.shard_sizes[0]]
+        mixed = f"{len(np.unique(first)):,} of them among the first shard's {len(first):,} images"
+        print(f"  labels {source.labels.min()} to {source.labels.max()}, {mixed}")
     print(f"  views  {policy_to_json(source.policy)}")
     print(f"  first  {source.where(0)}")
     _tell_more(source)

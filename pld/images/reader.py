@@ -27,8 +27,8 @@ class ImageReader(Protocol):
         """Bytes [N] (NumPy `S`, UTF-8), unique."""
 
     @property
-    def labels(self) -> Int64[ndarray, "N"]:
-        """Class indices."""
+    def labels(self) -> Int64[ndarray, "N"] | None:
+        """Class indices; None if no image has a label, and their shards no .cls."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

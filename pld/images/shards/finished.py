@@ -9,6 +9,7 @@ import numpy as np
 from pld.errors import OutputError
 from pld.images.reader import ImageReader
 from pld.images.shards.plan import ShardPlan
+from pld.images.sources.forms.archives import read_archive
 from pld.images.sources.tar_index import read_tar
 
 
@@ -20,9 +21,10 @@ def check_finished(reader: ImageReader, plan: ShardPlan, out: Path, *, same_byte
     """
     rows = plan.rows
     for shard, name in enumerate(plan.names):
-        wanted, index = rows[plan.shards == shard], read_tar(out / name).rows
+        wanted = rows[plan.shards == shard]
+        index = (read_archive if reader.labels is None else read_tar)(out / name).rows
         same = np.array_equal(index["path"], reader.keys[wanted])
-        same = same and np.array_equal(index["label"], reader.labels[wanted])
+        same = same and (reader.labels is None or np.array_equal(index["label"], reader.labels[wanted]))
         if same and same_bytes:
             sizes = (reader.num_bytes(row) for row in wanted.tolist())
             same = all(size in (None, held) for size, held in zip(sizes, index["size"].tolist(), strict=True))

@@ -70,7 +70,8 @@ def plan_shards(reader: ImageReader, split: str, shard_samples: int, settings: o
     digest = hashlib.sha256()
     described = [split, shard_samples, reader.class_names, policy_to_json(reader.policy), settings]
     digest.update(json.dumps(described).encode())
-    for column in (reader.keys, reader.labels, np.array(reader.shard_sizes, dtype=np.int64)):
+    sizes = np.array(reader.shard_sizes, dtype=np.int64)
+    for column in (reader.keys, sizes, *([] if reader.labels is None else [reader.labels])):
         digest.update(f"{column.dtype.str}{column.shape}".encode())
         digest.update(column.tobytes())
     return ShardPlan(

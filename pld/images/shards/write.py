@@ -116,13 +116,14 @@ def _write(
     with writing(record):
         save_progress(record, progress)
     shards, keys = plan.shards[done:].tolist(), reader.keys
-    labels = reader.labels
+    labels = None if reader.labels is None else reader.labels.tolist()
     with GrowingTars([staging / name for name in plan.names], progress) as tars:
         contents = _contents(reader, plan, done, encoding, on_broken)
         unsaved = 0
         try:
             for shard, row, content in zip(shards, rows[done:], contents, strict=True):
-                unsaved += tars.append(shard, sample_blocks(keys[row], content, int(labels[row])))
+                label = labels[row] if labels else None
+                unsaved += tars.append(shard, sample_blocks(keys[row], content, label))
                 on_images(1)
                 if unsaved >= _SAVE_BYTES:
                     unsaved = 0

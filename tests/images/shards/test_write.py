@@ -1,6 +1,7 @@
 """`pld data --shards`: any source as tar shards, whole or not at all, the same bytes through any interruption."""
 
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -125,3 +126,28 @@ def test_names_that_repeat_keep_their_folders(photos, tmp_path):
     assert {b"n00000001/same", b"n00000002/same"} < set(open_source(str(tmp_path / "out")).keys.tolist())
     described = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert np.array_equal(described["class_names"], open_source(str(photos)).class_names)
+
+
+class Unlabelled:
+    """A folder's images, whose labels are unknown."""
+
+    def __init__(self, source):
+        self.source, self.labels = source, None
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+
+def test_images_without_labels_have_no_cls(photos, tmp_path):
+    reader = Unlabelled(open_source(str(photos)))
+    for _ in range(2):  # written, then checked
+        paths = write_shards(reader, tmp_path / "out", "train", 20, lambda _: None)
+    found = {}
+    for path in paths:
+        with tarfile.open(path) as tar:
+            found |= {member.name: tar.extractfile(member).read() for member in tar}
+    assert found == {f"{reader.key(row)}.jpg": reader.read(row) for row in range(NUM)}
+    with tarfile.open(paths[0], "w"):
+        pass
+    with pytest.raises(OutputError, match="holds other samples"):
+        write_shards(reader, tmp_path / "out", "train", 20, lambda _: None)

@@ -55,7 +55,7 @@ def archive_index(path: Path) -> TarIndex | None:
         identity = f"{_INDEX_KIND}:{path.resolve()}:{file_state(path.stat())}"
     except (OSError, tarfile.TarError):
         return None  # whoever reads it as shards says what is wrong
-    index = kept_index(identity, lambda: _read(path), lambda index: is_current(index, path))
+    index = kept_index(identity, lambda: read_archive(path), lambda index: is_current(index, path))
     return index if len(index.rows) else None
 
 
@@ -115,8 +115,8 @@ def _looks_like_archive(path: Path) -> bool:
     return bool(found) and (found[0].endswith(_INNER) or all(map(is_image_name, found)))
 
 
-def _read(path: Path) -> TarIndex:
-    """Index an archive; no rows for a flat tar that turns out to have labels beside its images."""
+def read_archive(path: Path) -> TarIndex:
+    """Index an archive; no rows for a flat tar that turns out to have labels beside its images. Raises DataError."""
     rows = _Rows([], [], [], [], [], Counter())
     inner: list[str] = []
     try:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +80,15 @@ class ParquetImages:
         return int(np.searchsorted(np.cumsum(self.shard_sizes), row, side="right"))
 
 
+class _Rows(NamedTuple):
+    """What is known of a file without reading its images: a label and a path for each row, the row groups' sizes."""
+
+    columns: Columns
+    labels: list[Any]
+    paths: list[str | None]
+    group_sizes: list[int]
+
+
 def parquet_images(location: str, paths: Sequence[Path], stated: StatedClasses | None) -> ParquetImages:
     """Open files, whose rows follow one another; reads labels and paths, not images.
 
@@ -88,52 +97,44 @@ def parquet_images(location: str, paths: Sequence[Path], stated: StatedClasses |
     Raises:
         DataError: a file cannot be read, differs from the first one, or lacks labels.
     """
-    values: list[Any] = []
-    image_paths: list[str | None] = []
-    rows: list[str] = []
-    where: list[str] = []
-    groups: list[tuple[Path, int]] = []
-    sizes: list[int] = []
-    columns: Columns | None = None
-    for path in paths:
-        try:
-            with pq.ParquetFile(path) as file:
-                found = find_columns(file.schema_arrow, str(path))
-                if columns not in (None, found):
-                    raise DataError(
-                        f"{path}: has other columns or class names than {paths[0]}; name files of one dataset"
-                    )
-                columns = found
-                names = [columns.label, *([f"{columns.image}.path"] if columns.has_path else [])]
-                table = file.read(columns=names)
-                groups += [(path, group) for group in range(file.num_row_groups)]
-                sizes += [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path}: cannot be read as Parquet: {error}; copy it again") from error
-        values += table.column(columns.label).to_pylist()
-        num = len(table)
-        image_paths += (
-            [row["path"] if row else None for row in table.column(columns.image).to_pylist()]
-            if columns.has_path
-            else [None] * num
-        )
-        stem = path.stem.replace(".", "_")
-        rows += [f"{stem}/{row:06d}" for row in range(num)]
-        where += [str(path)] * num
-    if columns is None or not values:
+    found = [_read_rows(path) for path in paths]
+    columns = found[0].columns
+    if other := next((path for path, rows in zip(paths, found, strict=True) if rows.columns != columns), None):
+        raise DataError(f"{other}: has other columns or class names than {paths[0]}; name files of one dataset")
+    counts = [len(rows.labels) for rows in found]
+    if not sum(counts):
         raise DataError(f"{location}: no rows; wanted images")
-    numbers, class_names = number_labels(values, columns, stated, location)
-    keys, note = row_keys(image_paths, rows, where)
+    stems = [path.stem.replace(".", "_") for path in paths]
+    places = [f"{stem}/{row:06d}" for stem, num in zip(stems, counts, strict=True) for row in range(num)]
+    where = [str(path) for path, num in zip(paths, counts, strict=True) for _ in range(num)]
+    labels, class_names = number_labels([label for rows in found for label in rows.labels], columns, stated, location)
+    keys, note = row_keys([path for rows in found for path in rows.paths], places, where)
     return ParquetImages(
         location=location,
         keys=keys,
-        labels=numbers,
+        labels=labels,
         class_names=class_names,
-        shard_sizes=tuple(sizes),
+        shard_sizes=tuple(size for rows in found for size in rows.group_sizes),
         columns=columns,
-        groups=tuple(groups),
+        groups=tuple((path, i) for path, rows in zip(paths, found, strict=True) for i in range(len(rows.group_sizes))),
         notes=(note,) if note else (),
     )
+
+
+def _read_rows(path: Path) -> _Rows:
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = find_columns(file.schema_arrow, str(path))
+            names = [columns.label, *([f"{columns.image}.path"] if columns.has_path else [])]
+            table = file.read(columns=names)
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        labels = table.column(columns.label).to_pylist()
+        images = table.column(columns.image).to_pylist() if columns.has_path else [None] * len(labels)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet: {error}; copy it again") from error
+    if sum(sizes) != len(labels):
+        raise DataError(f"{path}: {len(labels):,} labels in {sum(sizes):,} rows; the file is damaged, copy it again")
+    return _Rows(columns, labels, [image["path"] if image else None for image in images], sizes)
 
 
 def _views(chunk: pa.Array) -> Iterator[memoryview | None]:
