@@ -9,6 +9,7 @@ from pathlib import Path
 from pld.errors import ConfigError
 from pld.extras import needs_extra
 from pld.images.reader import ImageReader
+from pld.images.sources.description import GivenClasses
 from pld.images.sources.folders import StatedClasses
 from pld.images.sources.forms.parquet_files import parquet_files
 from pld.images.sources.open import open_source
@@ -34,4 +35,4 @@ def open_reader(
     with needs_extra("parquet", f"{location}: reading Parquet files"):
         from pld.images.sources.forms.parquet import parquet_images
     stated = StatedClasses(names=tuple(class_names), origin="--class_names") if class_names else None
-    return parquet_images(location, files, stated)
+    return parquet_images(location, files, GivenClasses(override=stated, default=None))

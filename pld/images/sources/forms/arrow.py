@@ -12,7 +12,8 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from pld.errors import DataError
-from pld.images.sources.folders import SHARD_SAMPLES, StatedClasses
+from pld.images.sources.description import GivenClasses
+from pld.images.sources.folders import SHARD_SAMPLES
 from pld.images.sources.forms.huggingface import Columns, byte_places, find_columns, number_labels, row_keys
 from pld.images.sources.source import ImageShard, Source
 
@@ -27,7 +28,7 @@ class _Rows(NamedTuple):
     paths: list[str | None]
 
 
-def arrow_source(location: str, folder: Path, stated: StatedClasses | None) -> Source:
+def arrow_source(location: str, folder: Path, given: GivenClasses) -> Source:
     """A Source over one saved dataset: a folder with state.json and data-*.arrow.
 
     Keys are the images' paths without extension; `FILE/ROW` where paths are missing or repeated.
@@ -41,7 +42,7 @@ def arrow_source(location: str, folder: Path, stated: StatedClasses | None) -> S
     if other := next((path for path, rows in zip(files, found, strict=True) if rows.columns != columns), None):
         raise DataError(f"{other}: has other columns or class names than {files[0]}; save the dataset again")
     counts = [len(rows.offsets) for rows in found]
-    labels, class_names = number_labels([label for rows in found for label in rows.labels], columns, stated, location)
+    labels, class_names = number_labels([label for rows in found for label in rows.labels], columns, given, location)
     places = [f"{path.stem}/{row:06d}" for path, num in zip(files, counts, strict=True) for row in range(num)]
     where = [str(path) for path, num in zip(files, counts, strict=True) for _ in range(num)]
     keys, note = row_keys([path for rows in found for path in rows.paths], places, where)

@@ -60,7 +60,9 @@ def open_folder_form(
         with needs_extra("parquet", f"{saved}: reading Arrow files"):
             from pld.images.sources.forms.arrow import arrow_source
         _refuse_labels(saved, labels, "a saved dataset has its own")
-        return _described(arrow_source(location, saved, _stated(saved, given)), saved)
+        description = read_description(saved)
+        override = given.override or (description.classes if description else None)
+        return _described(arrow_source(location, saved, GivenClasses(override, given.default)), saved)
     folder = kaggle_folder(folder)
     parts = class_folders(folder)
     part = choose_split(split, parts, str(folder)) if all(map(split_of, parts)) else None  # a class may be named train

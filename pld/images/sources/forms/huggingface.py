@@ -15,7 +15,7 @@ from numpy import ndarray
 from pld.classes.matching import shorten_list
 from pld.classes.names import check_names
 from pld.errors import ConfigError, DataError
-from pld.images.sources.folders import StatedClasses
+from pld.images.sources.description import GivenClasses
 from pld.images.sources.forms.flat_images import number_classes
 from pld.images.sources.image_files import is_image_name
 from pld.images.sources.keys import sample_keys
@@ -61,8 +61,8 @@ def find_columns(schema: pa.Schema, where: str) -> Columns:
     return Columns(image, pa.types.is_struct(kind) and kind.get_field_index("path") >= 0, label, checked)
 
 
-def number_labels(values: Sequence[Any], columns: Columns, stated: StatedClasses | None, where: str) -> Labels:
-    """The class numbers of a column's values, and the class names.
+def number_labels(values: Sequence[Any], columns: Columns, given: GivenClasses, where: str) -> Labels:
+    """The class numbers of a column's values, and the class names: the file's, else those given.
 
     Raises:
         DataError: a value is missing or negative, as in test splits, or has no name; or the stated names contradict
@@ -74,15 +74,17 @@ def number_labels(values: Sequence[Any], columns: Columns, stated: StatedClasses
             "test splits; name a split with labels by --split"
         )
     if values and isinstance(values[0], str):
-        numbers, names = number_classes(values, stated, where)
+        numbers, names = number_classes(values, given.override or given.default, where)
         return Labels(numbers, names)
+    stated = given.override
     if stated and columns.class_names and stated.names != columns.class_names:
         raise DataError(
             f"{where}: its labels number the {len(columns.class_names)} classes that the file names, "
             f"{shorten_list(columns.class_names)}; {stated.origin} lists {len(stated.names)}, "
             f"{shorten_list(stated.names)}. Leave {stated.origin} out"
         )
-    class_names = columns.class_names or (stated.names if stated else None)
+    fallback = given.override or given.default
+    class_names = columns.class_names or (fallback.names if fallback else None)
     numbers = np.array(values, dtype=np.int64)
     if class_names and len(numbers) and int(numbers.max()) >= len(class_names):
         raise DataError(f"{where}: label {numbers.max()}, but there are names of {len(class_names)} classes")

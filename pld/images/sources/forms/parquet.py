@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from pld.errors import DataError
-from pld.images.sources.folders import StatedClasses
+from pld.images.sources.description import GivenClasses
 from pld.images.sources.forms.huggingface import Columns, byte_places, find_columns, number_labels, row_keys
 from pld.prefetch import map_ahead
 from pld.views import Policy, RandomResizedCrop
@@ -89,7 +89,7 @@ class _Rows(NamedTuple):
     group_sizes: list[int]
 
 
-def parquet_images(location: str, paths: Sequence[Path], stated: StatedClasses | None) -> ParquetImages:
+def parquet_images(location: str, paths: Sequence[Path], given: GivenClasses) -> ParquetImages:
     """Open files, whose rows follow one another; reads labels and paths, not images.
 
     Keys are the images' paths without extension; `FILE/ROW` where paths are missing or repeated.
@@ -107,7 +107,7 @@ def parquet_images(location: str, paths: Sequence[Path], stated: StatedClasses |
     stems = [path.stem.replace(".", "_") for path in paths]
     places = [f"{stem}/{row:06d}" for stem, num in zip(stems, counts, strict=True) for row in range(num)]
     where = [str(path) for path, num in zip(paths, counts, strict=True) for _ in range(num)]
-    labels, class_names = number_labels([label for rows in found for label in rows.labels], columns, stated, location)
+    labels, class_names = number_labels([label for rows in found for label in rows.labels], columns, given, location)
     keys, note = row_keys([path for rows in found for path in rows.paths], places, where)
     return ParquetImages(
         location=location,

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
+
 from pld.classes.matching import shorten_list
 from pld.errors import DataError
 from pld.images.sources.splits import choose_split, split_of
@@ -65,10 +67,19 @@ def refuse_parquet(path: Path, split: str) -> None:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """The files of a pattern such as data/train-*.parquet."""
-    if not pattern.parent.is_dir():
-        return []
-    return sorted(each for each in pattern.parent.iterdir() if fnmatch.fnmatch(each.name, pattern.name))
+    """The files of a pattern such as data/train-*.parquet or data/train-{00000..00003}.parquet; none if one lacks."""
+    try:
+        names = [Path(name) for name in braceexpand(str(pattern))]
+    except UnbalancedBracesError:
+        return []  # `open_source` says so
+    found = []
+    for name in names:
+        there = sorted(name.parent.iterdir()) if name.parent.is_dir() else []
+        matching = [each for each in there if fnmatch.fnmatch(each.name, name.name)]
+        if not matching:
+            return []
+        found += matching
+    return found
 
 
 def _group(file: Path, folder: Path) -> str:

@@ -378,6 +378,9 @@ def test_what_lacks_says_which_extra_to_install(tmp_path, monkeypatch):
 def test_links_and_missing_files(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         open_source(str(tmp_path / "train-*.parquet"))
+    hub = making.make_parquet(tmp_path / "hub")
+    with pytest.raises(DataError, match=r"no such file \(2 of 4 shards are missing\)"):
+        open_reader(str(hub / "data" / "train-{00000..00003}-of-00002.parquet"), "train")
     os.symlink("nowhere", tmp_path / "x.csv")  # noqa: PTH211
     with pytest.raises(DataError, match="no such file"):
         open_source(str(tmp_path / "x.csv"))

@@ -22,6 +22,7 @@ TRAIN = {
     "csv of numbers": lambda folder: making.make_csv(folder / "train.csv", numbers=True),
     "parquet": making.make_parquet,
     "parquet, a pattern": lambda folder: making.make_parquet(folder) / "data" / "train-*.parquet",
+    "parquet, braces": lambda folder: making.make_parquet(folder) / "data" / "train-{00000..00001}-of-00002.parquet",
     "arrow": making.make_arrow,
     "arrow, splits": making.make_arrow_splits,
 }
@@ -107,3 +108,11 @@ def test_class_names_renumber_classes(form, tmp_path):
     source = open_source(str(location), class_names=names)
     assert source.class_names == names
     assert last_names(read(source)) == making.photos()
+
+
+def test_default_class_names_yield_to_the_files_own(tmp_path):
+    """As validation data is opened, with the training data's names."""
+    other = tuple(reversed(making.WNIDS))
+    assert open_source(str(making.make_arrow(tmp_path / "a")), default_class_names=other).class_names == making.WNIDS
+    unnamed = making.make_arrow(tmp_path / "b", making.table().replace_schema_metadata(None))
+    assert open_source(str(unnamed), default_class_names=other).class_names == other
