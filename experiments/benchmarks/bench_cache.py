@@ -29,7 +29,7 @@ import torch
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
 from cache_teacher.forward import split_part
-from experiments.benchmarks.photos import write_images
+from experiments.benchmarks.input.photos import write_images
 from experiments.benchmarks.timing import Spread, in_turn, machine, print_figures, ratio, timed
 from pld.buffer_pool import keep_freed_memory
 from pld.images import open_source

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import simplejpeg
 
-from experiments.benchmarks.photos import write_images
+from experiments.benchmarks.input.photos import write_images
 from experiments.benchmarks.timing import CPU, Spread, in_turn, machine, print_figures, ratio, timed
 from pld.images import open_source
 from pld.images.decode.image import jpeg_size

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from experiments.benchmarks.input.photos import write_images
 from experiments.benchmarks.input.streams import STREAMS, WORKERS
-from experiments.benchmarks.photos import write_images
 from experiments.benchmarks.timing import CPU, Spread, calls_in_turn, machine, print_figures, ratio
 from experiments.benchmarks.training import BATCH
 from pld.images.decode.jpeg_box import HAS_BOXES

@@ -24,7 +24,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from experiments.benchmarks.photos import NUM_CLASSES, write_images
+from experiments.benchmarks.input.photos import NUM_CLASSES, write_images
 from experiments.benchmarks.store.logits import TEMPERATURES, made_up, write_large
 from experiments.benchmarks.timing import CPU, Spread, calls_in_turn, machine, print_figures, ratio, timed
 from experiments.benchmarks.training import (

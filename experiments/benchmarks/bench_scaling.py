@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.benchmarks.photos import write_images
+from experiments.benchmarks.input.photos import write_images
 from experiments.benchmarks.scaling_model import render
 from experiments.benchmarks.store.logits import TEMPERATURES, made_up, write_large
 from experiments.benchmarks.timing import CPU, machine, print_figures, timed

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
-from experiments.benchmarks.photos import NUM_CLASSES
+from experiments.benchmarks.input.photos import NUM_CLASSES
 from pld.classes.matching import Classes
 from pld.images import open_source
 from pld.loading import view_decoder

@@ -7,21 +7,35 @@ import os
 
 import numpy as np
 
-from pld.cli.arguments import add_part, local_path, open_images
+from pld.classes.names import read_class_names
+from pld.cli.arguments import add_part, local_path, positive
+from pld.errors import ConfigError
 from pld.images import Source, open_source
 from pld.images.check import find_broken_images
+from pld.images.open_reader import open_reader
+from pld.images.reader import ImageReader
+from pld.images.shards.encoding import Encoding
+from pld.images.shards.write import write_shards
 from pld.images.sources.image_files import format_counts
-from pld.images.write_shards import write_shards
 from pld.progress import progress
 from pld.views import policy_to_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("location", help="glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder")
+    parser.add_argument(
+        "location",
+        help="glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), a folder, or a form of docs/imagenet.md",
+    )
     add_part(parser)
     parser.add_argument(
         "--unlabelled", action="store_true", help="every image below a folder or in tars, without labels"
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="the labels of images without class folders: a CSV of "
+        "path,label lines, LOC_val_solution.csv or ImageNet's devkit archive",
     )
     parser.add_argument(
         "--shards",
@@ -30,6 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write SPLIT-0000.tar, ... there, shuffled once; interrupted, the same command goes on",
     )
     parser.add_argument("--shard_samples", type=int, default=1250, help="samples in a shard (default: 1250)")
+    parser.add_argument(
+        "--longest_side",
+        type=positive,
+        metavar="PIXELS",
+        help="with --shards: resize images with a longer side, and write all as JPEGs (default: keep their bytes)",
+    )
+    parser.add_argument(
+        "--quality", type=positive, help="with --longest_side: of the JPEGs that are written, 1 to 100 (default: 90)"
+    )
     parser.add_argument("--decode", action="store_true", help="decode every image, and name those that are broken")
 
 
@@ -38,24 +61,55 @@ def execute(arguments: argparse.Namespace) -> None:
 
     With --decode, SystemExit(1) where images cannot be decoded.
     """
-    source = open_images(arguments.location, arguments, unlabelled=arguments.unlabelled)
+    encoding = _encoding(arguments)
+    names = read_class_names(arguments.class_names)
+    reader = open_reader(
+        arguments.location,
+        arguments.split,
+        class_names=names,
+        labels=arguments.labels,
+        unlabelled=arguments.unlabelled,
+    )
     if arguments.shards is None:
-        _describe(source, arguments.location, arguments.split)
+        _describe(reader, arguments.location, arguments.split)
     else:
-        source = _write(source, arguments)
+        reader = _write(reader, arguments, encoding)
     if arguments.decode:
-        _decode_all(source)
+        if not isinstance(reader, Source):
+            raise ConfigError(f"--decode: {arguments.location} is compressed; add --shards OUT, and these are decoded")
+        _decode_all(reader)
 
 
-def _write(source: Source, arguments: argparse.Namespace) -> Source:
+def _encoding(arguments: argparse.Namespace) -> Encoding | None:
+    """What --longest_side and --quality ask for; raises ConfigError where they miss what they are about."""
+    if arguments.longest_side is None:
+        if arguments.quality is not None:
+            raise ConfigError("--quality is that of resized images: add --longest_side, such as 500")
+        return None
+    if arguments.shards is None:
+        raise ConfigError("--longest_side is of the shards that are written: add --shards FOLDER")
+    if arguments.quality is None:
+        return Encoding(longest_side=arguments.longest_side)
+    return Encoding(longest_side=arguments.longest_side, quality=arguments.quality)
+
+
+def _write(reader: ImageReader, arguments: argparse.Namespace, encoding: Encoding | None) -> Source:
     """Write the shards and open them."""
-    with progress(len(source), f"writing {arguments.shards}/{arguments.split}-*.tar") as bar:
-        paths = write_shards(source, arguments.shards, arguments.split, arguments.shard_samples, bar.update)
+    with progress(len(reader.keys), f"writing {arguments.shards}/{arguments.split}-*.tar") as bar:
+        paths = write_shards(
+            reader,
+            arguments.shards,
+            arguments.split,
+            arguments.shard_samples,
+            bar.update,
+            encoding=encoding,
+            on_broken=bar.write,
+        )
     written = open_source(str(arguments.shards), arguments.split, unlabelled=arguments.unlabelled)
     _describe(written, str(arguments.shards), arguments.split)
     more = " --unlabelled" if arguments.unlabelled else ""
     print(f"  from {arguments.location} into {len(paths):,} shards; now --data {arguments.shards}{more}")
-    _tell_more(source)
+    _tell_more(reader)
     return written
 
 
@@ -71,22 +125,22 @@ def _decode_all(source: Source) -> None:
     print(f"all {len(source):,} images decode")
 
 
-def _describe(source: Source, location: str, split: str) -> None:
+def _describe(source: ImageReader, location: str, split: str) -> None:
     classes = f"{len(source.class_names)} named classes" if source.class_names else "classes without names"
     if source.labels is None:
         classes = "without labels"
-    print(f"{location}, {split}: {len(source):,} images in {len(source.shards):,} shards, {classes}")
+    print(f"{location}, {split}: {len(source.keys):,} images in {len(source.shard_sizes):,} shards, {classes}")
     if source.labels is not None:
         first = source.labels[: source.shard_sizes[0]]
         mixed = f"{len(np.unique(first)):,} of them among the first shard's {len(first):,} images"
         print(f"  labels {source.labels.min()} to {source.labels.max()}, {mixed}")
     print(f"  views  {policy_to_json(source.policy)}")
-    print(f"  first  {source.key(0)} in {source.files[0]}")
+    print(f"  first  {source.where(0)}")
     _tell_more(source)
 
 
-def _tell_more(source: Source) -> None:
-    if source.left_out:
+def _tell_more(source: ImageReader) -> None:
+    if isinstance(source, Source) and source.left_out:
         print(f"  left out {format_counts(source.left_out)}")
     for note in source.notes:
         print(f"  {note}")

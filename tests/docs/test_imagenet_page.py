@@ -7,12 +7,14 @@ import shlex
 import pytest
 import timm
 
-from pld.config import parse_config
+from pld.cli.main import _main
+from pld.config import parse_config, run
 from pld.errors import ConfigError
 from pld.images import open_source
 from pld.options import as_flat
 from pld.store import open_store
-from tests.making import NUM_CLASSES, SIDE, make_teacher, shard_members
+from tests.images.sources.forms import making
+from tests.making import NUM_CLASSES, SIDE, make_teacher, shard_members, write_tar
 from tests.pages import bash_blocks, repository, run_bash
 from tests.processes import ROOT
 from train_student.config import RECIPES, TrainConfig
@@ -74,6 +76,68 @@ def test_from_a_folder_of_200_photos_to_a_student(tmp_path):
     for page in ("store.html", "report.html"):
         assert "</html>" in (folder / "runs" / page).read_text()
     assert printed.count("no problem found") == 2  # the store, and the copy of some of its views
+
+
+# A maker for each row of the page's table, and for the commands below it.
+FORMS = {
+    "class folders": lambda folder: making.make_folder(folder, val=True),
+    "ImageNet's archives": lambda folder: (
+        making.make_train_tar(folder / "ILSVRC2012_img_train.tar"),
+        making.make_val_tar(folder / "ILSVRC2012_img_val.tar"),
+        making.make_devkit(folder / "ILSVRC2012_devkit_t12.tar.gz"),
+    ),
+    "Kaggle's copy": making.make_kaggle,
+    "Parquet files": lambda folder: making.make_parquet(folder, val=making.val_table()),
+    "a folder of datasets'": lambda folder: making.make_arrow_splits(folder, making.val_table()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_first_commands_write_shards_of_each_form(form, tmp_path, monkeypatch):
+    """Nothing but the place differs, and the shards hold the same."""
+    table = PAGE.read_text().partition("| what you have |")[2].partition("\n\n")[0]
+    rows = [line.removeprefix("| ") for line in table.splitlines()[2:]]
+    assert [row for row in rows if row.startswith(form)]
+    assert len(rows) == len(FORMS)
+    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
+    FORMS[form](tmp_path / "data")
+    commands = [shlex.split(line) for line in BLOCKS[0].splitlines() if line.startswith("pld data")]
+    for _, *argv in commands:
+        places = {"$IMAGENET": str(tmp_path / "data"), "$DATA": str(tmp_path / "out")}
+        assert run(_main, [places.get(word, word) for word in argv]) == 0
+    for split, wanted in (("train", making.photos()), ("val", making.val_photos())):
+        source = open_source(str(tmp_path / "out"), split)
+        assert source.class_names == making.WNIDS
+        assert len(source) == len(wanted)
+        for row in range(len(source)):
+            wnid, content = wanted[source.key(row).rpartition("/")[2]]
+            assert (source.class_names[source.label(row)], source.read(row)) == (wnid, content)
+
+
+def test_the_other_commands_write_shards(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
+    making.make_csv(tmp_path / "train.csv")
+    making.make_csv(tmp_path / "val.csv")
+    for key, (wnid, data) in making.val_photos().items():
+        making.write(tmp_path / "photos" / f"{key}.JPEG", data)
+        with (tmp_path / "labels.csv").open("a") as file:
+            file.write(f"{key},{wnid}\n")
+    for name, num, label in (("train", 1024, 4), ("validation", 64, 2)):
+        digits = len(str(num - 1))
+        for number in range(num):
+            write_tar(
+                tmp_path / "hub" / f"imagenet1k-{name}-{number:0{digits}d}.tar",
+                {f"{number}.cls": str(number % label).encode(), f"{number}.jpg": b"\xff\xd8", f"{number}.json": b"{}"},
+            )
+    text = " ".join(PAGE.read_text().split())
+    commands = re.findall(r"`(pld data [^`]*--shards data/imagenet)`", text)
+    assert len(commands) == 5
+    for number, command in enumerate(commands):
+        _, *argv = shlex.split(command.replace("data/imagenet", f"out{number}"))
+        assert run(_main, argv) == 0
+    counts = [len(open_source(f"out{i}", "val" if i in (1, 3) else "train")) for i in range(5)]
+    assert counts == [1024, 64, 60, 60, 30]
 
 
 def student_commands() -> list[list[str]]:

@@ -19,11 +19,11 @@ NUMBERS = {name: number for number, name in enumerate(THREE)}
 
 
 def kaggle(root):
-    """The root of Kaggle's copy, three folders above the classes."""
+    """The root of Kaggle's copy, which holds the folder of splits."""
     for split, first in (("train", 0), ("val", 100)):
         colour_folder(root / "Data" / "CLS-LOC" / split, THREE, 8, first)
     (root / "Annotations").mkdir()
-    return root, [], "'Data', holds an image itself", lambda: (root / "Data" / "CLS-LOC", [])
+    return root, [], None, None
 
 
 def a_pattern_alone(root):
@@ -125,7 +125,7 @@ def flat_splits(root):
             shutil.rmtree(root / split)
         return root, ["--num_classes", 3]
 
-    return root, [], "splits without classes.*tars with a .cls for each image", mended
+    return root, [], "images without labels.*--labels FILE.*tars with a .cls for each image", mended
 
 
 LAYOUTS = [

@@ -9,7 +9,7 @@ import pytest
 
 from pld.errors import DataError, OutputError
 from pld.images import open_source
-from pld.images.write_shards import write_shards
+from pld.images.shards.write import write_shards
 from tests.end_to_end.colours import NAMES, colour_folder, colour_tar
 from tests.end_to_end.commands import LEARNING, cached, metrics, training
 

@@ -105,7 +105,7 @@ def test_what_is_left_out_is_told(folder, data):
 def test_notes_are_told(tmp_path, data, monkeypatch):
     write_tar(tmp_path / "train-0000.tar", {**shard_members(0, 3), "x.txt": b""})
     source = dataclasses.replace(open_source(str(tmp_path)), notes=("one thing", "another thing"))
-    monkeypatch.setattr("pld.cli.data.open_images", lambda *_, **__: source)
+    monkeypatch.setattr("pld.cli.data.open_reader", lambda *_, **__: source)
     status, lines = data(tmp_path)
     assert status == 0
     assert lines[-3:] == ["  left out 1 .txt", "  one thing", "  another thing"]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from experiments.benchmarks.gpu.checks import Check
-from experiments.benchmarks.photos import write_images
+from experiments.benchmarks.input.photos import write_images
 from experiments.benchmarks.timing import Spread, timed
 from pld.images import Source, open_source
 from pld.loading import ViewRequest, decode_views, view_decoder

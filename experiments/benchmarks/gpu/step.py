@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from experiments.benchmarks.photos import write_images
+from experiments.benchmarks.input.photos import write_images
 from experiments.benchmarks.training import batches, build_learner, cache_one_view, export_teacher, student_config
 from pld.images import open_source
 from pld.store import open_store

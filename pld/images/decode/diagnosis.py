@@ -115,7 +115,7 @@ def _diagnose_format(data: bytes) -> str | None:
     return None
 
 
-def image_format(data: bytes) -> str | None:
+def image_format(data: bytes | memoryview) -> str | None:
     """The supported format that encoded bytes begin like; None for any other."""
     return next((form for form, start in _FORMS.items() if re.match(start, data, re.DOTALL)), None)
 

@@ -16,7 +16,8 @@ from pld.images.sources.source import Source
 from pld.images.sources.splits import split_of
 from pld.views import Policy, policy_from_json
 
-# Next to the shards or class folders, or one folder up; optional: {"class_names": [...], "view_policy": {...}}.
+# Next to the shards or class folders, or one folder up; optional: {"class_names": [...], "view_policy": {...},
+# "encoding": {...}}. Shards of re-encoded images have it even if their classes have no names.
 DATASET_FILE = "dataset.json"
 
 
@@ -24,8 +25,9 @@ DATASET_FILE = "dataset.json"
 class Description:
     """The content of dataset.json."""
 
-    classes: StatedClasses
+    classes: StatedClasses | None
     policy: Policy | None
+    encoding: str | None = None
     note: str | None = None
 
 
@@ -41,7 +43,7 @@ class GivenClasses(NamedTuple):
 
     def choose(self, description: Description | None) -> StatedClasses | None:
         """The class names in force for a dataset."""
-        return self.override or (description.classes if description else self.default)
+        return self.override or (description.classes if description else None) or self.default
 
 
 def read_description(folder: Path) -> Description | None:
@@ -65,13 +67,29 @@ def parse_description(text: str, where: str) -> Description:
     except ValueError as error:
         raise DataError(f"{where}: not readable as JSON: {error}") from error
     names = described.get("class_names") if isinstance(described, dict) else None
+    encoding = described.get("encoding") if isinstance(described, dict) else None
+    if names is None and encoding is not None:
+        return Description(classes=None, policy=None, encoding=_encoding_words(encoding, where))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f'{where}: wanted {{"class_names": [a name for each class], ...}}')
     policy = policy_from_json(described["view_policy"]) if "view_policy" in described else None
     try:
-        return Description(classes=StatedClasses(names=check_names(names, where), origin=where), policy=policy)
+        classes = StatedClasses(names=check_names(names, where), origin=where)
     except ConfigError as error:
         raise DataError(str(error)) from error
+    return Description(
+        classes=classes, policy=policy, encoding=None if encoding is None else _encoding_words(encoding, where)
+    )
+
+
+def _encoding_words(encoding: Any, where: str) -> str:
+    """What was done to images whose shards `pld data --longest_side` wrote."""
+    if not isinstance(encoding, dict) or not {"longest_side", "quality"} <= encoding.keys():
+        raise DataError(f'{where}: wanted "encoding": {{"longest_side": ..., "quality": ...}}')
+    side, quality = encoding["longest_side"], encoding["quality"]
+    return (
+        f"{where}: images were re-encoded, longest side {side}, JPEG quality {quality}: pixels are not the originals'"
+    )
 
 
 def describe_tars(source: Source, description: Description | None, given: GivenClasses) -> Source:
@@ -83,15 +101,17 @@ def describe_tars(source: Source, description: Description | None, given: GivenC
     if given.unlabelled:
         return describe_unlabelled(source, description, given)
     override = given.override
-    if description and override and description.classes.names != override.names:
-        numbered = description.classes
+    numbered = description.classes if description else None
+    if numbered and override and numbered.names != override.names:
         raise DataError(
             f"{source.location}: its labels number the {len(numbered.names)} classes of {numbered.origin}, "
             f"{shorten_list(numbered.names)}; {override.origin} lists {len(override.names)}, "
             f"{shorten_list(override.names)}. Leave {override.origin} out, or correct {numbered.origin}"
         )
     if description:
-        source = dataclasses.replace(source, policy=description.policy or source.policy).with_notes(description.note)
+        source = dataclasses.replace(source, policy=description.policy or source.policy).with_notes(
+            description.note, description.encoding
+        )
     classes = given.choose(description)
     if classes is None:
         return source
@@ -115,8 +135,9 @@ def describe_unlabelled(source: Source, description: Description | None, given: 
 
 def common_description(descriptions: Sequence[Description | None], location: str) -> Description | None:
     """The description that several folders share; raises DataError if their class names differ."""
-    if len({description and description.classes.names for description in descriptions}) > 1:
-        found = shorten_list([description.classes.origin if description else "none" for description in descriptions])
+    classes = [description.classes if description else None for description in descriptions]
+    if len({each and each.names for each in classes}) > 1:
+        found = shorten_list([each.origin if each else "none" for each in classes])
         raise DataError(
             f"{location}: tars of folders whose labels number different classes, by {found}; give them one list of "
             "classes, or train on one folder"

@@ -13,6 +13,7 @@ import numpy as np
 from pld.classes.matching import shorten_list
 from pld.errors import DataError, NoLabelsError
 from pld.images.decode.image import IMAGE_EXTENSIONS
+from pld.images.sources.forms.recognise import recognise_folder
 from pld.images.sources.image_files import ImageFiles, check_utf8, is_junk, list_images
 from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import WHOLE_FILE, ImageShard, Source
@@ -65,7 +66,9 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
         notes.append(f"{folder}: {loose} images next to the class folders have no class and are left out")
     pairs = sorted((file, label) for label, name in enumerate(names) if name in found for file in found[name].files)
     if not pairs:
-        raise DataError(f"{folder}: class folders without any image; fill them, or name another folder")
+        inside = recognise_folder(folder / present[0])
+        advice = f"{present[0]} is {inside}" if inside else "fill them, or name another folder"
+        raise DataError(f"{folder}: class folders without any image; {advice}")
     return dataclasses.replace(
         _source(location, folder, [file for file, _ in pairs]),
         labels=np.array([label for _, label in pairs], dtype=np.int64),
@@ -178,6 +181,8 @@ def _without_classes(folder: Path) -> DataError:
             f"{folder}: {loose} images and no class folders, so they have no labels; wanted CLASS/IMAGE.jpg in it. "
             "Sort them into a folder for each class, or pack them into tars with a .cls for each image"
         )
+    if found := recognise_folder(folder):
+        return DataError(f"{folder}: {found}")
     return DataError(f"{folder}: no class folders and no tar shards; wanted CLASS/IMAGE.jpg or SHARD.tar in it")
 
 

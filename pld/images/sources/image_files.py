@@ -48,6 +48,11 @@ def is_junk(name: str) -> bool:
     return any(part.startswith(_JUNK_PREFIX) or part.lower() in _JUNK_NAMES for part in name.split("/"))
 
 
+def is_image_name(name: str) -> bool:
+    """Whether a file is named like an image."""
+    return os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES  # noqa: PTH122
+
+
 def kind_of(name: str) -> str:
     """The kind under which a file that is not an image is counted."""
     if is_junk(name):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
 from pld.classes.matching import shorten_list
-from pld.errors import DataError
+from pld.errors import ConfigError, DataError
 from pld.images.sources.description import (
     DATASET_FILE,
     Description,
@@ -30,6 +30,13 @@ from pld.images.sources.folders import (
     folder_source,
     unlabelled_folder_source,
 )
+from pld.images.sources.forms.find import (
+    kaggle_folder,
+    open_file_form,
+    open_folder_form,
+    refuse_labels,
+)
+from pld.images.sources.forms.parquet_files import refuse_parquet
 from pld.images.sources.glyphs import glyphs_folder
 from pld.images.sources.image_files import count_images, is_junk
 from pld.images.sources.source import Source, forget_open_files
@@ -38,7 +45,8 @@ from pld.images.sources.tars import remote_tar_source, tar_source
 from pld.remote.driver import without_password
 from pld.remote.image_shards import RemotePlace
 
-_COMPRESSED_TAR = re.compile(r"(.+)(?:\.tar\.(?:gz|bz2|xz|zst|lz4)|\.tgz)")
+# Not ImageNet's devkit and boxes, which lie beside its archives and hold no images.
+_COMPRESSED_TAR = re.compile(r"(?!ILSVRC2012_(?:devkit|bbox))(.+)(?:\.tar\.(?:gz|bz2|xz|zst|lz4)|\.tgz)")
 
 
 def open_source(
@@ -47,6 +55,7 @@ def open_source(
     *,
     class_names: Sequence[str] | None = None,
     default_class_names: Sequence[str] | None = None,
+    labels: str | None = None,
     unlabelled: bool = False,
 ) -> Source:
     """Open a dataset.
@@ -58,10 +67,13 @@ def open_source(
         location: `glyphs`; a path or brace pattern of tar shards (quoted: shells expand braces); a folder of
             shards `SPLIT-*.tar`; a folder in ImageFolder's layout, either of one split or with one folder per split.
             Tar shards, and folders of them, may be behind a URL such as s3://BUCKET/train-{0000..0009}.tar.
+            Also ImageNet's own archives, Kaggle's copy, a CSV of paths and labels, a folder of `save_to_disk`:
+            docs/imagenet.md.
         split: which part of a folder, by its name or a synonym (val, valid, validation, seg_val); ignored for a pattern
             that names its files.
         class_names: in the order of the class numbers.
         default_class_names: the same, for data without class names.
+        labels: a file with the labels of flat images; see `label_images`.
         unlabelled: take every image below a folder or in tars, and no labels, even where there are some. Only
             `class_names` then names classes.
 
@@ -76,12 +88,17 @@ def open_source(
     )
     given = GivenClasses(override, default, unlabelled)
     location = location.removeprefix("file://")
+    if labels and unlabelled:
+        raise ConfigError(f"--labels {labels} and --unlabelled: give one of them")
+    label_file = _absolute(labels) if labels else None
     if "://" in location:
+        refuse_labels(location, label_file)
         return _open_remote(location, split, given)
     folder = glyphs_folder() if location == "glyphs" else _absolute(location)
     if not folder.is_dir():
-        return _open_pattern(location, given)
-    return _open_folder(location, folder, split, given)
+        return _open_pattern(location, split, given, label_file)
+    form = open_folder_form(location, folder, split, given, label_file, _training_sibling(folder))
+    return form or _open_folder(location, kaggle_folder(folder), split, given, label_file)
 
 
 def _absolute(path: str) -> Path:
@@ -89,7 +106,7 @@ def _absolute(path: str) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - resolve() would follow links
 
 
-def _open_folder(location: str, folder: Path, split: str, given: GivenClasses) -> Source:
+def _open_folder(location: str, folder: Path, split: str, given: GivenClasses, labels: Path | None) -> Source:
     """Open one split of a folder of splits, or all of a folder without splits."""
     groups = _group_tars(folder)
     like_splits = [name for name in class_folders(folder) if name == split or split_of(name)]
@@ -98,8 +115,8 @@ def _open_folder(location: str, folder: Path, split: str, given: GivenClasses) -
     if shards is not None and part is not None:
         raise DataError(_ambiguous_split(folder / part, groups[shards]))
     if shards is not None:
-        source = tar_source(location, groups[shards], unlabelled=given.unlabelled)
-        return describe_tars(source, read_description(folder), given)
+        return _open_tars(location, groups[shards], given, labels)
+    refuse_labels(location, labels)
     if part is not None:
         train = choose_split("train", parts, str(folder))
         source = _open_part(location, folder / part, folder / train if train else None, given)
@@ -254,7 +271,8 @@ def _expand_braces(location: str) -> list[str]:
         raise DataError(f"{location}: unbalanced braces; wanted e.g. 'train-{{0000..0009}}.tar'") from error
 
 
-def _open_pattern(location: str, given: GivenClasses) -> Source:
+def _open_pattern(location: str, split: str, given: GivenClasses, labels: Path | None) -> Source:
+    refuse_parquet(_absolute(location), split)
     paths = [_absolute(name) for name in _expand_braces(location)]
     missing = [path for path in paths if not path.exists()]
     if missing:
@@ -263,6 +281,15 @@ def _open_pattern(location: str, given: GivenClasses) -> Source:
             f"{f' ({len(missing)} of {len(paths)} shards are missing)' if len(paths) > 1 else ''}; --data wants "
             "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), or a folder"
         )
+    return _open_tars(location, paths, given, labels)
+
+
+def _open_tars(location: str, paths: list[Path], given: GivenClasses, labels: Path | None) -> Source:
+    """Open shards, or one file of another form."""
+    form = open_file_form(location, paths[0], given, labels) if len(paths) == 1 else None
+    if form:
+        return form
+    refuse_labels(location, labels)
     descriptions = [read_description(folder) for folder in dict.fromkeys(path.parent for path in paths)]
     source = tar_source(location, paths, unlabelled=given.unlabelled)
     return describe_tars(source, common_description(descriptions, location), given)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,12 @@ from numpy import ndarray
 from pld.classes.matching import Classes
 from pld.errors import DataError
 from pld.images.sources.image_files import format_counts
+from pld.prefetch import IO_THREADS, map_ahead
 from pld.remote.image_shards import RemotePlace, RemoteShard
 from pld.views import Policy, RandomResizedCrop
+
+# Images that a thread reads at a time: few enough for large ones, and enough to hide what a task costs.
+_READ_TOGETHER = 4
 
 # As a size: read to the file's end. This avoids a stat for each file of a large folder.
 WHOLE_FILE = -1
@@ -114,6 +119,17 @@ class Source:
             found = f"found {len(data)} of {size} bytes"
             raise DataError(f"{self.where(row)}: {found}; the file changed since it was indexed")
         return data
+
+    def read_units(self, units: Iterable[Int64[ndarray, "_"]]) -> Iterator[bytes]:
+        """Yield the encoded images of rows in the order asked for; threads read ahead. Raises DataError as `read`."""
+
+        def read_some(rows: Int64[ndarray, "m"]) -> list[bytes]:
+            return [self.read(row) for row in rows.tolist()]
+
+        some = (rows[i : i + _READ_TOGETHER] for rows in units for i in range(0, len(rows), _READ_TOGETHER))
+        with ThreadPoolExecutor(IO_THREADS, "read") as pool:
+            for contents in map_ahead(pool, read_some, some, ahead=IO_THREADS):
+                yield from contents
 
     def num_bytes(self, row: int) -> int:
         """The number of bytes that `read` returns; raises DataError if the file is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import tarfile
 from collections import Counter
@@ -16,9 +17,10 @@ from numpy import ndarray
 
 from pld.errors import DataError
 from pld.images.decode.image import IMAGE_EXTENSIONS
+from pld.images.sources.forms.recognise import recognise_file
 from pld.images.sources.image_files import JUNK, format_counts, is_junk, kind_of
 
-_ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]
+ROW_FIELDS = [("label", "<i8"), ("offset", "<i8"), ("size", "<i8")]
 
 # A row's label where its sample has no .cls.
 NO_LABEL = -1
@@ -26,6 +28,7 @@ NO_LABEL = -1
 # No sane label takes more bytes; a hostile header can declare any size.
 _MAX_LABEL_BYTES = 32
 _MAX_LABEL = 2**63 - 1
+_MAX_JSON_BYTES = 2**16
 
 # A cached index is valid if these members are unchanged: pairs of neighbours (mostly an image and its label) spread
 # over the tar from its first member to its last, each compared by its header and the block after it.
@@ -64,12 +67,13 @@ class TarIndex:
 def is_current(index: TarIndex, path: Path) -> bool:
     """Whether the tar's checked members are still what they were when the index was made."""
     try:
-        return _digest(path, index.checked) == index.digest
+        return digest_of(path, index.checked) == index.digest
     except OSError:
         return False
 
 
-def _digest(path: Path, checked: Int64[ndarray, "C"]) -> bytes:
+def digest_of(path: Path, checked: Int64[ndarray, "C"]) -> bytes:
+    """The SHA-256 of the headers at these offsets, each with the block after it."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         for offset in checked.tolist():
@@ -95,6 +99,7 @@ def read_tar(path: Path, shown: str | None = None) -> TarIndex:
     samples: dict[str, _Sample] = {}
     left_out: Counter[str] = Counter()
     headers: list[int] = []
+    described: dict[str, tarfile.TarInfo] = {}
     try:
         with tarfile.open(path, "r:", encoding="utf-8") as tar:
             for member in tar:
@@ -104,15 +109,22 @@ def read_tar(path: Path, shown: str | None = None) -> TarIndex:
                 if is_junk(member.name):
                     left_out[JUNK] += 1
                     continue
-                _check_member(member, where)
+                check_member(member, where)
                 if not _add_member(samples, tar, member, where):
                     left_out[kind_of(member.name)] += 1
+                    if member.name.endswith(".json"):
+                        described[_key_of(member)] = member
             end = tar.offset
+            _label_by_json(samples, described, tar, where)
         _check_end(path, end, where)
-        checked = _sample_headers(headers)
-        digest = _digest(path, checked)
+        checked = sample_headers(headers)
+        digest = digest_of(path, checked)
     except tarfile.TarError as error:
-        advice = _diagnose_compression(path) or f"{error}; the tar is truncated or damaged, copy it again"
+        advice = (
+            recognise_file(path)
+            or _diagnose_compression(path)
+            or f"{error}; the tar is truncated or damaged, copy it again"
+        )
         raise DataError(f"{where}: {advice}") from error
     except OSError as error:
         raise DataError(f"{where}: {error.strerror}") from error
@@ -132,7 +144,7 @@ def _diagnose_compression(path: Path) -> str | None:
     return None
 
 
-def _sample_headers(headers: Sequence[int]) -> Int64[ndarray, "C"]:
+def sample_headers(headers: Sequence[int]) -> Int64[ndarray, "C"]:
     """The headers that are compared to see whether a tar has changed."""
     if len(headers) <= 2 * _CHECKED_PAIRS:
         return np.array(headers, dtype=np.int64)
@@ -140,7 +152,7 @@ def _sample_headers(headers: Sequence[int]) -> Int64[ndarray, "C"]:
     return np.array(headers, dtype=np.int64)[np.stack([firsts, firsts + 1], axis=1).ravel()]
 
 
-def _check_member(member: tarfile.TarInfo, where: str) -> None:
+def check_member(member: tarfile.TarInfo, where: str) -> None:
     """Raise DataError for anything but a plain file whose name can be a key."""
     try:
         member.name.encode()
@@ -163,9 +175,8 @@ def _check_member(member: tarfile.TarInfo, where: str) -> None:
 
 def _add_member(samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bool:
     """Add a member to its sample; False if it belongs to none."""
-    folder, _, name = member.name.rpartition("/")
-    stem, _, extension = name.partition(".")
-    key = f"{folder}/{stem}".removeprefix("./").lstrip("/")
+    stem, _, extension = member.name.rpartition("/")[2].partition(".")
+    key = _key_of(member)
     if not stem:
         return False
     if extension.lower() in IMAGE_EXTENSIONS:
@@ -186,6 +197,29 @@ def _add_member(samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfi
     else:
         return False
     return True
+
+
+def _key_of(member: tarfile.TarInfo) -> str:
+    folder, _, name = member.name.rpartition("/")
+    return f"{folder}/{name.partition('.')[0]}".removeprefix("./").lstrip("/")
+
+
+def _label_by_json(
+    samples: dict[str, _Sample], described: dict[str, tarfile.TarInfo], tar: tarfile.TarFile, where: str
+) -> None:
+    """Label samples that have a .json in place of a .cls by its `label`, as in timm's datasets on the hub."""
+    for key in [key for key, sample in samples.items() if sample.label < 0 and key in described]:
+        member = described[key]
+        payload = tar.extractfile(member) if member.size <= _MAX_JSON_BYTES else None
+        try:
+            found = json.loads(payload.read())["label"] if payload else None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            found = None
+        if type(found) is not int or not 0 <= found <= _MAX_LABEL:
+            raise DataError(
+                f'{where}: {member.name}: found no label, wanted {{"label": a class index, ...}}, as there is no .cls'
+            )
+        samples[key].label = found
 
 
 def _parse_label(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> int:
@@ -236,7 +270,7 @@ def _to_rows(samples: dict[str, _Sample], where: str) -> ndarray:
         if sample.offset < 0:
             raise DataError(f"{where}: sample {key!r} has a .cls but no image; wanted {key}.jpg or similar")
     keys = [key.encode() for key in samples]
-    rows = np.empty(len(keys), dtype=[("path", f"S{max(map(len, keys))}"), *_ROW_FIELDS])
+    rows = np.empty(len(keys), dtype=[("path", f"S{max(map(len, keys))}"), *ROW_FIELDS])
     rows["path"] = keys
     for field in ("label", "offset", "size"):
         rows[field] = [getattr(sample, field) for sample in samples.values()]

@@ -8,7 +8,7 @@ import tarfile
 from pld.errors import DataError
 from pld.images.decode.diagnosis import image_format
 from pld.images.decode.image import EXTENSIONS
-from pld.images.sources.source import Source
+from pld.images.reader import ImageReader
 
 
 def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -18,18 +18,18 @@ def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def image_extension(content: bytes) -> str:
+def image_extension(content: bytes | memoryview) -> str:
     """The extension of an encoded image, by its first bytes; jpg if they are unknown."""
     form = image_format(content)
     return EXTENSIONS.get(form.upper(), ("jpg",))[0] if form else "jpg"
 
 
-def check_keys(source: Source) -> None:
+def check_keys(reader: ImageReader) -> None:
     """Raise DataError if a key has a dot: webdataset takes everything after it for the extension."""
-    dotted = [key for key in source.keys.tolist() if b"." in key.rpartition(b"/")[2]]
+    dotted = [key for key in reader.keys.tolist() if b"." in key.rpartition(b"/")[2]]
     if dotted:
         raise DataError(
-            f"{source.location}: {len(dotted)} keys have a dot, the first {dotted[0].decode()}; webdataset takes "
+            f"{reader.location}: {len(dotted)} keys have a dot, the first {dotted[0].decode()}; webdataset takes "
             "everything after the first dot for the extension. Rename the images, e.g. with a _ for the dot, and if "
             "they are cached, cache them again"
         )

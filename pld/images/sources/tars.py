@@ -92,7 +92,7 @@ def _source(location: str, files: list[str], names: list[str], indexes: list[Tar
     file_index = np.repeat(np.arange(len(files)), counts)
     return Source(
         location=location,
-        shards=tuple(itertools.starmap(ImageShard, zip(_shard_names(names), counts, strict=True))),
+        shards=tuple(itertools.starmap(ImageShard, zip(shard_names(names), counts, strict=True))),
         keys=sample_keys(sample_paths, [files[i] for i in file_index]),
         labels=None,
         files=tuple(files),
@@ -123,7 +123,7 @@ def _with_labels(source: Source, indexes: list[TarIndex], *, unlabelled: bool) -
     return dataclasses.replace(source, labels=labels)
 
 
-def _shard_names(stems: list[str]) -> list[str]:
+def shard_names(stems: list[str]) -> list[str]:
     """The shards' file names as names for other files; numbered where they would not tell the shards apart."""
     names = [re.sub(r"[^A-Za-z0-9._-]", "_", stem).lstrip("._-") or "shard" for stem in stems]
     return names if len(set(names)) == len(names) else [f"{i:06d}-{name}" for i, name in enumerate(names)]
@@ -131,14 +131,22 @@ def _shard_names(stems: list[str]) -> list[str]:
 
 def _local_index(path: Path) -> TarIndex:
     try:
-        status = path.stat()
+        identity = _identity(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; --data wants existing tar shards") from error
-    identity = f"{_INDEX_KIND}:{path.resolve()}:{_state(status)}"
-    return _kept_index(identity, lambda: read_tar(path), lambda index: is_current(index, path))
+    return kept_index(identity, lambda: read_tar(path), lambda index: is_current(index, path))
 
 
-def _state(status: os.stat_result) -> str:
+def is_indexed(path: Path) -> bool:
+    """Whether the cache folder keeps an index of this file as a tar shard; raises OSError if there is no such file."""
+    return _index_file(_identity(path)).exists()
+
+
+def _identity(path: Path) -> str:
+    return f"{_INDEX_KIND}:{path.resolve()}:{file_state(path.stat())}"
+
+
+def file_state(status: os.stat_result) -> str:
     """What changes with a file, also where the times that can be set are set back."""
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
 
@@ -151,18 +159,22 @@ def _remote_index(place: RemotePlace, shard: RemoteShard, stop: threading.Event)
         finally:
             held.release()
 
-    return _kept_index(f"{_INDEX_KIND}:{shard.file_name}", build, lambda index: True)
+    return kept_index(f"{_INDEX_KIND}:{shard.file_name}", build, lambda index: True)
 
 
-def _kept_index(identity: str, build: Callable[[], TarIndex], is_good: Callable[[TarIndex], bool]) -> TarIndex:
-    cached = (
-        cache_folder() / "index" / f"{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:32]}.npz"
-    )
+def kept_index(identity: str, build: Callable[[], TarIndex], is_good: Callable[[TarIndex], bool]) -> TarIndex:
+    """The index that the cache folder keeps under this identity, if it is good; else a new one, which it keeps."""
+    cached = _index_file(identity)
     index = _load(cached)
     if index is None or not is_good(index):
         index = build()
         _save(cached, index)
     return index
+
+
+def _index_file(identity: str) -> Path:
+    digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()
+    return cache_folder() / "index" / f"{digest[:32]}.npz"
 
 
 def _load(path: Path) -> TarIndex | None:

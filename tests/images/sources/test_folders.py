@@ -127,13 +127,13 @@ def test_two_lists_for_the_numbers_of_tars(tmp_path):
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        (  # Kaggle's root
-            ["Data/CLS-LOC/train/n01/a.jpg", "Data/CLS-LOC/train/n02/b.jpg", "Data/CLS-LOC/val/n01/c.jpg"],
-            "none of its 1 folders, 'Data', holds an image itself.*name .*Data/CLS-LOC;",
+        (
+            ["Data/imagenet/train/n01/a.jpg", "Data/imagenet/train/n02/b.jpg", "Data/imagenet/val/n01/c.jpg"],
+            "none of its 1 folders, 'Data', holds an image itself.*name .*Data/imagenet;",
         ),
         (["photos/ant/1.jpg", "photos/bee/2.jpg"], "none of its 1 folders, 'photos'.*name .*photos;"),
-        (["train/1.jpg", "val/2.jpg"], "'train', 'val' hold images but no class folders: splits without classes"),
-        (["1.jpg", "2.jpg"], "2 images and no class folders, so they have no labels"),
+        (["train/1.jpg", "val/2.jpg"], r"train: 1 images without labels.*--labels FILE"),
+        (["1.jpg", "2.jpg"], r"2 images without labels: no class folders.*--labels FILE.*LOC_val_solution.csv"),
     ],
 )
 def test_folders_that_are_no_classes(tmp_path, paths, message):

@@ -43,7 +43,7 @@ def test_other_content_of_the_same_size_and_time_is_noticed(tmp_path, rows):
 @pytest.fixture
 def one_state(monkeypatch):
     """A file system that tells nothing of a file but its name, as a copied cache folder or a mount may have it."""
-    monkeypatch.setattr(tars, "_state", lambda status: "the same")
+    monkeypatch.setattr(tars, "file_state", lambda status: "the same")
 
 
 @pytest.mark.parametrize("num", [1, 7, 8, 9, 40, 301])

@@ -11,7 +11,7 @@ from pld.config import run
 from pld.errors import DataError, NoLabelsError
 from pld.images import open_source
 from pld.images.dataset import ImageDataset, read_image
-from pld.images.write_shards import write_shards
+from pld.images.shards.write import write_shards
 from pld.views import Fixed, policy_to_json
 from tests.images.sources.test_folders import fill
 from tests.making import jpeg, write_tar

@@ -31,8 +31,7 @@ def write_images(variable: str, folder: Path, num: int) -> str:
     Returns:
         A line that says what they are.
     """
-    location, size = os.environ.get(variable), _SIZES[variable]
-    images = _read(location, num) if location else _generate(min(num, 64), size)
+    images, described = read_or_generate(variable, num)
     members: dict[str, bytes] = {}
     for number in range(num):
         content, label = images[number % len(images)]
@@ -46,10 +45,17 @@ def write_images(variable: str, folder: Path, num: int) -> str:
             members = {}
     described = {"class_names": [str(label) for label in range(NUM_CLASSES)]}
     (folder / "shards" / "dataset.json").write_text(json.dumps(described))
+    return described
+
+
+def read_or_generate(variable: str, num: int) -> tuple[list[tuple[bytes, int]], str]:
+    """Encoded images and labels, at most `num`, to be repeated until there are enough; and a line that says so."""
+    location, size = os.environ.get(variable), _SIZES[variable]
+    images = _read(location, num) if location else _generate(min(num, 64), size)
     mean = sum(len(content) for content, _ in images) / len(images)
     kind = "given" if location else f"generated, {size[1]} x {size[0]}"
     times = -(-num // len(images))
-    return f"{num} images: {len(images)} {kind}, of {mean / 1000:.0f} kB on average, each up to {times} times"
+    return images, f"{num} images: {len(images)} {kind}, of {mean / 1000:.0f} kB on average, each up to {times} times"
 
 
 def _read(location: str, num: int) -> list[tuple[bytes, int]]:

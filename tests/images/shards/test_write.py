@@ -1,6 +1,7 @@
 """`pld data --shards`: any source as tar shards, whole or not at all, the same bytes through any interruption."""
 
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from pld.cli.main import _main
 from pld.config import run
 from pld.errors import DataError, OutputError
 from pld.images import open_source
-from pld.images.write_shards import write_shards
+from pld.images.shards.write import write_shards
 from tests.making import shard_members
 from tests.processes import tree_bytes
 
@@ -72,7 +73,7 @@ def test_plain_webdataset_reads_them(photos, tmp_path):
     assert found == dict(zip(source.keys.tolist(), source.labels.tolist(), strict=True))
 
 
-def test_an_interrupted_split_does_not_appear_and_is_gone_on_with(photos, tmp_path):
+def test_a_split_whose_image_is_missing_does_not_appear_and_is_gone_on_with(photos, tmp_path):
     shard(photos, tmp_path / "undisturbed")
     source = open_source(str(photos))
     lost = photos / "train" / "n00000003" / "train-0015.JPEG"
@@ -81,15 +82,16 @@ def test_an_interrupted_split_does_not_appear_and_is_gone_on_with(photos, tmp_pa
     with pytest.raises(DataError, match=r"train-0015.*No such file"):
         write_shards(source, tmp_path / "out", "train", 20, lambda _: None)
     assert not list((tmp_path / "out").glob("*.tar"))
-    waiting = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "unfinished").glob("*.tar")}
-    assert waiting
+    done = json.loads((tmp_path / "out" / "unfinished" / "train.json").read_text())["done"]
+    assert 0 < done < NUM
     lost.write_bytes(content)
-    paths = shard(photos, tmp_path / "out")
+    told = []
+    write_shards(source, tmp_path / "out", "train", 20, told.append)
+    assert told == [done] + [1] * (NUM - done)  # it begins where it was
     assert tree_bytes(tmp_path / "out") == tree_bytes(tmp_path / "undisturbed")
-    for path, changed in waiting.items():
-        assert (tmp_path / "out" / path.name).stat().st_mtime_ns == changed
-    before = {path: path.stat().st_mtime_ns for path in paths}
-    assert {path: path.stat().st_mtime_ns for path in shard(photos, tmp_path / "out")} == before
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    shard(photos, tmp_path / "out")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_what_is_there_and_differs_is_refused(photos, tmp_path):
@@ -124,3 +126,28 @@ def test_names_that_repeat_keep_their_folders(photos, tmp_path):
     assert {b"n00000001/same", b"n00000002/same"} < set(open_source(str(tmp_path / "out")).keys.tolist())
     described = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert np.array_equal(described["class_names"], open_source(str(photos)).class_names)
+
+
+class Unlabelled:
+    """A folder's images, whose labels are unknown."""
+
+    def __init__(self, source):
+        self.source, self.labels = source, None
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+
+def test_images_without_labels_have_no_cls(photos, tmp_path):
+    reader = Unlabelled(open_source(str(photos)))
+    for _ in range(2):  # written, then checked
+        paths = write_shards(reader, tmp_path / "out", "train", 20, lambda _: None)
+    found = {}
+    for path in paths:
+        with tarfile.open(path) as tar:
+            found |= {member.name: tar.extractfile(member).read() for member in tar}
+    assert found == {f"{reader.key(row)}.jpg": reader.read(row) for row in range(NUM)}
+    with tarfile.open(paths[0], "w"):
+        pass
+    with pytest.raises(OutputError, match="holds other samples"):
+        write_shards(reader, tmp_path / "out", "train", 20, lambda _: None)

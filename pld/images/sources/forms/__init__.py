@@ -1,0 +1,1 @@
+"""Readers of datasets in the forms that others publish: archives, Kaggle's layout, CSV, Arrow and Parquet files."""
