@@ -23,6 +23,8 @@ def load(name: str, weights: str | None) -> Teacher:
     check_model_name(full_name, alias=name)
     model: Any
     model, note = _load_file(full_name, weights) if weights else (_load_published(full_name), None)
+    if not model.num_classes:
+        raise TeacherError(f"{name}: has no classifier, only features; name an image classifier")
     stated_tag = (stated_identity(full_name) or ("", ""))[1]
     tag = stated_tag if weights else model.pretrained_cfg.get("tag") or ""
     stated = parse_label_names(model.pretrained_cfg.get("label_names"), model.num_classes, full_name)
