@@ -154,7 +154,7 @@ def test_a_model_without_a_classifier_is_no_teacher(tmp_path):
     with pytest.raises(TeacherError, match="features: has no classifier, only features; name an image classifier"):
         build_teacher(f"local-dir:{tmp_path / 'features'}")
     torch.save(model.state_dict(), tmp_path / "w.pth")
-    with pytest.raises(TeacherError, match="^encoder: has no classifier, only features"):
+    with pytest.raises(TeacherError, match=r"^encoder: has no classifier, only features"):
         load_from_file(lambda _: timm.create_model("test_resnet", num_classes=0), str(tmp_path / "w.pth"), "encoder")
 
 
