@@ -17,7 +17,6 @@ def build_teacher(
     *,
     precision: Precision = "fp32",
     device: str = "cpu",
-    weights_option: str = "--weights",
 ) -> Teacher:
     """Build a teacher and load its weights.
 
@@ -28,13 +27,14 @@ def build_teacher(
             a timm name or `torchvision:`; the size of its classifier gives the number of classes.
         precision: of the forward pass.
         device: where it runs.
-        weights_option: the option that names a file of weights, for messages.
 
     Raises:
         TeacherError: there is no such model or device, or the weights cannot be loaded or are of another model.
         ConfigError: the extra that this kind of teacher needs is not installed.
     """
-    teacher = _load(name, weights, weights_option)
+    teacher = _load(name, weights)
+    if not teacher.num_classes:
+        raise TeacherError(f"{name}: has no classifier, only features; name an image classifier")
     teacher.model.eval()
     for parameter in teacher.model.parameters():  # TorchScript programs have no requires_grad_ of their own
         parameter.requires_grad_(False)
@@ -45,7 +45,7 @@ def build_teacher(
     return dataclasses.replace(teacher, precision=precision)
 
 
-def _load(name: str, weights: str | None, weights_option: str) -> Teacher:
+def _load(name: str, weights: str | None) -> Teacher:
     """The teacher on the CPU."""
     if name.startswith(TORCHVISION):
         return torchvision_models.load(name, weights)
@@ -53,4 +53,4 @@ def _load(name: str, weights: str | None, weights_option: str) -> Teacher:
         return transformers_models.load(name, weights)
     if name.startswith(PYTHON):
         return own_code.load(name, weights)
-    return timm_models.load(name, weights, weights_option)
+    return timm_models.load(name, weights)

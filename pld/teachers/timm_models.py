@@ -17,8 +17,8 @@ from pld.views import Interpolation
 from pld.views.preprocessing import Preprocessing
 
 
-def load(name: str, weights: str | None, weights_option: str) -> Teacher:
-    """The teacher; see `build_teacher`."""
+def load(name: str, weights: str | None, weights_option: str = "--weights") -> Teacher:
+    """The teacher; see `build_teacher`. `weights_option` names a file of weights, for messages."""
     full_name = ALIASES.get(name, name)
     check_model_name(full_name, alias=name)
     model: Any

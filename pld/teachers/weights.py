@@ -71,6 +71,8 @@ def empty_tensors(build: Callable[[], Any]) -> Tensors:
 def _count_classes(where: str, fitting: Fitting, wanted: Tensors, model_name: str) -> int:
     """The number of classes: the rows of the classifier, or of each of several."""
     heads = [name for name, tensor in wanted.items() if tensor.ndim and len(tensor) == _PROBE_CLASSES]
+    if not heads:
+        raise TeacherError(f"{model_name}: has no classifier, only features; name an image classifier")
     counts = {name: len(fitting.tensors[name]) for name in heads if fitting.tensors[name].ndim}
     if len(set(counts.values())) != 1:
         found = ", ".join(f"{name} has {count}" for name, count in list(counts.items())[:_MAX_SHOWN]) or "none"

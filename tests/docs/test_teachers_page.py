@@ -18,7 +18,7 @@ from pld.views.preprocessing import Preprocessing
 from tests.making import SIDE, encoded, jpeg
 from tests.pages import bash_blocks
 from tests.processes import ROOT
-from tests.teachers.test_transformers import save
+from tests.teachers.classifiers import save
 from train_student.model.student import export
 
 PAGE = ROOT / "docs" / "teachers.md"

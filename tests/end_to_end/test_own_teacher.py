@@ -17,7 +17,7 @@ from tests.end_to_end.colours import NAMES, colour_folder, colour_tar, sure_code
 from tests.end_to_end.commands import facts
 from tests.making import SIDE
 from tests.processes import environment, tree_bytes
-from tests.teachers.test_transformers import save
+from tests.teachers.classifiers import save
 from train_student.run.train import main as train_main
 
 KINDS = ("python", "torchvision", "transformers")

@@ -7,6 +7,7 @@ import torch
 
 from pld.errors import TeacherError
 from pld.teachers import ALIASES, build_teacher, weights_digest
+from pld.teachers.weights import load_from_file
 from pld.views.preprocessing import Preprocessing
 from tests.making import NUM_CLASSES, SIDE, make_teacher
 
@@ -145,6 +146,16 @@ def test_a_folder_with_broken_weights_says_so(tmp_path):
     (folder / "model.safetensors").write_bytes(b"no")
     with pytest.raises(TeacherError, match=r"(?s)could not be loaded.*Wanted config.json and model.safetensors"):
         build_teacher(f"local-dir:{folder}")
+
+
+def test_a_model_without_a_classifier_is_no_teacher(tmp_path):
+    model = timm.create_model("test_resnet", num_classes=0)
+    timm.models.save_for_hf(model, tmp_path / "features", {}, safe_serialization=True)
+    with pytest.raises(TeacherError, match="features: has no classifier, only features; name an image classifier"):
+        build_teacher(f"local-dir:{tmp_path / 'features'}")
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(TeacherError, match=r"^encoder: has no classifier, only features"):
+        load_from_file(lambda _: timm.create_model("test_resnet", num_classes=0), str(tmp_path / "w.pth"), "encoder")
 
 
 def test_an_unsupported_resize_is_refused(tmp_path):

@@ -9,7 +9,7 @@ import timm
 import torch
 
 from pld.errors import ConfigError
-from pld.teachers import FOLDER_PREFIXES, Teacher, build_teacher, check_model_name
+from pld.teachers import FOLDER_PREFIXES, Teacher, check_model_name, timm_models
 from pld.teachers.checkpoint import fit_tensors, read_checkpoint
 from train_student.config import ModelOptions
 from train_student.loop.checkpoint import PATTERN, load
@@ -55,11 +55,11 @@ def _published(name: str) -> InitialWeights:
     if not name.startswith(FOLDER_PREFIXES) and not name.partition(".")[2]:
         config = timm.get_pretrained_cfg(name)
         full_name = f"{name}.{config.tag}" if config and config.tag else name
-    return _of(build_teacher(full_name, weights_option="--init_from"), full_name)
+    return _of(timm_models.load(full_name, None, "--init_from"), full_name)
 
 
 def _from_folder(folder: Path) -> InitialWeights:
-    found = _of(build_teacher(f"local-dir:{folder}"), str(folder))
+    found = _of(timm_models.load(f"local-dir:{folder}", None), str(folder))
     return dataclasses.replace(found, folder=str(folder))
 
 
