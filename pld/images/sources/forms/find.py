@@ -110,6 +110,11 @@ def _described(source: Source, folder: Path, given: GivenClasses) -> Source:
 
 def _label(images: FlatImages, labels: Path | None, stated: StatedClasses | None) -> Source:
     file = labels or find_label_file(images)
+    if file is None and images.place.is_file() and all("/" in path for path in images.paths):
+        raise DataError(
+            f"{images.place}: a tar of folders of images; unpack it, tar xf '{images.place}', and name the folder that "
+            "holds a folder for each class"
+        )
     if file is None:
         raise NoLabelsError(
             f"{images.place}: {len(images.paths):,} images without labels: no class folders and no .cls beside them. "

@@ -157,8 +157,13 @@ def byte_places(column: pa.Array) -> BytePlaces:
     ends = np.frombuffer(offsets, dtype=kind)[values.offset : values.offset + len(values) + 1].astype(np.int64)
     if (np.diff(ends) < 0).any() or ends[0] < 0 or ends[-1] > (data.size if data is not None else 0):
         raise ValueError("images that lie outside their column")
-    present = np.asarray(column.is_valid()) & np.asarray(values.is_valid())
+    present = _is_present(column) & _is_present(values)
     return BytePlaces(data, np.stack([ends[:-1], ends[1:]]), present)
+
+
+def _is_present(array: pa.Array) -> Bool[ndarray, "N"]:
+    """Whether there is a value; pyarrow's own conversion to NumPy would import pandas, 100 MB."""
+    return np.ones(len(array), dtype=bool) if not array.null_count else np.array(array.is_valid().to_pylist())
 
 
 def _is_image(kind: pa.DataType) -> bool:

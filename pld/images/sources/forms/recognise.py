@@ -19,7 +19,7 @@ _CIFAR = (
     "instead, hf download uoft-cs/cifar10 --repo-type dataset --local-dir cifar10 (or cifar100), and write shards, "
     "pld data cifar10 --shards OUT"
 )
-_MODEL = "a model, no images; it may be a teacher: --teacher"
+_MODEL = "a model, no images; a teacher's weights go with --teacher NAME --weights FILE"
 
 # The first bytes of files, and what they are.
 _STARTS = (
@@ -40,7 +40,7 @@ _STARTS = (
 )
 # The same by the name's end.
 _NAMES = (
-    (r".*\.onnx", f"an ONNX file, {_MODEL}"),
+    (r".*\.onnx", "an ONNX file: a model, no images"),
     (r".*\.(pth|pt|bin|ckpt|safetensors)", _MODEL),
     (r"ILSVRC2012_devkit_.*", "the labels of ImageNet's validation images; name ILSVRC2012_img_val.tar beside it"),
     (r".*\.(tsv|txt|json|jsonl)", "a text file; wanted a CSV file, .csv, of path,label lines"),
@@ -77,7 +77,7 @@ def recognise_folder(folder: Path) -> str | None:
     if {"train", "test", "meta"} <= held or {"data_batch_1", "test_batch"} & held:
         return _CIFAR
     if "config.json" in held and any(name.endswith((".safetensors", ".bin")) for name in names):
-        return f"a model's folder, {_MODEL.partition(', ')[2]} local-dir:{folder}"
+        return f"a model's folder, no images; as a teacher it is --teacher local-dir:{folder}"
     for name in names:
         if name.lower().endswith(".csv"):
             return (

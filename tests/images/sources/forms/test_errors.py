@@ -54,10 +54,10 @@ FILES = {
     "train": (pickle.dumps({b"fine_labels": [1], b"coarse_labels": [2]}, 2), "CIFAR as pickles"),
     "other.pkl": (pickle.dumps([1, 2, 3]), "a pickle, which can run any code"),
     "train-00000-of-01024": (tfrecord(), "TFRecords"),
-    "resnet.pth": (torch_file(), "a PyTorch file, probably a model.*--teacher"),
+    "resnet.pth": (torch_file(), r"a PyTorch file, probably a model.*--weights .*resnet\.pth"),
     "old.pth": (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "a pickle"),
     "model.safetensors": (safetensors.numpy.save({"w": np.zeros(2)}), "a safetensors file, a model"),
-    "model.onnx": (b"\x08\x07\x12\x07pytorch" + bytes(20), "an ONNX file, a model"),
+    "model.onnx": (b"\x08\x07\x12\x07pytorch" + bytes(20), "an ONNX file: a model"),
     "cat.jpg": (jpeg(1), "one image, a JPEG; wanted the folder"),
     "train.tar": (b"<!DOCTYPE html><title>404</title>" + bytes(600), "a web page"),
     "val.tar": (b"version https://git-lfs.github.com/spec/v1\n" + bytes(600), "git lfs pull"),
@@ -357,6 +357,15 @@ def test_tars_of_timms_datasets(tmp_path):
         write_tar(tmp_path / "b" / "json-0000.tar", {**described, "n0_7.json": text.encode()})
         with pytest.raises(DataError, match=r'n0_7.json: found no label, wanted {"label": a class index'):
             open_source(str(tmp_path / "b" / "json-0000.tar"))
+
+
+def test_a_tar_of_class_folders_is_to_be_unpacked(tmp_path):
+    photos = {f"train/{wnid}/{key}.JPEG": data for key, (wnid, data) in making.photos().items()}
+    path = write_tar(tmp_path / "imagenet.tar", photos)
+    with pytest.raises(DataError, match=r"a tar of folders of images; unpack it, tar xf '.*imagenet.tar'"):
+        open_source(str(path))
+    subprocess.run(["tar", "xf", path, "-C", tmp_path], check=True)
+    assert labelled(open_source(str(tmp_path / "train"))) == {key: wnid for key, (wnid, _) in making.photos().items()}
 
 
 def test_a_class_may_be_named_train(tmp_path):
