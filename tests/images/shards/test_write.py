@@ -149,5 +149,5 @@ def test_images_without_labels_have_no_cls(photos, tmp_path):
     assert found == {f"{reader.key(row)}.jpg": reader.read(row) for row in range(NUM)}
     with tarfile.open(paths[0], "w"):
         pass
-    with pytest.raises(OutputError, match="holds other samples"):
+    with pytest.raises(DataError, match=f"{paths[0]}: an empty shard"):
         write_shards(reader, tmp_path / "out", "train", 20, lambda _: None)

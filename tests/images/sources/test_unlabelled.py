@@ -89,8 +89,8 @@ def test_tars_with_and_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        (["1.jpg", "2.jpg"], "2 images and no class folders"),
-        (["train/1.jpg", "val/2.jpg"], "splits without classes"),
+        (["1.jpg", "2.jpg"], "2 images without labels: no class folders"),
+        (["train/1.jpg", "val/2.jpg"], "train: 1 images without labels: no class folders"),
     ],
 )
 def test_without_the_option_the_error_names_it_and_it_helps(tmp_path, paths, message):
