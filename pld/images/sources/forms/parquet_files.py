@@ -99,5 +99,12 @@ def _holders(folder: Path, depth: int) -> Iterator[Path]:
         yield folder
     elif depth > 1:
         for entry in first:
-            if os.path.isdir(entry.path):  # noqa: PTH112 - a loop of links is no error here
+            if _is_folder(entry):
                 yield from _holders(Path(entry.path), depth - 1)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
