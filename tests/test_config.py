@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import re
 from typing import Any, Literal
 
@@ -206,7 +207,7 @@ def test_a_value_is_checked_by_its_field():
     assert [name for name, each in options(Grouped).items() if not each.affects_result] == ["workers"]
 
 
-def test_run_prints_what_the_user_can_mend_and_raises_the_rest(capsys, monkeypatch):
+def test_run_prints_what_the_user_can_mend_and_raises_the_rest(tmp_path, capsys, monkeypatch):
     def fail(argv):
         raise ConfigError(f"no {argv[0]}\n  make one")
 
@@ -215,6 +216,11 @@ def test_run_prints_what_the_user_can_mend_and_raises_the_rest(capsys, monkeypat
     with pytest.raises(ZeroDivisionError):
         run(lambda argv: 1 / 0, [])
     assert run(lambda argv: None, []) == 0
+    # Where torchrun looks for it.
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    assert run(fail, ["runs"]) == 2
+    assert json.loads((tmp_path / "error.json").read_text())["message"] == "error: no runs\n  make one"
+    assert capsys.readouterr().err
     # One screen, not one from each of eight processes.
     monkeypatch.setenv("RANK", "3")
     assert run(fail, ["store"]) == 2

@@ -23,9 +23,9 @@ def add_images(parser: argparse.ArgumentParser, help: str, *, required: bool = F
     add_part(parser)
 
 
-def add_part(parser: argparse.ArgumentParser) -> None:
+def add_part(parser: argparse.ArgumentParser, split: str = "train") -> None:
     """--split and --class_names."""
-    parser.add_argument("--split", default="train", help="which part of a folder of images (default: train)")
+    parser.add_argument("--split", default=split, help=f"which part of a folder of images (default: {split})")
     parser.add_argument(
         "--class_names", metavar="FILE", help="their classes' names in the order of the numbers, as cache-teacher's"
     )

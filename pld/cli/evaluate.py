@@ -39,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="any that cache-teacher's --teacher takes, such as local-dir:RUN/model")
     parser.add_argument("--weights", metavar="FILE", help="the model's weights, as cache-teacher's --weights")
     parser.add_argument("--data", required=True, help="the images")
-    add_part(parser)
-    parser.set_defaults(split="val")
+    add_part(parser, "val")
     parser.add_argument("--class_map", metavar="FILE", help="which of the model's classes each of the data's is")
     parser.add_argument("--store", help="a store of these images' centre crops: how far the model agrees with it")
     parser.add_argument(
@@ -66,7 +65,7 @@ def execute(arguments: argparse.Namespace) -> None:
     if store:
         source = join_validation(store, source, "--store")
     model, note = map_classes(_build(arguments), source.classes, read_class_map(arguments.class_map))
-    for warning in filter(None, (*source.remarks, note)):
+    for warning in filter(None, (*source.remarks, *model.notes, note)):
         print(f"warning: {warning}", file=sys.stderr)
     with progress(len(source), f"evaluating {arguments.model}") as bar:
         figures = evaluate(

@@ -87,7 +87,7 @@ def load_weights(model: nn.Module, weights: InitialWeights, classes: Classes) ->
 
 
 def classifier_tensors(model: Any, own: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """The beginnings of the names of its classifiers' tensors; some models have two classifiers."""
+    """The beginnings of the names of its classifiers' tensors, as timm names them; some models have two classifiers."""
     names = model.pretrained_cfg.get("classifier") or ()
     names = (names,) if isinstance(names, str) else names
     return tuple(f"{name}." for name in names if f"{name}.weight" in own)
