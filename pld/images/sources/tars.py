@@ -137,9 +137,10 @@ def _local_index(path: Path) -> TarIndex:
     return kept_index(identity, lambda: read_tar(path), lambda index: is_current(index, path))
 
 
-def is_indexed(path: Path) -> bool:
-    """Whether the cache folder keeps an index of this file as a tar shard; raises OSError if there is no such file."""
-    return _index_file(_identity(path)).exists()
+def is_known_shard(path: Path) -> bool:
+    """Whether the cache folder knows this file as a tar shard with labels; raises OSError if there is no such file."""
+    index = _load(_index_file(_identity(path)))
+    return index is not None and bool((index.rows["label"] != NO_LABEL).all())
 
 
 def _identity(path: Path) -> str:

@@ -18,7 +18,7 @@ from pld.images.sources.image_files import JUNK, is_image_name, is_junk, kind_of
 from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import ImageShard, Source
 from pld.images.sources.tar_index import ROW_FIELDS, TarIndex, check_member, digest_of, is_current, sample_headers
-from pld.images.sources.tars import file_state, is_indexed, kept_index
+from pld.images.sources.tars import file_state, is_known_shard, kept_index
 
 # Members that tell the form of a tar: more than a sample of a WebDataset tar has.
 _TELLING = 16
@@ -50,7 +50,7 @@ def archive_index(path: Path) -> TarIndex | None:
         DataError: a member is damaged, lies outside its tar, is no plain file, or an inner tar has no images.
     """
     try:
-        if is_indexed(path) or not _looks_like_archive(path):
+        if is_known_shard(path) or not _looks_like_archive(path):
             return None
         identity = f"{_INDEX_KIND}:{path.resolve()}:{file_state(path.stat())}"
     except (OSError, tarfile.TarError):

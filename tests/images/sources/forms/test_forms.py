@@ -5,6 +5,7 @@ import pytest
 
 from pld.cli.main import _main
 from pld.config import run
+from pld.errors import ConfigError
 from pld.images import open_source
 from pld.images.open_reader import open_reader
 from pld.images.reader import ImageReader
@@ -51,7 +52,7 @@ def read(reader: ImageReader) -> dict[str, tuple[str | int, bytes]]:
     names = reader.class_names
     found = {}
     for row, content in zip(rows, contents, strict=True):
-        label = int(reader.labels[row])
+        label = None if reader.labels is None else int(reader.labels[row])
         found[reader.keys[row].decode()] = (names[label] if names else label, content)
         assert reader.num_bytes(row) in (None, len(content))
         assert reader.keys[row].decode() in reader.where(row)
@@ -85,6 +86,34 @@ def test_validation_images_get_their_labels(form, tmp_path):
     assert read(reader) == making.val_photos()
     assert reader.class_names == making.WNIDS
     assert "labels are those of" in reader.notes[0]
+
+
+@pytest.mark.parametrize("form", [*TRAIN, "devkit"])
+def test_labels_that_are_not_wanted_are_left_out(form, tmp_path):
+    location, split = str((TRAIN | VAL)[form](tmp_path / "data")), "val" if form == "devkit" else "train"
+    reader = open_reader(location, split, unlabelled=True)
+    assert (reader.labels, reader.class_names) == (None, None)
+    labelled = read(open_reader(location, split))
+    assert read(reader) == {key: (None, content) for key, (_, content) in labelled.items()}
+    command = ["data", location, "--split", split, "--unlabelled", "--shards", str(tmp_path / "out")]
+    assert run(_main, command) == 0
+    assert read(open_source(str(tmp_path / "out"), split, unlabelled=True)) == read(reader)
+
+
+def test_files_without_a_column_of_labels(tmp_path):
+    bare = making.table().drop_columns("label")
+    for reader in (
+        open_reader(str(making.make_parquet(tmp_path / "parquet", bare)), unlabelled=True),
+        open_reader(str(making.make_arrow(tmp_path / "arrow", bare)), unlabelled=True),
+    ):
+        assert {key: content for key, (_, content) in read(reader).items()} == {
+            key: content for key, (_, content) in making.photos().items()
+        }
+
+
+def test_labels_and_none_contradict_each_other(tmp_path):
+    with pytest.raises(ConfigError, match=r"--labels x.csv and --unlabelled: give one of them"):
+        open_source(str(making.make_folder(tmp_path)), labels="x.csv", unlabelled=True)
 
 
 @pytest.mark.parametrize("form", [form for form in TRAIN if form != "folder"])
