@@ -102,11 +102,10 @@ def _load_published(name: str, weights_option: str) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # hubs fail in as many ways as there are network libraries
-        raise TeacherError(
-            f"{name}: its weights could not be loaded: {_first_lines(error)}\n"
-            "Without a network, download them elsewhere (https://huggingface.co/timm) and name them: "
-            f"{weights_option} FILE"
-        ) from error
+        elsewhere = "Without a network, download them elsewhere (https://huggingface.co/timm) and name them: "
+        is_folder = name.startswith("local-dir:")
+        advice = "Wanted a folder as train_student exports it" if is_folder else f"{elsewhere}{weights_option} FILE"
+        raise TeacherError(f"{name}: its weights could not be loaded: {_first_lines(error)}\n{advice}") from error
     return model
 
 
