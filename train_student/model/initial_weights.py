@@ -76,7 +76,7 @@ def load_weights(model: nn.Module, weights: InitialWeights, classes: Classes) ->
             tensors[name] = tensors[name][list(rows)]
     differences = list(_differences(tensors, own))
     if differences:
-        more = f", ... ({len(differences)} in all)" if len(differences) > _MAX_SHOWN else ""
+        more = f"; ... ({len(differences)} in all)" if len(differences) > _MAX_SHOWN else ""
         folder = f", or --model local-dir:{weights.folder} --pretrained, which builds it" if weights.folder else ""
         raise ConfigError(
             f"{weights.where}: weights of another model than --model and --model_kwargs say: "

@@ -33,6 +33,9 @@ class TestFineTuning:
         assert (first["top1"], first["nll"]) == (last["top1"], last["nll"])
         if model == "resnet18":
             assert last["top1"] == 100.0
+        else:  # nothing to freeze: the option would do nothing
+            _, printed = training("other", init_from=str(folder), **{**STILL, **more, "freeze_bn": True})
+            assert f"--freeze_bn: {model} has no batch norm" in printed
 
     def test_batch_norm_follows_the_new_images_unless_frozen(self, place, training, tmp_path):
         assert training(init_from=str(place / "teacher"), **{**STILL, "freeze_bn": None})[0] == 0

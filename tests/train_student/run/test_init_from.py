@@ -43,6 +43,7 @@ class TestPlaces:
             ({"init_from": "EMPTY"}, "empty: holds none; wanted a run's folder"),
             ({"init_from": "BEGUN"}, "begun: this run has no model yet"),
             ({"init_from": "HOSTILE"}, "not only weights: a pickle of a whole model"),
+            ({"init_from": "BARE"}, r"bare: its weights could not(?s:.*)Wanted config.json and model.safetensors"),
             ({"init_from": "CUT"}, "not a checkpoint that can be read"),
             ({"freeze_bn": True}, "--freeze_bn: is for weights that were trained"),
             ({"crop_fraction": 1.5}, "--crop_fraction 1.5: wanted a number above 0, at most 1"),
@@ -53,8 +54,10 @@ class TestPlaces:
     def test_what_does_not_fit_is_an_error(self, place, training, tmp_path, capsys, settings, message):
         places = {"EMPTY": tmp_path / "empty", "BEGUN": tmp_path / "begun", "HOSTILE": tmp_path / "hostile.pth"}
         places |= {"CUT": tmp_path / "checkpoints" / "step-000000003.safetensors", "TEACHER": place / "teacher"}
-        for name in ("EMPTY", "BEGUN"):
+        places["BARE"] = tmp_path / "bare"
+        for name in ("EMPTY", "BEGUN", "BARE"):
             places[name].mkdir()
+        (places["BARE"] / "config.json").write_text("{}")
         (places["BEGUN"] / "config.yaml").write_text("")
         torch.save({"model": Hostile()}, places["HOSTILE"])
         places["CUT"].parent.mkdir()
