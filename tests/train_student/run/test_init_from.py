@@ -30,6 +30,24 @@ class TestPlaces:
         # The file says nothing of its classes.
         assert ("states no class names" in printed) == (form == tmp_path / "weights.pth")
 
+    def test_a_trainers_checkpoint(self, place, training, tmp_path):
+        """Under a wrapper's prefix, beside a moving average, and without its classifier."""
+        tensors = weights_of(place / "teacher")
+        wrapped = {f"module.{name}": tensor for name, tensor in tensors.items()}
+        untrained = {name: torch.zeros_like(tensor) for name, tensor in wrapped.items()}
+        torch.save({"epoch": 3, "state_dict": untrained, "state_dict_ema": wrapped}, tmp_path / "last.pth.tar")
+        status, printed = training("a", init_from=str(tmp_path / "last.pth.tar"), image_size=32, **STILL)
+        assert status == 0, printed
+        assert f"--init_from {tmp_path / 'last.pth.tar'}#state_dict.module" in printed  # how to take the other
+        assert metrics(tmp_path / "a")[-1]["top1"] == 100.0
+        choice = f"{tmp_path / 'last.pth.tar'}#state_dict.module"
+        assert training("b", init_from=choice, image_size=32, **STILL)[0] == 0
+        assert metrics(tmp_path / "b")[-1]["top1"] < 100.0
+        torch.save({n: t for n, t in tensors.items() if not n.startswith("fc.")}, tmp_path / "features.pth")
+        status, printed = training("c", init_from=str(tmp_path / "features.pth"), image_size=32, **STILL)
+        assert status == 0, printed
+        assert "the student's classifier begins with fresh weights" in printed
+
     def test_a_models_folder_with_pretrained(self, place, training, tmp_path):
         name = f"local-dir:{place / 'teacher'}"
         assert training(model=name, model_kwargs=None, pretrained=True, **STILL)[0] == 0
@@ -43,7 +61,7 @@ class TestPlaces:
             ({"init_from": "EMPTY"}, "empty: holds none; wanted a run's folder"),
             ({"init_from": "BEGUN"}, "begun: this run has no model yet"),
             ({"init_from": "HOSTILE"}, "not only weights: a pickle of a whole model"),
-            ({"init_from": "BARE"}, r"bare: its weights could not(?s:.*)Wanted config.json and model.safetensors"),
+            ({"init_from": "BARE"}, "bare: its config.json names no architecture; wanted a model.s folder"),
             ({"init_from": "CUT"}, "not a checkpoint that can be read"),
             ({"freeze_bn": True}, "--freeze_bn: is for weights that were trained"),
             ({"crop_fraction": 1.5}, "--crop_fraction 1.5: wanted a number above 0, at most 1"),
