@@ -7,20 +7,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
-
-from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
 from pld.classes.matching import shorten_list
 from pld.errors import ConfigError, DataError
 from pld.images.sources.description import (
-    DATASET_FILE,
-    Description,
     GivenClasses,
     common_description,
     describe_tars,
     describe_unlabelled,
-    parse_description,
     read_description,
 )
 from pld.images.sources.folders import (
@@ -39,11 +33,10 @@ from pld.images.sources.forms.find import (
 from pld.images.sources.forms.parquet_files import refuse_parquet
 from pld.images.sources.glyphs import glyphs_folder
 from pld.images.sources.image_files import count_images, is_junk
+from pld.images.sources.remote import expand_braces, open_remote
 from pld.images.sources.source import Source, forget_open_files
-from pld.images.sources.splits import choose_split, shard_group, split_of
-from pld.images.sources.tars import remote_tar_source, tar_source
-from pld.remote.driver import without_password
-from pld.remote.image_shards import RemotePlace
+from pld.images.sources.splits import choose_split, names_split, shard_group, split_of
+from pld.images.sources.tars import tar_source
 
 # Not ImageNet's devkit and boxes, which lie beside its archives and hold no images.
 _COMPRESSED_TAR = re.compile(r"(?!ILSVRC2012_(?:devkit|bbox))(.+)(?:\.tar\.(?:gz|bz2|xz|zst|lz4)|\.tgz)")
@@ -93,7 +86,7 @@ def open_source(
     label_file = _absolute(labels) if labels else None
     if "://" in location:
         refuse_labels(location, label_file)
-        return _open_remote(location, split, given)
+        return open_remote(location, split, given)
     folder = glyphs_folder() if location == "glyphs" else _absolute(location)
     if not folder.is_dir():
         return _open_pattern(location, split, given, label_file)
@@ -124,7 +117,7 @@ def _open_folder(location: str, folder: Path, split: str, given: GivenClasses, l
         extra = [n for n in class_folders(folder) if not split_of(n) and count(folder / n)]
         note = f"{folder}: {shorten_list(extra)} hold images next to the split {part!r} and are left out"
         return source.with_notes(note if extra else None)
-    others = [*(name for name, paths in groups.items() if _names_split(paths[0].stem)), *parts]
+    others = [*(name for name, paths in groups.items() if names_split(paths[0].stem)), *parts]
     if others:
         raise DataError(
             f"{folder}: no split {split!r} (no {split}-*.tar, no {split}/); found {', '.join(sorted(set(others)))}. "
@@ -182,11 +175,6 @@ def _group_tars(folder: Path) -> dict[str, list[Path]]:
     return groups
 
 
-def _names_split(shard: str) -> bool:
-    """Whether a shard's name says which split it belongs to: by a split's word, or by a name before a hyphen."""
-    return "-" in shard or split_of(shard_group(shard.removesuffix(".tar"))) is not None
-
-
 def _holds_dataset(folder: Path, given: GivenClasses) -> bool:
     """Whether a folder named like a split can be one; a class may be named `train`, but holds only images."""
     if given.unlabelled and count_loose_images(folder):
@@ -222,58 +210,9 @@ def _brace_pattern(shards: Sequence[Path]) -> str:
     return str(shards[0])
 
 
-def _open_remote(location: str, split: str, given: GivenClasses) -> Source:
-    urls = _expand_braces(location)
-    place = RemotePlace(urls[0])
-    folder = urls[0].rpartition("/")[0]
-    if len(urls) == 1 and not urlsplit(location).path.endswith(".tar"):
-        folder = location.rstrip("/")
-        urls = _list_remote_shards(place, folder, split)
-    source = remote_tar_source(without_password(location), place, place.shards(urls), unlabelled=given.unlabelled)
-    folders = dict.fromkeys([folder, *(url.rpartition("/")[0] for url in urls)])
-    description = common_description([_remote_description(place, each) for each in folders], location)
-    return describe_tars(source, description, given)
-
-
-def _list_remote_shards(place: RemotePlace, folder: str, split: str) -> list[str]:
-    """The URLs of a split's shards; those of all shards where no name says a split."""
-    tars = [name for name in place.names(folder) if name.endswith(".tar") and not is_junk(name)]
-    groups = {name: shard_group(name.removesuffix(".tar")) for name in tars}
-    group = choose_split(split, sorted(set(groups.values())), without_password(folder))
-    chosen = [name for name in tars if groups[name] == group]
-    if not chosen and not any(map(_names_split, tars)):
-        chosen = tars
-    if not chosen:
-        others = ", ".join(sorted(set(groups.values()))) or "no tars at all"
-        raise DataError(
-            f"{without_password(folder)}: no {split}-*.tar; found {others}. Name a split that is there with "
-            "--split (--val_split for validation). Behind URLs --data wants tar shards; pack a folder of images "
-            "into shards first, or copy it to a local disk"
-        )
-    return [f"{folder}/{name}" for name in chosen]
-
-
-def _remote_description(place: RemotePlace, folder: str) -> Description | None:
-    """The dataset.json next to the shards, or one folder up unless that is the list of buckets."""
-    parent = folder.rpartition("/")[0]
-    for found in [folder] if parent.endswith((":/", ":")) else [folder, parent]:
-        url = f"{found}/{DATASET_FILE}"
-        text = place.text(url)
-        if text is not None:
-            return parse_description(text, without_password(url))
-    return None
-
-
-def _expand_braces(location: str) -> list[str]:
-    try:
-        return list(braceexpand(location))
-    except UnbalancedBracesError as error:
-        raise DataError(f"{location}: unbalanced braces; wanted e.g. 'train-{{0000..0009}}.tar'") from error
-
-
 def _open_pattern(location: str, split: str, given: GivenClasses, labels: Path | None) -> Source:
     refuse_parquet(_absolute(location), split)
-    paths = [_absolute(name) for name in _expand_braces(location)]
+    paths = [_absolute(name) for name in expand_braces(location)]
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise DataError(

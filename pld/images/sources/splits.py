@@ -45,3 +45,8 @@ def choose_split(wanted: str, names: Sequence[str], where: str) -> str | None:
             "(--val_split for validation)"
         )
     return found[0] if found else None
+
+
+def names_split(shard: str) -> bool:
+    """Whether a shard's name says which split it belongs to: by a split's word, or by a name before a hyphen."""
+    return "-" in shard or split_of(shard_group(shard.removesuffix(".tar"))) is not None

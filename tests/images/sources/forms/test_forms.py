@@ -37,11 +37,6 @@ VAL = {
 }
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
-
-
 def read(reader: ImageReader) -> dict[str, tuple[str | int, bytes]]:
     """Class and bytes by key, as a writer of shards reads them."""
     ends = np.cumsum(reader.shard_sizes)

@@ -1,0 +1,129 @@
+"""Labels of flat images: each file of labels works, and none is ignored or half used."""
+
+import io
+import subprocess
+import tarfile
+
+import numpy as np
+import pytest
+import scipy.io
+
+from pld.errors import ConfigError, DataError
+from pld.images import open_source
+from tests.images.sources.forms import making
+from tests.making import jpeg, shard_members, write_tar
+
+
+def test_labels_are_not_ignored(tmp_path):
+    csv = making.make_csv(tmp_path / "c" / "labels.csv")
+    for location in (
+        making.make_folder(tmp_path / "folder"),
+        making.make_train_tar(tmp_path / "train.tar"),
+        making.make_arrow(tmp_path / "arrow"),
+        write_tar(tmp_path / "w" / "w.tar", shard_members(0, 4)),
+        csv,
+    ):
+        with pytest.raises(ConfigError, match="leave --labels out"):
+            open_source(str(location), labels=str(csv))
+
+
+@pytest.fixture
+def flat(tmp_path):
+    for key, (_, data) in making.val_photos().items():
+        making.write(tmp_path / "flat" / f"{key}.JPEG", data)
+    return tmp_path / "flat"
+
+
+def labelled(source):
+    return {source.key(row): source.class_names[source.label(row)] for row in range(len(source))}
+
+
+WANTED = {key: wnid for key, (wnid, _) in making.val_photos().items()}
+
+
+def test_a_flat_folder_is_told_each_way_and_each_works(flat, tmp_path):
+    with pytest.raises(
+        DataError, match=r"30 images without labels.*--labels FILE.*path,label.*LOC_val_sol.*devkit_t12.tar.gz"
+    ):
+        open_source(str(flat))
+    kit = making.make_devkit(tmp_path / "kit" / "ILSVRC2012_devkit_t12.tar.gz")
+    pairs = "".join(f"{key}.JPEG,{wnid}\n" for key, wnid in WANTED.items())
+    for labels in (
+        kit,
+        making.write(tmp_path / "labels.csv", pairs),
+        making.write(tmp_path / "LOC_val_solution.csv.txt", making.solution()),
+    ):
+        assert labelled(open_source(str(flat), labels=str(labels))) == WANTED
+    subprocess.run(["tar", "xf", kit, "-C", tmp_path], check=True)
+    assert labelled(open_source(str(flat), labels=str(tmp_path / "ILSVRC2012_devkit_t12"))) == WANTED
+    (tmp_path / "LOC_val_solution.csv").write_text(making.solution())
+    assert labelled(open_source(str(flat))) == WANTED  # found by itself
+
+
+def test_files_of_labels_must_cover_the_images(flat, tmp_path):
+    lines = [f"{key}.JPEG,{wnid}" for key, wnid in WANTED.items()]
+    csv = making.write(tmp_path / "labels.csv", "\n".join(lines[1:]))
+    with pytest.raises(DataError, match=r"no line for 1 of the 30 images in .*: 'ILSVRC2012_val_00000001'"):
+        open_source(str(flat), labels=str(csv))
+    csv.write_text("\n".join([*lines, "other.JPEG,n00001000"]))
+    source = open_source(str(flat), labels=str(csv))
+    assert any("1 of its lines name images that are not in" in note for note in source.notes)
+    kit = making.make_devkit(tmp_path / "ILSVRC2012_devkit_t12.tar.gz")
+    (flat / "ILSVRC2012_val_00000030.JPEG").unlink()
+    with pytest.raises(DataError, match=r"labels 30 images in the order of their names, but .* has 29"):
+        open_source(str(flat), labels=str(kit))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no lines"),
+        ("a.jpg\n", "line 1: found 1 cells"),
+        ("a.jpg,1,2\n", "line 1: found 3 cells"),
+        ("path,label\na.jpg,\n", "line 2: found 'a.jpg,', wanted a path and a label"),
+        ("a.jpg,1\na.jpg,2\n", "lines 1 and 2 both name 'a.jpg'"),
+        ('"a.jpg,1\n', "not readable as CSV"),
+        ("a.jpg,1\0\n", "line 1: found a NUL byte"),
+        (b"\xff\xfe\x00a", "not readable as CSV in UTF-8"),
+        ("a.jpg,1\nmissing.jpg,2\n", "1 of its 2 images are not there: .*missing.jpg"),
+        ("name,wnid\na.jpg,1\n", "line 1: 'name' is not named like an image"),
+        ("../../etc/passwd,1\n", "not named like an image"),
+    ],
+)
+def test_csv_files_that_cannot_be_used(text, message, tmp_path):
+    making.write(tmp_path / "a.jpg", jpeg(1))
+    path = making.write(tmp_path / "x.csv", text)
+    with pytest.raises(DataError, match=message):
+        open_source(str(path))
+
+
+def test_csv_keys_never_lead_out_of_a_folder(tmp_path):
+    for name in ("a/1.jpg", "b/1.jpg"):
+        making.write(tmp_path / name, jpeg(1))
+    path = making.write(tmp_path / "lists" / "x.csv", f"../a/1.jpg,ant\n{tmp_path}/b/1.jpg,bee\n")
+    assert open_source(str(path)).keys.tolist() == [b"a/1", b"b/1"]
+
+
+def test_devkits_that_cannot_be_used(flat, tmp_path):
+    kit = making.make_devkit(tmp_path / "kit.tar.gz")
+    whole = kit.read_bytes()
+    for content in (whole[:200], whole[:-30], b"", b"\x1f\x8b" + bytes(100)):
+        kit.write_bytes(content)
+        with pytest.raises(DataError, match=r"kit\.tar\.gz"):
+            open_source(str(flat), labels=str(kit))
+    table = io.BytesIO()
+    scipy.io.savemat(table, {"synsets": np.zeros(3)})
+    for meta, truth, message in (
+        (b"no matlab", b"1\n", "meta.mat cannot be read"),
+        (table.getvalue(), b"1\n", "meta.mat cannot be read"),
+        (table.getvalue()[:-5], b"1\n", "meta.mat cannot be read"),
+        (b"", b"-1\n", "wanted a class number in each line"),
+        (b"", b"", "wanted a class number in each line"),
+    ):
+        with tarfile.open(kit, "w:gz") as tar:
+            for name, data in (("meta.mat", meta), ("ILSVRC2012_validation_ground_truth.txt", truth)):
+                member = tarfile.TarInfo(f"kit/data/{name}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        with pytest.raises(DataError, match=message):
+            open_source(str(flat), labels=str(kit))

@@ -1,0 +1,91 @@
+"""Parquet and Arrow files that cannot be used, or only in part."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pld.errors import DataError
+from pld.images import open_source
+from pld.images.open_reader import open_reader
+from tests.images.sources.forms import making
+
+
+def changed(column, values):
+    made = making.table()
+    index = made.schema.get_field_index(column)
+    return made.set_column(index, made.schema.field(column), pa.array(values, made.schema.field(column).type))
+
+
+@pytest.mark.parametrize("maker", [making.make_parquet, making.make_arrow])
+def test_tables_that_cannot_be_used(maker, tmp_path):
+    number = 0
+
+    def opened(made, **options):
+        nonlocal number
+        number += 1
+        reader = open_reader(str(maker(tmp_path / str(number), made)), "train", **options)
+        list(reader.read_units([np.arange(1), np.arange(reader.shard_sizes[0])]))
+        return reader
+
+    labels = making.table().column("label").to_pylist()
+    with pytest.raises(DataError, match=r"2 of 60 images have no label in the column 'label', as in test splits"):
+        opened(changed("label", [-1, None, *labels[2:]]))
+    with pytest.raises(DataError, match="label 99, but there are names of 12 classes"):
+        opened(changed("label", [99, *labels[1:]]))
+    with pytest.raises(
+        DataError, match=r"its labels number the 12 classes that the file names.*Leave --class_names out"
+    ):
+        opened(making.table(), class_names=["a", "b"])
+    images = making.table().column("image").to_pylist()
+    with pytest.raises(DataError, match="only the path"):
+        opened(changed("image", [{"bytes": None, "path": "/x/n00001000_0.JPEG"}, *images[1:]]))
+    with pytest.raises(DataError, match=r"no column of a label.*it has image .*, other"):
+        opened(
+            making.table()
+            .rename_columns(["image", "other"])
+            .replace_schema_metadata(None)
+            .drop(["other"])
+            .append_column("other", pa.array([0.5] * 60))
+        )
+    plain = making.table().replace_schema_metadata(None)
+    assert opened(plain).class_names is None
+    assert opened(plain, class_names=making.WNIDS).class_names == making.WNIDS
+    damaged = making.table().replace_schema_metadata({"huggingface": "[]"})
+    with pytest.raises(DataError, match="its metadata of Hugging Face cannot be read"):
+        opened(damaged)
+
+
+@pytest.mark.parametrize("maker", [making.make_parquet, making.make_arrow])
+def test_keys_are_rows_where_paths_are_missing(maker, tmp_path):
+    reader = open_reader(str(maker(tmp_path / "d", making.table(keys=False))), "train")
+    stem = "train" if maker is making.make_parquet else "data"
+    assert reader.keys[0].decode() == f"{stem}-00000-of-00002/000000"
+    assert "keys are FILE/ROW" in reader.notes[0]
+
+
+def test_damaged_tables_get_an_error(tmp_path):
+    folder = making.make_parquet(tmp_path / "p")
+    path = folder / "data" / "train-00001-of-00002.parquet"
+    whole = path.read_bytes()
+    for content in (whole[:1000], whole[:-3], b"PAR1" + bytes(500) + b"PAR1", b""):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"train-00001.*(cannot be read as Parquet|no rows)"):
+            open_reader(str(folder), "train")
+    path.write_bytes(whole)
+    reader = open_reader(str(folder), "train")
+    path.write_bytes(bytes(len(whole)))
+    with pytest.raises(DataError, match="the file is damaged or was replaced"):
+        list(reader.read_units([np.arange(59, 60)]))
+    saved = making.make_arrow(tmp_path / "a")
+    path = saved / "data-00001-of-00002.arrow"
+    whole = path.read_bytes()
+    for size in (0, 10, 500, len(whole) // 2):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"data-00001.*cannot be read as Arrow"):
+            open_source(str(saved))
+    with pytest.raises(DataError, match="compressed, so its images cannot be read where they lie"):
+        open_source(str(making.make_arrow(tmp_path / "z", compression="zstd")))
+    for state in ("[]", "{", '{"_data_files": [{"filename": "../a.arrow"}]}'):
+        (saved / "state.json").write_text(state)
+        with pytest.raises(DataError, match=r"state\.json"):
+            open_source(str(saved))
