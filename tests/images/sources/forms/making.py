@@ -166,3 +166,7 @@ def make_arrow_splits(folder: Path, val: pa.Table | None = None) -> Path:
         make_arrow(folder / split, made)
     write(folder / "dataset_dict.json", json.dumps({"splits": ["train", "validation"]}))
     return folder
+
+
+def labelled(source):
+    return {source.key(row): source.class_names[source.label(row)] for row in range(len(source))}

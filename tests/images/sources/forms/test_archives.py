@@ -63,7 +63,9 @@ def test_a_tar_of_class_folders_is_to_be_unpacked(tmp_path):
     with pytest.raises(DataError, match=r"a tar of folders of images; unpack it, tar xf '.*imagenet.tar'"):
         open_source(str(path))
     subprocess.run(["tar", "xf", path, "-C", tmp_path], check=True)
-    assert labelled(open_source(str(tmp_path / "train"))) == {key: wnid for key, (wnid, _) in making.photos().items()}
+    assert making.labelled(open_source(str(tmp_path / "train"))) == {
+        key: wnid for key, (wnid, _) in making.photos().items()
+    }
 
 
 def test_a_class_may_be_named_train(tmp_path):

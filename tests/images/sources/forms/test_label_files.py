@@ -34,10 +34,6 @@ def flat(tmp_path):
     return tmp_path / "flat"
 
 
-def labelled(source):
-    return {source.key(row): source.class_names[source.label(row)] for row in range(len(source))}
-
-
 WANTED = {key: wnid for key, (wnid, _) in making.val_photos().items()}
 
 
@@ -53,11 +49,11 @@ def test_a_flat_folder_is_told_each_way_and_each_works(flat, tmp_path):
         making.write(tmp_path / "labels.csv", pairs),
         making.write(tmp_path / "LOC_val_solution.csv.txt", making.solution()),
     ):
-        assert labelled(open_source(str(flat), labels=str(labels))) == WANTED
+        assert making.labelled(open_source(str(flat), labels=str(labels))) == WANTED
     subprocess.run(["tar", "xf", kit, "-C", tmp_path], check=True)
-    assert labelled(open_source(str(flat), labels=str(tmp_path / "ILSVRC2012_devkit_t12"))) == WANTED
+    assert making.labelled(open_source(str(flat), labels=str(tmp_path / "ILSVRC2012_devkit_t12"))) == WANTED
     (tmp_path / "LOC_val_solution.csv").write_text(making.solution())
-    assert labelled(open_source(str(flat))) == WANTED  # found by itself
+    assert making.labelled(open_source(str(flat))) == WANTED  # found by itself
 
 
 def test_files_of_labels_must_cover_the_images(flat, tmp_path):
