@@ -104,7 +104,7 @@ def test_labels_that_there_are_change_nothing(world, teacher, tmp_path, capsys):
         (("--loss", "kd", "--temperature", 1), r"--loss kd needs them: alpha = 0\.1 is the weight of the label's term"),
         (("--loss", "ce", "--dry-run"), "--loss ce needs them"),
         (("--val_share", 0.2), "validation needs them: leave --val_share out; name labelled images with --val_data"),
-        ((), "validation: .*flat: 48 images and no class folders.*go without: --val_data none$"),
+        ((), "validation: .*flat: 48 images without labels.*go without: --val_data none$"),
         (
             ("--val_data", "FLAT"),
             "validation: .*/flat: .*Validation needs labels: name labelled images with --val_data",

@@ -112,10 +112,10 @@ def read_tar(path: Path, shown: str | None = None) -> TarIndex:
                 check_member(member, where)
                 if not _add_member(samples, tar, member, where):
                     left_out[kind_of(member.name)] += 1
-                    if member.name.endswith(".json"):
+                    if member.name.rpartition("/")[2].partition(".")[2] == "json":
                         described[_key_of(member)] = member
             end = tar.offset
-            _label_by_json(samples, described, tar, where)
+            _label_by_json(samples, described, tar)
         _check_end(path, end, where)
         checked = sample_headers(headers)
         digest = digest_of(path, checked)
@@ -204,10 +204,8 @@ def _key_of(member: tarfile.TarInfo) -> str:
     return f"{folder}/{name.partition('.')[0]}".removeprefix("./").lstrip("/")
 
 
-def _label_by_json(
-    samples: dict[str, _Sample], described: dict[str, tarfile.TarInfo], tar: tarfile.TarFile, where: str
-) -> None:
-    """Label samples that have a .json in place of a .cls by its `label`, as in timm's datasets on the hub."""
+def _label_by_json(samples: dict[str, _Sample], described: dict[str, tarfile.TarInfo], tar: tarfile.TarFile) -> None:
+    """Label samples without a .cls by the `label` of their .json, if it is a class index, as in timm's datasets."""
     for key in [key for key, sample in samples.items() if sample.label < 0 and key in described]:
         member = described[key]
         payload = tar.extractfile(member) if member.size <= _MAX_JSON_BYTES else None
@@ -215,11 +213,8 @@ def _label_by_json(
             found = json.loads(payload.read())["label"] if payload else None
         except (ValueError, KeyError, TypeError, RecursionError):
             found = None
-        if type(found) is not int or not 0 <= found <= _MAX_LABEL:
-            raise DataError(
-                f'{where}: {member.name}: found no label, wanted {{"label": a class index, ...}}, as there is no .cls'
-            )
-        samples[key].label = found
+        if type(found) is int and 0 <= found <= _MAX_LABEL:
+            samples[key].label = found
 
 
 def _parse_label(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> int:

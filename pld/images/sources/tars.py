@@ -118,7 +118,8 @@ def _with_labels(source: Source, indexes: list[TarIndex], *, unlabelled: bool) -
         path = np.concatenate([index.rows["path"] for index in indexes])[lacking[0]].decode()
         raise NoLabelsError(
             f"{source.files[source.file_index[lacking[0]]]}: sample {path!r} has no label ({len(lacking):,} of "
-            f"{len(labels):,} have none); wanted a member {path}.cls with its class index"
+            f"{len(labels):,} have none); wanted a member {path}.cls with its class index, or a {path}.json "
+            'with {"label": the class index}'
         )
     return dataclasses.replace(source, labels=labels)
 
