@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Int64
 from numpy import ndarray
@@ -37,6 +37,10 @@ class ImageReader(Protocol):
     @property
     def policy(self) -> Policy:
         """How this dataset's views are drawn unless the user says otherwise."""
+
+    @property
+    def encoding(self) -> Mapping[str, Any] | None:
+        """How its images were re-encoded, as dataset.json says it; None for images as they were."""
 
     @property
     def notes(self) -> tuple[str, ...]:

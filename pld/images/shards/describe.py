@@ -11,7 +11,7 @@ from pld.files import write_atomically, writing
 from pld.images.reader import ImageReader
 from pld.images.shards.encoding import Encoding
 from pld.images.sources.description import DATASET_FILE
-from pld.views import policy_to_json
+from pld.views import RandomResizedCrop, policy_to_json
 
 
 def describe_shards(reader: ImageReader, out: Path, encoding: Encoding | None) -> None:
@@ -23,9 +23,13 @@ def describe_shards(reader: ImageReader, out: Path, encoding: Encoding | None) -
     path = out / DATASET_FILE
     described: dict[str, Any] = {}
     if reader.class_names is not None:
-        described = {"class_names": list(reader.class_names), "view_policy": policy_to_json(reader.policy)}
+        described["class_names"] = list(reader.class_names)
+    if reader.class_names is not None or reader.policy != RandomResizedCrop():
+        described["view_policy"] = policy_to_json(reader.policy)
     if encoding:
-        described["encoding"] = encoding.to_json()
+        described["encoding"] = encoding.to_json() | ({"before": reader.encoding} if reader.encoding else {})
+    elif reader.encoding:
+        described["encoding"] = reader.encoding
     if described and not path.exists():
         _check_no_others(out, described)
         with writing(path), write_atomically(path) as temporary:

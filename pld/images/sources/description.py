@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,17 +17,17 @@ from pld.images.sources.splits import split_of
 from pld.views import Policy, policy_from_json
 
 # Next to the shards or class folders, or one folder up; optional: {"class_names": [...], "view_policy": {...},
-# "encoding": {...}}. Shards of re-encoded images have it even if their classes have no names.
+# "encoding": {...}}, of which shards whose classes have no names have the other two.
 DATASET_FILE = "dataset.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Description:
-    """The content of dataset.json."""
+    """The content of dataset.json; `encoding` is how `pld data --longest_side` re-encoded the images, if it did."""
 
     classes: StatedClasses | None
     policy: Policy | None
-    encoding: str | None = None
+    encoding: Mapping[str, Any] | None = None
     note: str | None = None
 
 
@@ -64,32 +64,23 @@ def parse_description(text: str, where: str) -> Description:
     """Parse dataset.json; raises DataError, which names the file, if it holds anything else."""
     try:
         described: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not readable as JSON: {error}") from error
-    names = described.get("class_names") if isinstance(described, dict) else None
-    encoding = described.get("encoding") if isinstance(described, dict) else None
-    if names is None and encoding is not None:
-        return Description(classes=None, policy=None, encoding=_encoding_words(encoding, where))
+    if not isinstance(described, dict):
+        raise DataError(f'{where}: wanted {{"class_names": [a name for each class], ...}}')
+    names, encoding = described.get("class_names"), described.get("encoding")
+    if encoding is not None and not (isinstance(encoding, dict) and {"longest_side", "quality"} <= encoding.keys()):
+        raise DataError(f'{where}: wanted "encoding": {{"longest_side": ..., "quality": ...}}')
+    policy = policy_from_json(described["view_policy"]) if "view_policy" in described else None
+    if names is None and (encoding or policy):
+        return Description(classes=None, policy=policy, encoding=encoding)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f'{where}: wanted {{"class_names": [a name for each class], ...}}')
-    policy = policy_from_json(described["view_policy"]) if "view_policy" in described else None
     try:
         classes = StatedClasses(names=check_names(names, where), origin=where)
     except ConfigError as error:
         raise DataError(str(error)) from error
-    return Description(
-        classes=classes, policy=policy, encoding=None if encoding is None else _encoding_words(encoding, where)
-    )
-
-
-def _encoding_words(encoding: Any, where: str) -> str:
-    """What was done to images whose shards `pld data --longest_side` wrote."""
-    if not isinstance(encoding, dict) or not {"longest_side", "quality"} <= encoding.keys():
-        raise DataError(f'{where}: wanted "encoding": {{"longest_side": ..., "quality": ...}}')
-    side, quality = encoding["longest_side"], encoding["quality"]
-    return (
-        f"{where}: images were re-encoded, longest side {side}, JPEG quality {quality}: pixels are not the originals'"
-    )
+    return Description(classes=classes, policy=policy, encoding=encoding)
 
 
 def describe_tars(source: Source, description: Description | None, given: GivenClasses) -> Source:
@@ -109,9 +100,7 @@ def describe_tars(source: Source, description: Description | None, given: GivenC
             f"{shorten_list(override.names)}. Leave {override.origin} out, or correct {numbered.origin}"
         )
     if description:
-        source = dataclasses.replace(source, policy=description.policy or source.policy).with_notes(
-            description.note, description.encoding
-        )
+        source = _with_description(source, description).with_notes(description.note)
     classes = given.choose(description)
     if classes is None:
         return source
@@ -128,9 +117,21 @@ def describe_unlabelled(source: Source, description: Description | None, given: 
 
     Those of dataset.json are the classes of labels that are not used: they say nothing of what a teacher tells apart.
     """
-    policy = description.policy if description else None
     names = given.override.names if given.override else None
-    return dataclasses.replace(source, policy=policy or source.policy, class_names=names)
+    source = dataclasses.replace(source, class_names=names)
+    return _with_description(source, description) if description else source
+
+
+def _with_description(source: Source, description: Description) -> Source:
+    """The source with a dataset's view policy, and the record of how its images were re-encoded, with a note."""
+    encoding = description.encoding
+    source = dataclasses.replace(source, policy=description.policy or source.policy, encoding=encoding)
+    if not encoding:
+        return source
+    settings = f"longest side {encoding['longest_side']}, JPEG quality {encoding['quality']}"
+    return source.with_notes(
+        f"{source.location}: its images were re-encoded, {settings}: their pixels are not the originals'"
+    )
 
 
 def common_description(descriptions: Sequence[Description | None], location: str) -> Description | None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
@@ -61,6 +62,7 @@ class Source:
         shuffle_window: shards to shuffle together; all of them if a shard holds few classes.
         remote: the files' place and descriptions, if they are behind URLs.
         left_out: the number of files that are not samples, by extension.
+        encoding: how its images were re-encoded, as dataset.json says it; None for images as they were.
         notes: one sentence for each thing that the user should know about how this was read.
     """
 
@@ -77,6 +79,7 @@ class Source:
     shuffle_window: int = 8
     remote: RemoteFiles | None = None
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    encoding: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -92,6 +92,31 @@ def test_the_command_records_it_and_says_so(folder, tmp_path, capsys):
     assert run(_main, ["data", str(folder), "--split", "val", "--shards", out, "--longest_side", "60"]) == 0
 
 
+def test_the_record_goes_with_the_images(folder, tmp_path):
+    def described(name):
+        return json.loads((tmp_path / name / "dataset.json").read_text())
+
+    def shards(source, name, *options):
+        assert run(_main, ["data", str(source), "--shards", str(tmp_path / name), *options]) == 0
+
+    shards(folder, "small", "--longest_side", "60")
+    shards(tmp_path / "small", "copy")
+    shards(tmp_path / "small", "unlabelled", "--unlabelled")
+    assert described("copy") == described("small")
+    assert described("unlabelled") == {"encoding": described("small")["encoding"]}
+    shards(tmp_path / "copy", "smaller", "--longest_side", "40")
+    assert described("smaller")["encoding"]["longest_side"] == 40
+    assert described("smaller")["encoding"]["before"] == described("small")["encoding"]
+
+
+def test_a_datasets_own_views_go_with_its_images_without_labels(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
+    assert run(_main, ["data", "glyphs", "--split", "val", "--unlabelled", "--shards", str(tmp_path / "out")]) == 0
+    glyphs = open_source("glyphs", "val")
+    assert not glyphs.policy.flip
+    assert open_source(str(tmp_path / "out"), "val", unlabelled=True).policy == glyphs.policy
+
+
 def test_shards_without_class_names_record_it_too(folder, tmp_path, capsys):
     plain, out = str(tmp_path / "plain"), str(tmp_path / "out")
     assert run(_main, ["data", str(folder), "--shards", plain]) == 0

@@ -38,6 +38,7 @@ class ParquetImages:
     columns: Columns
     groups: tuple[tuple[Path, int], ...]
     policy: Policy = dataclasses.field(default_factory=RandomResizedCrop)
+    encoding: None = None
     notes: tuple[str, ...] = ()
 
     def where(self, row: int) -> str:

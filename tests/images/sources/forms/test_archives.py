@@ -53,9 +53,7 @@ def test_tars_of_timms_datasets(tmp_path):
     assert (found.keys.tolist(), found.labels.tolist()) == (whole.keys.tolist(), whole.labels.tolist())
     for text in ("{}", '{"label": "ant"}', '{"label": true}', '{"label": -1}', "[", "[" * 20000, '{"label": 1e400}'):
         write_tar(tmp_path / "b" / "json-0000.tar", {**described, "n0_7.json": text.encode()})
-        with pytest.raises(
-            DataError, match=r"'n0_7' has no label \(1 of 40 have none\); wanted .*n0_7.json with"
-        ):
+        with pytest.raises(DataError, match=r"'n0_7' has no label \(1 of 40 have none\); wanted .*n0_7.json with"):
             open_source(str(tmp_path / "b" / "json-0000.tar"))
 
 
