@@ -16,13 +16,14 @@ def recognise_imagenet(labels: Sequence[str]) -> tuple[str, ...] | None:
 
     The words are no names to match by: two classes are called "crane", and libraries shorten the lists of synonyms. A
     label is taken for a class if the two have a synonym in common ("tench" and "tench, Tinca tinca"). All but ten of
-    the 1000 must agree.
+    the 1000 must agree, and a label that does not must be no synonym of any class: else classes have changed places.
     """
     known = _synonyms()
     if len(labels) != len(known):
         return None
-    renamed = sum(_split(label).isdisjoint(words) for label, words in zip(labels, known, strict=True))
-    return imagenet_names("imagenet-1k") if renamed <= _MOST_RENAMED else None
+    renamed = [words for words, own in zip(map(_split, labels), known, strict=True) if words.isdisjoint(own)]
+    misplaced = not frozenset().union(*renamed).isdisjoint(frozenset().union(*known))
+    return None if len(renamed) > _MOST_RENAMED or misplaced else imagenet_names("imagenet-1k")
 
 
 @functools.cache

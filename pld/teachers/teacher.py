@@ -34,7 +34,7 @@ class Teacher:
         precision: of its forward pass.
         class_names: of the model's classes in their order; None if unknown.
         names_inferred: whether the names are not stated anywhere, but inferred from the number of classes.
-        code_sha256: of the source code of a model of one's own; None for a library's.
+        code_sha256: of the source code of a model of one's own, or of transformers' config.json; None for others.
         notes: what was chosen or assumed when it was built, a sentence each.
         columns: the model's classes that are the dataset's, in the dataset's order; None for all in the model's order.
     """

@@ -76,8 +76,8 @@ def _find_weights(architecture: str, tag: str) -> Any:
 
 
 def _build(architecture: str, num_classes: int) -> Any:
-    # These two would draw their weights slowly and warn of it.
-    settings = {"init_weights": False} if architecture in ("googlenet", "inception_v3") else {}
+    # As with published weights: these two change the normalisation of their input, and draw no weights first.
+    settings = {"init_weights": False, "transform_input": True} if architecture in ("googlenet", "inception_v3") else {}
     return torchvision.models.get_model(architecture, weights=None, num_classes=num_classes, **settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def load(name: str, weights: str | None) -> Teacher:
         num_classes=num_classes,
         class_names=stated or infer_names(num_classes),
         names_inferred=stated is None,
+        code_sha256=_config_digest(where),
         notes=tuple(note for note in (squeeze_note, names_note) if note),
     )
 
@@ -100,7 +102,18 @@ def _from_pretrained(kind: Any, where: str, name: str, **settings: Any) -> Any:
         raise TeacherError(f"{name}: {kind.__name__} cannot read it: {first_line(error)}\n{advice}") from error
 
 
+def _config_digest(where: str) -> str:
+    """sha256 of config.json, which says what is computed with the weights: activations, heads, pooling."""
+    from transformers.utils.hub import cached_file
+
+    return hashlib.sha256(Path(str(cached_file(where, "config.json"))).read_bytes()).hexdigest()
+
+
 def _check_config(config: Any, name: str) -> None:
+    """Refuse what is no plain classifier; attention kernels are left out, as they would be fetched and run."""
+    config._attn_implementation = None  # PyTorch's own
+    if getattr(config, "quantization_config", None):
+        raise TeacherError(f"{name}: its config.json says quantized weights; name the model that they were made of")
     if config.model_type == "timm_wrapper":
         raise TeacherError(f"{name}: a model of timm; name it hf-hub:{name.removeprefix(TRANSFORMERS)}")
     if config.problem_type not in (None, "single_label_classification"):

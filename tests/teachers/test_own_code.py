@@ -205,6 +205,24 @@ def test_the_digest_is_of_the_code_that_defines_it(write, tmp_path, monkeypatch)
     assert digest(whole) == first
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+def test_the_digest_is_of_a_torchscript_programs_code_too(write):
+    """Two programs with the same tensors, loaded by the same function."""
+    module = write("def build():\n    return torch.jit.load('program.pt'), SIZE\n")
+
+    def save(scale):
+        net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(scale), torch.nn.Flatten(), torch.nn.Linear(6, 3))
+        for parameter in net.parameters():
+            torch.nn.init.ones_(parameter)
+        torch.jit.trace(net, torch.zeros(1, 3, 16, 16)).save("program.pt")
+
+    save((1, 2))
+    first = digest(module)
+    assert digest(module) == first
+    save((2, 1))
+    assert digest(module) != first
+
+
 def test_libraries_have_none(write):
     assert digest(write("import timm\ndef build():\n    return timm.create_model('test_resnet', num_classes=3), {}\n"))
     model = timm.create_model("test_resnet", num_classes=3)

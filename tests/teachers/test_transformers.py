@@ -107,6 +107,10 @@ def pickled(folder):
             lambda folder: edit(folder / "config.json", problem_type="multi_label_classification"),
             "a ranking needs a classifier with one label an image",
         ),
+        (
+            lambda folder: edit(folder / "config.json", quantization_config={"quant_method": "bitsandbytes"}),
+            "says quantized weights",
+        ),
         (lambda folder: edit(folder / "preprocessor_config.json", resample=1), "has resample 1; supported are 2"),
         (lambda folder: edit(folder / "preprocessor_config.json", do_resize=False), "resizes nothing"),
     ],
@@ -117,6 +121,27 @@ def test_what_is_refused(tmp_path, capsys, change, message):
     with pytest.raises(TeacherError, match=f"(?s)^(transformers:)?{tmp_path}.*{message}"):
         build_teacher(f"transformers:{tmp_path}")
     assert "code of a stranger ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_a_strangers_attention_kernel_is_not_fetched(tmp_path, monkeypatch, key):
+    save(tmp_path)
+    wanted = build_teacher(f"transformers:{tmp_path}")
+    edit(tmp_path / "config.json", **{key: "stranger/kernel"})
+    found = build_teacher(f"transformers:{tmp_path}")
+    assert found.weights_sha256 == wanted.weights_sha256
+    assert found.model.classifier.config._attn_implementation == "sdpa"
+
+
+def test_its_configuration_is_part_of_its_identity(tmp_path):
+    """The same weights with another activation are another teacher."""
+    save(tmp_path)
+    first = build_teacher(f"transformers:{tmp_path}")
+    assert build_teacher(f"transformers:{tmp_path}").code_sha256 == first.code_sha256
+    edit(tmp_path / "config.json", hidden_act="relu")
+    other = build_teacher(f"transformers:{tmp_path}")
+    assert other.weights_sha256 == first.weights_sha256
+    assert other.code_sha256 != first.code_sha256
 
 
 def test_names_and_options_that_do_not_go(tmp_path):

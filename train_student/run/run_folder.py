@@ -17,6 +17,10 @@ from pld.provenance import provenance
 from train_student.config import TrainConfig
 from train_student.model.student import student_preprocessing
 
+# Options that are younger than runs which people have: where they are at their defaults, settings leave them out, so
+# that an old run and a new seed of it are one configuration.
+_ADDED = ("pretrained", "init_from", "freeze_bn", "unlabelled")
+
 
 def holds_run(folder: Path) -> bool:
     """Whether a run is there already; raises ConfigError where there is something else."""
@@ -54,8 +58,17 @@ def create_run_folder(folder: Path, config: TrainConfig, facts: dict[str, Any]) 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
     """The options that the result depends on, by flat names: what tells configurations, and seeds, apart."""
+    found = _settings(config)
+    return {name: value for name, value in found.items() if name not in _ADDED or value != _default(name)}
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
     flat = as_flat(config)
     return _complete({name: value for name, value in flat.items() if options(TrainConfig)[name].affects_result})
+
+
+def _default(name: str) -> Any:
+    return options(TrainConfig)[name].default
 
 
 def _complete(values: dict[str, Any]) -> dict[str, Any]:
@@ -73,8 +86,8 @@ def check_same_settings(folder: Path, config: TrainConfig) -> None:
         before = flatten(TrainConfig, yaml.safe_load(path.read_text()))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}; name another folder with --output") from error
-    now = json.loads(json.dumps(settings(config)))
-    before = _complete({name: before.get(name, options(TrainConfig)[name].default) for name in now})
+    now = json.loads(json.dumps(_settings(config)))
+    before = _complete({name: before.get(name, _default(name)) for name in now})
     different = [f"{name} {before[name]!r}, now {value!r}" for name, value in now.items() if before[name] != value]
     if different:
         raise ConfigError(

@@ -66,7 +66,8 @@ class TeacherIdentity:
         interpolation: of the resize, e.g. "bicubic".
         precision: what the forward pass ran in.
         class_map: which of the model's classes these are; None where they are all of them, in their order.
-        code_sha256: of the source code of a model that is no library's; None for those that are.
+        code_sha256: of what says how the model computes, besides its name: its source code, or transformers'
+            config.json; None for models of timm and torchvision.
 
     Raises:
         ConfigError: the class map lacks a class for some of num_classes.

@@ -13,8 +13,10 @@ from tests.end_to_end.colours import NAMES, sure_teacher
 from tests.end_to_end.commands import facts, metrics
 from tests.train_student.begun import SMALL, STILL, weights_of
 from tests.train_student.runs import assert_same_weights
+from train_student.config import TrainConfig
 from train_student.loop.learner import Learner
 from train_student.model.student import export
+from train_student.run.run_folder import settings
 
 
 class StopError(Exception):
@@ -181,3 +183,10 @@ class TestResuming:
         assert training("second", **settings)[0] == 0
         assert facts(tmp_path / "second")["beginning"]["weights"] == str(tmp_path / "run" / "model")
         assert [line["epoch"] for line in metrics(tmp_path / "second")] == [1, 2, 3]
+
+
+def test_options_that_are_not_given_tell_no_configuration_apart():
+    """Runs of the version before do not know them."""
+    plain = {"data": "glyphs", "loss": "ce"}
+    assert not {"pretrained", "init_from", "freeze_bn", "unlabelled"} & settings(TrainConfig.from_flat(**plain)).keys()
+    assert settings(TrainConfig.from_flat(**plain, pretrained=True, freeze_bn=True))["freeze_bn"] is True
