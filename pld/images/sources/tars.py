@@ -31,7 +31,7 @@ from pld.remote.cache_folder import cache_folder
 from pld.remote.image_shards import RemotePlace, RemoteShard
 
 # What an index depends on, besides its tar.
-_INDEX_KIND = f"2:{','.join(IMAGE_EXTENSIONS)}"
+_INDEX_KIND = f"3:{','.join(IMAGE_EXTENSIONS)}"
 
 _LOADING = threading.Lock()
 

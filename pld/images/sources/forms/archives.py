@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from pld.images.sources.tars import file_state, is_known_shard, kept_index
 _TELLING = 16
 _INDEX_KIND = "archive:1"
 _INNER = ".tar"
+# Beside an image, in WebDataset tars.
+_LABELS = (".cls", ".json")
 # Of images without a label of their own.
 _NO_LABEL = -1
 
@@ -104,14 +107,13 @@ def is_tar_of_tars(index: TarIndex) -> bool:
 
 
 def _looks_like_archive(path: Path) -> bool:
-    """Whether the first members are tars, or images without anything beside them."""
-    found = []
+    """Whether the first members are tars, or images without labels beside them; other files, such as a README, may be
+    anywhere.
+    """
     with tarfile.open(path, "r:", encoding="utf-8", errors="surrogateescape") as tar:
-        for member in tar:
-            if member.isfile() and not is_junk(member.name):
-                found.append(member.name)
-            if len(found) == _TELLING:
-                break
+        names = (member.name for member in tar if member.isfile() and not is_junk(member.name))
+        telling = (name for name in names if is_image_name(name) or name.lower().endswith((_INNER, *_LABELS)))
+        found = list(itertools.islice(telling, _TELLING))
     return bool(found) and (found[0].endswith(_INNER) or all(map(is_image_name, found)))
 
 
@@ -128,7 +130,7 @@ def read_archive(path: Path) -> TarIndex:
                     _add_class(file, member, inner[-1], len(inner) - 1, f"{path}: {member.name}", rows)
                 elif is_image_name(member.name):
                     _add_image(rows, member, "", _NO_LABEL)
-                elif member.name.lower().endswith((".cls", ".json")):
+                elif member.name.lower().endswith(_LABELS):
                     return _index([], [], rows, path)
                 else:
                     rows.left_out[kind_of(member.name)] += 1

@@ -12,7 +12,8 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from pld.classes.matching import shorten_list
-from pld.errors import DataError
+from pld.classes.names import check_names
+from pld.errors import ConfigError, DataError
 from pld.images.sources.folders import SHARD_SAMPLES, StatedClasses
 from pld.images.sources.image_files import list_images
 from pld.images.sources.keys import sample_keys
@@ -96,9 +97,12 @@ def number_classes(
     """The numbers of samples' classes, and the class names: the stated ones, else those that occur, sorted as text.
 
     Raises:
-        DataError: a class is not among those stated.
+        DataError: a class is not among those stated, or has an empty name.
     """
-    classes = stated.names if stated else tuple(sorted(set(names)))
+    try:
+        classes = stated.names if stated else check_names(sorted(set(names)), where)
+    except ConfigError as error:
+        raise DataError(str(error)) from error
     numbers = {name: number for number, name in enumerate(classes)}
     if unknown := sorted(set(names) - numbers.keys()):
         origin = stated.origin if stated else "the dataset"

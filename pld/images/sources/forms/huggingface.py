@@ -91,7 +91,10 @@ def number_labels(values: Sequence[Any], columns: Columns, given: GivenClasses, 
         )
     fallback = given.override or given.default
     class_names = columns.class_names or (fallback.names if fallback else None)
-    numbers = np.array(values, dtype=np.int64)
+    try:
+        numbers = np.array(values, dtype=np.int64)
+    except OverflowError as error:
+        raise DataError(f"{where}: label {max(values)}, wanted class indexes of 64 bits at most") from error
     if class_names and len(numbers) and int(numbers.max()) >= len(class_names):
         raise DataError(f"{where}: label {numbers.max()}, but there are names of {len(class_names)} classes")
     return Labels(numbers, class_names)

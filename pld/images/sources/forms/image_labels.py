@@ -71,14 +71,25 @@ def label_images(images: FlatImages, file: Path, stated: StatedClasses | None) -
 def source_of_labels(
     images: FlatImages, classes: Sequence[str], stated: StatedClasses | None, where: str, notes: Sequence[str]
 ) -> Source:
-    """The images with their classes, numbers if all of them are; raises DataError if a number has no name."""
-    if not all(label.isascii() and label.isdigit() and len(label) < 10 for label in classes):
+    """The images with their classes, numbers if `are_numbers`; raises DataError if a number has no name."""
+    if not are_numbers(classes, stated):
         labels, names = number_classes(classes, stated, where)
         return images.source(labels, names, notes)
     numbers = np.array([int(label) for label in classes], dtype=np.int64)
     if stated and int(numbers.max()) >= len(stated.names):
         raise DataError(f"{where}: label {numbers.max()}, but {stated.origin} names {len(stated.names)} classes")
+    if stated:
+        notes = [*notes, f"{where}: its labels are taken for the numbers of the classes of {stated.origin}"]
     return images.source(numbers, stated.names if stated else None, notes)
+
+
+def are_numbers(classes: Sequence[str], stated: StatedClasses | None) -> bool:
+    """Whether labels are class numbers: whole numbers without leading zeros, where no class is named by one.
+
+    `007` is a name, and so is `7` among class folders 0 to 11, whose numbers follow their order as text.
+    """
+    numbers = all(re.fullmatch(r"0|[1-9][0-9]{0,8}", label) for label in set(classes))
+    return numbers and not (stated and any(name.isdigit() for name in stated.names))
 
 
 def _told(images: FlatImages, file: Path) -> str:

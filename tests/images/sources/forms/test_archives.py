@@ -72,3 +72,18 @@ def test_a_class_may_be_named_train(tmp_path):
     for name in ("bus", "train", "val"):
         making.write(tmp_path / "d" / name / "1.jpg", jpeg(1))
     assert open_source(str(tmp_path / "d")).class_names == ("bus", "train", "val")
+
+
+@pytest.mark.parametrize("maker", [making.make_train_tar, making.make_val_tar])
+def test_a_readme_in_front_changes_nothing(maker, tmp_path):
+    making.make_devkit(tmp_path / "ILSVRC2012_devkit_t12.tar.gz")
+    path = maker(tmp_path / "images.tar")
+    wanted = open_source(str(path))
+    (tmp_path / "README.txt").write_text("about these images")
+    (tmp_path / "whole").mkdir()
+    subprocess.run(["tar", "xf", path, "-C", tmp_path / "whole"], check=True)
+    names = sorted(file.name for file in (tmp_path / "whole").iterdir())
+    subprocess.run(["tar", "cf", path, "-C", tmp_path, "README.txt", "-C", tmp_path / "whole", *names], check=True)
+    found = open_source(str(path))
+    assert making.labelled(found) == making.labelled(wanted)
+    assert dict(found.left_out) == {".txt": 1}

@@ -56,6 +56,26 @@ def test_a_flat_folder_is_told_each_way_and_each_works(flat, tmp_path):
     assert making.labelled(open_source(str(flat))) == WANTED  # found by itself
 
 
+def test_labels_that_are_numerals_are_names_where_classes_are_named_so(tmp_path):
+    """Class folders 0 to 11, which sort as text: 0, 1, 10, 11, 2, ..."""
+    for label in range(12):
+        making.write(tmp_path / "train" / str(label) / "1.jpg", jpeg(label))
+        making.write(tmp_path / "val" / f"v{label}.jpg", jpeg(label))
+    csv = making.write(tmp_path / "val.csv", "".join(f"v{label}.jpg,{label}\n" for label in range(12)))
+    source = open_source(str(tmp_path), "val", labels=str(csv))
+    assert making.labelled(source) == {f"v{label}": str(label) for label in range(12)}
+    # Without names they are numbers; with a leading zero they are names.
+    flat = str(tmp_path / "val")
+    numbers = open_source(flat, labels=str(csv), class_names=[f"c{label}" for label in range(12)])
+    assert making.labelled(numbers) == {f"v{label}": f"c{label}" for label in range(12)}
+    assert "its labels are taken for the numbers of the classes of --class_names" in numbers.notes[-1]
+    padded = making.write(tmp_path / "b.csv", "".join(f"v{label}.jpg,{label:02d}\n" for label in range(12)))
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "val").rename(tmp_path / "alone" / "images")
+    source = open_source(str(tmp_path / "alone" / "images"), labels=str(padded))
+    assert making.labelled(source) == {f"v{label}": f"{label:02d}" for label in range(12)}
+
+
 def test_files_of_labels_must_cover_the_images(flat, tmp_path):
     lines = [f"{key}.JPEG,{wnid}" for key, wnid in WANTED.items()]
     csv = making.write(tmp_path / "labels.csv", "\n".join(lines[1:]))
