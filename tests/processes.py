@@ -37,10 +37,14 @@ def python(
 
 
 def torchrun(
-    processes: int, argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None
+    processes: int,
+    argv: Sequence[str | Path],
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return python(*launcher, *argv, cwd=cwd, env=env)
+    return python(*launcher, *argv, cwd=cwd, env=env, check=check)
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:

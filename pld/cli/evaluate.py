@@ -62,10 +62,17 @@ def execute(arguments: argparse.Namespace) -> None:
     _check_is_named(arguments.model)
     source = open_images(arguments.data, arguments)
     store = open_store(arguments.store) if arguments.store else None
+    own = source.classes.count
     if store:
         source = join_validation(store, source, "--store")
+    other = None
+    if source.classes.count != own:
+        other = (
+            f"{arguments.store}: has {source.classes.count} classes and these images {own}: the model chooses among "
+            "the store's here, so top-1, top-5, NLL and calibration differ from those without --store"
+        )
     model, note = map_classes(_build(arguments), source.classes, read_class_map(arguments.class_map))
-    for warning in filter(None, (*source.remarks, *model.notes, note)):
+    for warning in filter(None, (*source.remarks, *model.notes, note, other)):
         print(f"warning: {warning}", file=sys.stderr)
     with progress(len(source), f"evaluating {arguments.model}") as bar:
         figures = evaluate(

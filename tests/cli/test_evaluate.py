@@ -156,3 +156,14 @@ def test_the_store_may_number_the_classes_otherwise(place, evaluating, tmp_path)
     teacher = f"local-dir:{place / 'teacher'}"
     _, table, _ = evaluating(teacher, "--store", place / "val-store", data=data)
     assert (table["top-1, %"], table["agrees with the store, %"]) == ("100.00", "100.00")
+
+
+def test_a_store_of_more_classes_changes_the_choice_and_says_so(place, evaluating, tmp_path):
+    """Without labels a store has all of its teacher's classes, of which the images have three."""
+    options = ("--split", "val", "--policy", "fixed", "--unlabelled")
+    cached(place / "data", place / "teacher", tmp_path / "store", *options)
+    status, table, error = evaluating(f"local-dir:{place / 'teacher'}", "--store", tmp_path / "store")
+    assert status == 0
+    assert f"store: has {len(NAMES)} classes and these images 3: the model chooses among the store's here" in error
+    assert table["classes"] == f"{len(NAMES)}"
+    assert "the model chooses" not in evaluating(f"local-dir:{place / 'teacher'}")[2]

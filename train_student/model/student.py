@@ -80,8 +80,8 @@ def build_student(
         preprocessing = begun or student_preprocessing(options.image_size, crop_fraction)
     else:
         wanted = weights.preprocessing or model_preprocessing(model)
-        # Position embeddings are loaded at their own size.
-        _resize(options, model, wanted, "give the --model_kwargs of these weights, such as img_size")
+        if weights.preprocessing:  # position embeddings are loaded at their own size; a file's is what --model builds
+            _resize(options, model, wanted, "give the --model_kwargs of these weights, such as img_size")
         note = "; ".join(filter(None, (weights.note, load_weights(model, weights, classes)))) or None
         preprocessing = student_preprocessing(options.image_size, crop_fraction, wanted)
     fresh = "give another --image_size, or build the model for this one: --model_kwargs '{\"img_size\": 256}'"

@@ -136,8 +136,15 @@ def _use_deterministic_kernels() -> None:
 def _accelerator(options: RunOptions) -> Accelerator:
     log_with = None if options.tracker == "none" else options.tracker
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=_MIXED_PRECISION[options.resolved_precision], log_with=log_with, project_dir=options.output
         )
     except ValueError as error:
         raise ConfigError(f"--tracker {options.tracker} or --precision {options.precision}: {error}") from error
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise ConfigError(
+            f"WORLD_SIZE is {launched}, but accelerate runs {accelerator.num_processes} process: each would train by "
+            "itself and write the same folder. Without GPUs, set ACCELERATE_USE_CPU=true"
+        )
+    return accelerator

@@ -11,7 +11,7 @@ from pathlib import Path
 from pld.errors import ConfigError, OutputError, UndecodableImageError
 from pld.files import fsync, writing
 from pld.images.reader import ImageReader
-from pld.images.shards.describe import describe_shards
+from pld.images.shards.describe import UNFINISHED, describe_shards
 from pld.images.shards.encoding import Encoding
 from pld.images.shards.finished import check_finished
 from pld.images.shards.growing_tars import GrowingTars
@@ -21,8 +21,6 @@ from pld.images.shards.tar_bytes import Block, sample_blocks
 from pld.images.sources.splits import shard_group, split_of
 from pld.images.sources.tar_members import check_keys
 from pld.prefetch import map_ahead
-
-UNFINISHED = "unfinished"
 
 # Bytes between two records of the progress, each of which waits for the disk: what a power cut or a kill can cost.
 _SAVE_BYTES = 4 * 2**30
@@ -75,11 +73,11 @@ def write_shards(
                 raise OutputError(
                     f"{out}: has {len(finished)} shards of {split} already; remove them, or name another folder"
                 )
-            describe_shards(reader, out, encoding)
+            describe_shards(reader, out, split, encoding)
             check_finished(reader, plan, out, same_bytes=encoding is None)
             on_images(len(reader.keys))
         else:
-            describe_shards(reader, out, encoding)
+            describe_shards(reader, out, split, encoding)
             progress = read_progress(record, plan.digest, len(plan.names))
             on_images(progress.done)
             if not finished:  # else it was stopped while the complete shards were moved

@@ -126,7 +126,7 @@ def test_shards_without_class_names_record_it_too(folder, tmp_path, capsys):
     assert open_source(out, class_names=["a", "b"]).class_names == ("a", "b")
     capsys.readouterr()
     assert run(_main, ["data", plain, "--split", "train", "--shards", plain, "--longest_side", "50"]) == 2
-    assert "name another folder" in capsys.readouterr().err
+    assert "Name another folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

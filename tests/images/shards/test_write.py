@@ -12,7 +12,7 @@ from pld.config import run
 from pld.errors import DataError, OutputError
 from pld.images import open_source
 from pld.images.shards.write import write_shards
-from tests.making import shard_members
+from tests.making import jpeg, shard_members
 from tests.processes import tree_bytes
 
 NUM = 61
@@ -151,3 +151,35 @@ def test_images_without_labels_have_no_cls(photos, tmp_path):
         pass
     with pytest.raises(DataError, match=f"{paths[0]}: an empty shard"):
         write_shards(reader, tmp_path / "out", "train", 20, lambda _: None)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_one_splits_description_never_speaks_of_another(tmp_path, finished):
+    """Training labels that are numbers, in the order zebra, cat, ant; validation labels that are names."""
+    for split in ("train", "val"):
+        for number, name in enumerate(("zebra", "cat", "ant")):
+            path = tmp_path / split / f"{name}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(jpeg(number))
+            with (tmp_path / f"{split}.csv").open("a") as file:
+                file.write(f"{split}/{name}.jpg,{number if split == 'train' else name}\n")
+    train, out = ["data", str(tmp_path / "train.csv")], tmp_path / "out"
+    if finished:
+        assert run(_main, [*train, "--shards", str(out)]) == 0
+    else:
+        (out / "unfinished").mkdir(parents=True)
+        (out / "unfinished" / "train-0000.tar").write_bytes(b"")
+    val = ["data", str(tmp_path / "val.csv"), "--split", "val", "--shards", str(out)]
+    assert run(_main, val) == 2
+    assert not (out / "dataset.json").exists()
+    (tmp_path / "names").write_text("zebra\ncat\nant\n")
+    names = ["--class_names", str(tmp_path / "names")]
+    assert run(_main, [*train, "--shards", str(tmp_path / "again"), *names]) == 0
+    assert run(_main, [*val[:-1], str(tmp_path / "again"), *names]) == 0
+    for split in ("train", "val"):
+        source = open_source(str(tmp_path / "again"), split)
+        assert {source.key(row).rpartition("/")[2]: source.class_names[source.label(row)] for row in range(3)} == {
+            "zebra": "zebra",
+            "cat": "cat",
+            "ant": "ant",
+        }

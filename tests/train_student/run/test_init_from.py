@@ -48,6 +48,15 @@ class TestPlaces:
         assert status == 0, printed
         assert "the student's classifier begins with fresh weights" in printed
 
+    def test_a_file_of_a_model_of_another_image_size(self, training, tmp_path):
+        """Its position embeddings are those of --model_kwargs; the file says no size."""
+        vit = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
+        model = timm.create_model("vit_tiny_patch16_224", num_classes=3, **vit)
+        torch.save(model.state_dict(), tmp_path / "vit.pth")
+        more = {**STILL, "freeze_bn": None, "model": "vit_tiny_patch16_224", "model_kwargs": vit, "image_size": 32}
+        status, printed = training(init_from=str(tmp_path / "vit.pth"), **more)
+        assert status == 0, printed
+
     def test_a_models_folder_with_pretrained(self, place, training, tmp_path):
         name = f"local-dir:{place / 'teacher'}"
         assert training(model=name, model_kwargs=None, pretrained=True, **STILL)[0] == 0

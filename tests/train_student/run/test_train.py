@@ -240,3 +240,23 @@ def test_runs_that_differ_in_how_they_work_are_one_configuration(world, tmp_path
     assert list(group.runs) == [0, 1]
     assert group.settings["lr"] == 1e-3
     assert not {"seed", "output", "workers", "checkpoint_minutes"} & set(group.settings)
+
+
+def test_processes_that_would_train_one_by_one_are_refused(tmp_path):
+    """As torchrun starts them on a machine without GPUs, where accelerate takes each for the only one."""
+    argv = (
+        "-m",
+        "train_student",
+        "--data",
+        "glyphs",
+        "--loss",
+        "ce",
+        "--model",
+        "test_resnet",
+        "--output",
+        tmp_path / "r",
+    )
+    result = torchrun(2, argv, tmp_path, env={"ACCELERATE_USE_CPU": "false"}, check=False)
+    assert result.returncode != 0
+    assert "Without GPUs, set ACCELERATE_USE_CPU=true" in result.stderr
+    assert not (tmp_path / "r").exists()
