@@ -43,7 +43,7 @@ def write_shards(
 
     The order depends on the split's name and the sizes of the reader's units alone; `plan_shards` has it. Shards wait
     in `out/unfinished` until all are complete, so a split appears whole or not at all. After an error, a kill or a
-    power cut, the same call goes on and comes to the same bytes. Memory holds an index and at most two units.
+    power cut, the same call goes on and comes to the same bytes. Memory holds an index and what the reader does.
 
     Args:
         reader: the samples; keys, labels, class names and view policy stay as they are.
