@@ -280,7 +280,7 @@ class TrainConfig:
         if model.pretrained and model.init_from:
             raise ConfigError(f"--pretrained and --init_from {model.init_from}: give one of them")
         if model.freeze_bn and not model.has_weights:
-            raise ConfigError("--freeze_bn: is for weights that were trained: give --pretrained or --init_from")
+            raise ConfigError("--freeze_bn: needs trained weights: give --pretrained or --init_from")
         if teacher.class_map and not teacher.online_teacher:
             raise ConfigError("--class_map: is for a live teacher; a store has the map that it was cached with")
         if data.unlabelled:

@@ -77,7 +77,7 @@ def recognise_folder(folder: Path) -> str | None:
     if {"train", "test", "meta"} <= held or {"data_batch_1", "test_batch"} & held:
         return _CIFAR
     if "config.json" in held and any(name.endswith((".safetensors", ".bin")) for name in names):
-        return f"a model's folder, no images; as a teacher it is --teacher local-dir:{folder}"
+        return f"a model's folder, no images; to use it as a teacher: --teacher local-dir:{folder}"
     for name in names:
         if name.lower().endswith(".csv"):
             return (
