@@ -39,7 +39,7 @@ class DataOptions:
         None, "a file with the classes' names in the order of their numbers, as cache-teacher's --class_names"
     )
     unlabelled: bool = option(
-        False, "images without labels, every one below a folder or in tars; a store without labels says it by itself"
+        False, "images without labels, every one below a folder or in tars; not needed with a store without labels"
     )
     num_classes: int | None = option(None, "number of classes, if neither the store nor the dataset states it")
     views: int | None = option(

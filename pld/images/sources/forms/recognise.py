@@ -1,4 +1,4 @@
-"""Say what a file or a folder is that is no dataset for --data, by its first bytes or names, and what to do with it."""
+"""Recognise files and folders that --data cannot open, by first bytes or names, and say what to do with them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def recognise_file(path: Path) -> str | None:
     except OSError:
         return None
     if form := image_format(start):
-        return f"one image, a {form}; wanted the folder that holds its class's folder"
+        return f"a single image, a {form}; wanted the folder that holds the class folders"
     found = next((words for pattern, words in _STARTS if re.match(pattern, start, re.DOTALL)), None)
     found = found or next((words for pattern, words in _NAMES if re.fullmatch(pattern, path.name)), None)
     if found is None and _is_tfrecord(start, size):
