@@ -33,7 +33,6 @@ SMALL = {
     "tensorboard --logdir runs": "tensorboard --inspect --logdir runs",
     "--teacher resnet152": "--teacher local-dir:teacher --k 5 --views 2 --precision fp32",
     "train-{0000..1023}.tar": "train-{0000..0002}.tar",
-    "--class_names imagenet-1k": "",
     "--val_data imagenet": "--val_data data",
     "--model resnet50": "--config small.yaml",
     "--data imagenet": "--data data",
