@@ -64,7 +64,7 @@ class PartRunner:
         k: classes to keep.
         temperatures: at which the tail's mass is kept.
         device: the teacher's.
-        label_check: is given all signals; None if labels may be wrong, or there are none.
+        label_check: gets all signals; None if labels may be wrong, or there are none.
     """
 
     teacher: Teacher

@@ -39,7 +39,7 @@ class DataOptions:
         None, "a file with the classes' names in the order of their numbers, as cache-teacher's --class_names"
     )
     unlabelled: bool = option(
-        False, "images without labels, every one below a folder or in tars; a store without labels says it by itself"
+        False, "images without labels, every one below a folder or in tars; not needed with a store without labels"
     )
     num_classes: int | None = option(None, "number of classes, if neither the store nor the dataset states it")
     views: int | None = option(
@@ -280,7 +280,7 @@ class TrainConfig:
         if model.pretrained and model.init_from:
             raise ConfigError(f"--pretrained and --init_from {model.init_from}: give one of them")
         if model.freeze_bn and not model.has_weights:
-            raise ConfigError("--freeze_bn: is for weights that were trained: give --pretrained or --init_from")
+            raise ConfigError("--freeze_bn: needs trained weights: give --pretrained or --init_from")
         if teacher.class_map and not teacher.online_teacher:
             raise ConfigError("--class_map: is for a live teacher; a store has the map that it was cached with")
         if data.unlabelled:

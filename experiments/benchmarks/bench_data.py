@@ -6,7 +6,7 @@ The archive is like ImageNet's: a tar of CLASSES tars of photos. tar unpacks the
 people do, two at a time, and deletes the inner tars; ours reads the archive where it lies and writes shuffled shards.
 Parquet files are like the hub's; pyarrow reads their row groups in order and tarfile writes the samples to shards, in
 that order. Everything lies in one temporary folder (TMPDIR) and in the page cache as far as it fits; what was written
-is synced to the disk within the time. Ours is timed without its index, which is made anew each round. In turn, one
+is synced to the disk within the time. Ours starts without a cached index; making it is timed. In turn, one
 process each. Without PHOTOS, images are generated. Ends with one line of JSON: x_ is ours over theirs, more is faster;
 peak_ is our process's memory. Not measured: cold and network disks, re-encoding.
 """

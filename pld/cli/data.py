@@ -76,18 +76,24 @@ def execute(arguments: argparse.Namespace) -> None:
         reader = _write(reader, arguments, encoding)
     if arguments.decode:
         if not isinstance(reader, Source):
-            raise ConfigError(f"--decode: {arguments.location} is compressed; add --shards OUT, and these are decoded")
+            raise ConfigError(
+                f"--decode: {arguments.location} cannot be decoded in place; add --shards OUT to decode the shards"
+            )
         _decode_all(reader)
 
 
 def _encoding(arguments: argparse.Namespace) -> Encoding | None:
-    """What --longest_side and --quality ask for; raises ConfigError where they miss what they are about."""
+    """What --longest_side and --quality ask for.
+
+    Raises:
+        ConfigError: one is given without the option it depends on.
+    """
     if arguments.longest_side is None:
         if arguments.quality is not None:
-            raise ConfigError("--quality is that of resized images: add --longest_side, such as 500")
+            raise ConfigError("--quality applies only to resized images: add --longest_side, such as 500")
         return None
     if arguments.shards is None:
-        raise ConfigError("--longest_side is of the shards that are written: add --shards FOLDER")
+        raise ConfigError("--longest_side applies only when shards are written: add --shards FOLDER")
     if arguments.quality is None:
         return Encoding(longest_side=arguments.longest_side)
     return Encoding(longest_side=arguments.longest_side, quality=arguments.quality)

@@ -36,8 +36,9 @@ def join_source(store: Store, source: Source, *, skip_missing: bool = False) -> 
     num_all = len(source)
     if store.is_labelled and source.labels is None:
         raise DataError(
-            f"{source.location}: its images have no labels, and {store.url} is of labelled ones, which it ranks first. "
-            "Give the labelled images, without --unlabelled; or make a store without labels: cache-teacher --unlabelled"
+            f"{source.location}: its images have no labels, but {store.url} holds labelled images, and PLD ranks "
+            "the label first. Give the labelled images, without --unlabelled; or make a store without labels: "
+            "cache-teacher --unlabelled"
         )
     source = _match_keys(store, source, skip_missing=skip_missing)
     if not len(source):

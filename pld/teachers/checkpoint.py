@@ -104,7 +104,7 @@ def read_checkpoint(location: str, option: str = "--weights") -> Checkpoint:
 def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str, optional: tuple[str, ...] = ()) -> Fitting:
     """Find a model's tensors in a file, under any prefix (`module.`, `_orig_mod.`, `model.`, ...) and in any entry.
 
-    Of weights and their moving average the average is taken, as timm does.
+    If a file holds weights and their moving average, the average is loaded, as timm does.
 
     Args:
         checkpoint: the file.
@@ -132,7 +132,10 @@ def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str, option
             f"{shorten_list(others)}; to load another, write {checkpoint.option} {checkpoint.where}#{others[0]}"
         )
     elif not checkpoint.wanted and (left := [name for name in checkpoint.sets[entry] if not name.startswith(prefix)]):
-        note = f"{checkpoint.where}: holds besides the model, and is not loaded: {shorten_list(left)}"
+        note = (
+            f"{checkpoint.where}: also holds tensors that are not the model's, which are not loaded: "
+            f"{shorten_list(left)}"
+        )
     return Fitting(tensors=found[entry, prefix], note=note)
 
 

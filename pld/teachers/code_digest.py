@@ -1,4 +1,4 @@
-"""A digest of the source code that a teacher of one's own consists of."""
+"""A digest of the source code that defines a user's own teacher."""
 
 from __future__ import annotations
 

@@ -99,7 +99,9 @@ def _check_timm_folder(folder: Path) -> None:
         raise TeacherError(f"{folder}: no config.json; wanted a model's folder, as train_student writes it")
     prefix = folder_prefix(folder)
     if prefix == TRANSFORMERS:
-        raise TeacherError(f"{folder}: a model of transformers, not timm's; as a teacher it is {TRANSFORMERS}{folder}")
+        raise TeacherError(
+            f"{folder}: a model of transformers, not timm's; to use it as a teacher: --teacher {TRANSFORMERS}{folder}"
+        )
     if prefix is None:
         raise TeacherError(
             f"{folder}: its config.json names no architecture; wanted a model's folder, as train_student writes it"

@@ -1,4 +1,4 @@
-"""Teachers of one's own code: `python:MODULE:FUNCTION`, a function that returns a module and its preprocessing."""
+"""Teachers from user code: `python:MODULE:FUNCTION`, a function that returns a module and its preprocessing."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def set_image_size(model: nn.Module, size: tuple[int, int]) -> None:
 
 
 def _try(model: nn.Module, size: tuple[int, int]) -> Exception | None:
-    """What stops the model on an image of this size."""
+    """The error that the model raises on an image of this size; None if it takes it."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     was_training = model.training
     model.eval()

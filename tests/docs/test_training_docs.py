@@ -22,9 +22,9 @@ from train_student.config import RECIPES, TrainConfig
 from train_student.loop.evaluate import VAL_SHARE
 
 PAGE = ROOT / "docs" / "training.md"
-COMMANDS = re.findall(
-    r"^(?:accelerate launch )?(train_student\.py|cache-teacher) (.+)$", indented_blocks(PAGE), re.MULTILINE
-)
+# Each command on one line.
+PROGRAM = indented_blocks(PAGE).replace("\\\n", "")
+COMMANDS = re.findall(r"^(?:accelerate launch )?(train_student\.py|cache-teacher) (.+)$", PROGRAM, re.MULTILINE)
 # What stands for ImageNet, a hub that takes models, and a page that is served until somebody ends it.
 SMALL = {
     "--config paper/resnet50_resnet152_pld": "--config small.yaml",
@@ -33,7 +33,6 @@ SMALL = {
     "tensorboard --logdir runs": "tensorboard --inspect --logdir runs",
     "--teacher resnet152": "--teacher local-dir:teacher --k 5 --views 2 --precision fp32",
     "train-{0000..1023}.tar": "train-{0000..0002}.tar",
-    "--class_names imagenet-1k": "",
     "--val_data imagenet": "--val_data data",
     "--model resnet50": "--config small.yaml",
     "--data imagenet": "--data data",
@@ -74,7 +73,7 @@ def test_the_commands_run(tmp_path, bucket, object_store):
     fsspec.filesystem("s3").put(f"{folder / 'data'}/", f"{bucket}/imagenet", recursive=True)
     settings = student_settings(folder, folder / "run", epochs=1)
     (folder / "small.yaml").write_text(yaml.safe_dump({**settings, "store": f"{bucket}/resnet152"}))
-    program = in_small(indented_blocks(PAGE), SMALL | {"s3://BUCKET": bucket})
+    program = in_small(PROGRAM, SMALL | {"s3://BUCKET": bucket})
     # Stores come first; each run gets a folder of its own.
     lines = sorted(program.splitlines(), key=lambda line: not line.startswith("cache-teacher"))
     runs = itertools.count()

@@ -64,7 +64,7 @@ def test_a_student_learns_the_classes_from_the_teacher_alone(world, tmp_path, ca
     val = ("--val_data", world / "labelled", "--val_store", world / "v")
     output = tmp_path / "r"
     assert training(world / "flat", output, "--store", world / "s", *val, *LEARNING, *loss) == 0
-    assert re.search("48 images, 8 classes, 1 process; .*without labels: the teacher alone", capsys.readouterr().out)
+    assert re.search("48 images, 8 classes, 1 process; .*no labels: the teacher's ranking", capsys.readouterr().out)
     figures = metrics(output)[-1]
     assert figures["top1"] == figures["agreement"] == 100.0
     assert figures["kl"] < 1
@@ -125,10 +125,10 @@ def test_a_labelled_store_wants_labelled_images(world, teacher, tmp_path, capsys
     store = ("--store", tmp_path / "s", "--val_data", "none")
     assert training(world / "flat", tmp_path / "r", *store) == 2
     error = capsys.readouterr().err
-    assert "is of labelled images: give these" in error
+    assert "holds labelled images: give those" in error
     assert "--unlabelled" not in error
     assert training(world / "labelled", tmp_path / "r", *store, "--split", "val", "--unlabelled") == 2
-    assert "of labelled images, which it ranks first; leave --unlabelled out" in capsys.readouterr().err
+    assert "holds labelled images, and PLD ranks the label first; leave --unlabelled out" in capsys.readouterr().err
     assert run(pld_main, ["verify", str(tmp_path / "s"), "--replay", "1", "--data", str(world / "flat")]) == 2
     assert "--unlabelled" not in capsys.readouterr().err  # which it has not
 
@@ -152,7 +152,7 @@ def test_a_run_is_resumed_and_a_dry_run_says_it(world, tmp_path, capsys):
     assert training(world / "flat", cut, *more, "--resume", "auto") == 0
     assert len(metrics(cut)) == 2
     assert training(world / "flat", tmp_path / "dry", *more, "--dry-run") == 0
-    assert re.search("labels +none: the teacher alone says what is right", capsys.readouterr().out)
+    assert re.search("labels +none: the teacher's ranking is the only signal", capsys.readouterr().out)
 
 
 class TestClasses:

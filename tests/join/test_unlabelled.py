@@ -37,7 +37,7 @@ def test_a_store_without_labels_takes_images_with_and_without(world):
 
 def test_a_labelled_store_does_not(world):
     store = open_store(world / "labelled")
-    with pytest.raises(DataError, match=r"have no labels, and .*/labelled is of labelled ones"):
+    with pytest.raises(DataError, match=r"have no labels, but .*/labelled holds labelled images"):
         join_source(store, open_source(str(world / "data"), unlabelled=True))
 
 

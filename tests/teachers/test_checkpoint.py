@@ -89,7 +89,7 @@ def test_what_is_left_out_is_named(tmp_path):
     torch.save({"state_dict": {**prefixed("model."), "loss.weight": torch.zeros(7)}}, tmp_path / "c.pth")
     teacher = build_teacher(NAME, str(tmp_path / "c.pth"))
     assert teacher.weights_sha256 == weights_digest(PLAIN)
-    assert "holds besides the model, and is not loaded: 'loss.weight'" in teacher.notes[0]
+    assert "also holds tensors that are not the model's, which are not loaded: 'loss.weight'" in teacher.notes[0]
 
 
 def test_bytes_and_not_the_extension_say_what_a_file_is(tmp_path):

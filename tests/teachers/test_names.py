@@ -63,7 +63,9 @@ def test_a_folder_without_its_prefix(tmp_path, config, message):
 
 def test_folders_of_the_other_library(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "vit", "architectures": ["ViTForImageClassification"]}')
-    with pytest.raises(TeacherError, match=f"of transformers, not timm's; as a teacher it is transformers:{tmp_path}$"):
+    with pytest.raises(
+        TeacherError, match=f"of transformers, not timm's; to use it as a teacher: --teacher transformers:{tmp_path}$"
+    ):
         build_teacher(f"local-dir:{tmp_path}")
     (tmp_path / "config.json").write_text('{"architecture": "resnet18", "pretrained_cfg": {}}')
     with pytest.raises(TeacherError, match=f"of timm, not of transformers; name it local-dir:{tmp_path}$"):

@@ -1,4 +1,4 @@
-"""Batches for training: which rows in which order, and what becomes of images that are broken."""
+"""Batches for training: which rows in which order, and what replaces broken images."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def _open_images(config: TrainConfig, store: StoreGroup | None, class_names: tup
     except NoLabelsError as error:
         if store is None:
             raise
-        raise DataError(f"{error.found}. {store.url} is of labelled images: give these") from error
+        raise DataError(f"{error.found}. {store.url} holds labelled images: give those") from error
 
 
 def is_unlabelled(config: TrainConfig, store: StoreGroup | None) -> bool:
@@ -171,8 +171,8 @@ def is_unlabelled(config: TrainConfig, store: StoreGroup | None) -> bool:
         return True
     if store and config.data.unlabelled:
         raise ConfigError(
-            f"--unlabelled: {store.url} is of labelled images, which it ranks first; leave --unlabelled out and give "
-            "these, or make a store without labels: cache-teacher --unlabelled"
+            f"--unlabelled: {store.url} holds labelled images, and PLD ranks the label first; leave --unlabelled out "
+            "and give the labelled images, or make a store without labels: cache-teacher --unlabelled"
         )
     return config.data.unlabelled
 

@@ -1,4 +1,4 @@
-"""Weights that a student begins with, fitted to the model and to the classes of its data."""
+"""A student's initial weights, matched to the model and to the classes of its data."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _match_rows(
 
 
 def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Iterator[str]:
-    """What tells two models' tensors apart, in words."""
+    """How two models' tensors differ, one line each."""
     for name, tensor in wanted.items():
         if name not in found:
             if not name.endswith(_OPTIONAL):

@@ -132,8 +132,8 @@ def student_note(options: ModelOptions) -> str | None:
     if not weights:
         return None
     return (
-        f"{options.name}: its architecture, with fresh weights; the weights in {weights} are not loaded: --pretrained "
-        "does it"
+        f"{options.name}: its architecture, with fresh weights; the weights in {weights} are not loaded: add "
+        "--pretrained to load them"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run began with, kept in its run.json: so that it goes on without the weights that it was given."""
+"""What a run began with, kept in its run.json, so that it can be resumed without the initial weights."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def first_lines(config: TrainConfig, data: TrainingData, approximate: bool, worl
     if data.num_views and data.num_views < config.optimizer.epochs:
         facts.append(f"{data.num_views} views, repeated every {data.num_views} epochs")
     if data.train.labels is None:
-        facts.append("without labels: the teacher alone says what is right")
+        facts.append("no labels: the teacher's ranking is the only signal")
     if approximate:
         facts.append("the teacher is truncated and only approximates what the loss asks for")
     if data.num_skipped:

@@ -64,7 +64,7 @@ def dry_run(config: TrainConfig) -> None:
         print(
             f"{config.run.output}: {config.model.name}, {config.loss.name}: a dry run, which trains and writes nothing"
         )
-        labels = [] if labelled else [("labels", "none: the teacher alone says what is right")]
+        labels = [] if labelled else [("labels", "none: the teacher's ranking is the only signal")]
         rows = [*_step_rows(config.optimizer, sizes, world), *labels, *_store_rows(config, sizes), *measured]
         print(as_text(("steps", f"{steps * config.optimizer.epochs:,}"), rows))
     accelerator.end_training()

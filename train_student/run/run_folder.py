@@ -91,12 +91,12 @@ def check_same_settings(folder: Path, config: TrainConfig) -> None:
     different = [f"{name} {before[name]!r}, now {value!r}" for name, value in now.items() if before[name] != value]
     if different:
         raise ConfigError(
-            f"{folder}: was begun with {'; '.join(different)}. Go on with the same settings, or name another folder "
-            f"with --output{train_on(folder)}"
+            f"{folder}: was begun with {'; '.join(different)}. Continue with the same settings, or name another "
+            f"folder with --output.{how_to_continue(folder)}"
         )
 
 
-def train_on(folder: Path) -> str:
-    """How another run begins where the one in `folder` has come to, for messages; empty as long as it has no model."""
+def how_to_continue(folder: Path) -> str:
+    """How to train the model in `folder` further in a new run, as a sentence for messages; empty if it has no model."""
     has_model = (folder / "model" / "config.json").is_file()
-    return f" and, to train its model on, --init_from {folder}" if has_model else ""
+    return f" To train its model further, start a new run: --output OTHER --init_from {folder}" if has_model else ""

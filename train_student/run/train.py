@@ -30,7 +30,7 @@ from train_student.run.describe import describe_run, first_lines
 from train_student.run.dry_run import dry_run
 from train_student.run.init_from import open_initial_weights
 from train_student.run.publish import publish
-from train_student.run.run_folder import check_same_settings, create_run_folder, holds_run, train_on
+from train_student.run.run_folder import check_same_settings, create_run_folder, holds_run, how_to_continue
 
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -56,13 +56,13 @@ def train(config: TrainConfig) -> None:
     is_begun = holds_run(folder)
     if is_begun and config.run.resume == "never":
         raise ConfigError(
-            f"{folder}: holds a run already; go on with it with --resume auto, remove it, or name another folder with "
-            f"--output{train_on(folder)}"
+            f"{folder}: holds a run already. Continue it with --resume auto, remove it, or name another folder with "
+            f"--output.{how_to_continue(folder)}"
         )
     if is_begun:
         check_same_settings(folder, config)
         if any(line["epoch"] == config.optimizer.epochs for line in MetricsFile(folder).lines()):
-            print(f"{folder}: finished already; for more epochs name another folder with --output{train_on(folder)}")
+            print(f"{folder}: finished already.{how_to_continue(folder)}")
             return
     trainer = _start(accelerator, config, folder, is_begun=is_begun)
     with Preemption() as preemption:

@@ -27,7 +27,8 @@ def config(model, **settings):
 )
 def test_a_name_of_weights_is_told_that_they_are_not_loaded(model, weights):
     told = (
-        f"{model}: its architecture, with fresh weights; the weights in {weights} are not loaded: --pretrained does it"
+        f"{model}: its architecture, with fresh weights; the weights in {weights} are not loaded: "
+        "add --pretrained to load them"
     )
     assert student_note(config(model)) == told
     assert student_note(config(model, model_kwargs={"pretrained": False, "drop_rate": 0.1})) == told

@@ -174,10 +174,9 @@ class TestResuming:
     def test_the_refusals_advice_is_right(self, place, training, tmp_path):
         """More epochs, another learning rate, another loss: another run that begins where the first one ended."""
         assert training(init_from=str(place / "teacher"), **LEARNING)[0] == 0
-        advice = f"another folder with --output and, to train its model on, --init_from {tmp_path / 'run'}"
+        advice = f" To train its model further, start a new run: --output OTHER --init_from {tmp_path / 'run'}\n"
         for more in ({"epochs": 3}, {"lr": 1e-4}, {"loss": "ls"}, {"resume": "never"}, {}):
             _, printed = training(**{**LEARNING, "init_from": str(place / "teacher"), **more})
-            assert re.search(r"name another folder with --output and, to train its model on, --init_from \S+", printed)
             assert advice in printed
         settings = {**LEARNING, "init_from": str(tmp_path / "run"), "lr": 1e-4, "loss": "ls", "epochs": 3}
         assert training("second", **settings)[0] == 0

@@ -72,7 +72,7 @@ class TestPlaces:
             ({"init_from": "HOSTILE"}, "not only weights: a pickle of a whole model"),
             ({"init_from": "BARE"}, "bare: its config.json names no architecture; wanted a model.s folder"),
             ({"init_from": "CUT"}, "not a checkpoint that can be read"),
-            ({"freeze_bn": True}, "--freeze_bn: is for weights that were trained"),
+            ({"freeze_bn": True}, "--freeze_bn: needs trained weights"),
             ({"crop_fraction": 1.5}, "--crop_fraction 1.5: wanted a number above 0, at most 1"),
             ({"init_from": "TEACHER", "model_kwargs": {}}, r"another model.*conv1.weight is \[8, .* in all\)"),
             ({"init_from": "TEACHER", "model": "test_vit", "model_kwargs": {}}, "cls_token is missing"),

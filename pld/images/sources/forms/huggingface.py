@@ -182,17 +182,17 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _choose(
-    found: Sequence[str], preferred: Sequence[str], else_: Sequence[str], what: str, schema: pa.Schema, where: str
+    found: Sequence[str], preferred: Sequence[str], candidates: Sequence[str], what: str, schema: pa.Schema, where: str
 ) -> str:
     for name in preferred:
         if name in found:
             return name
-    if len(else_) == 1:
-        return else_[0]
+    if len(candidates) == 1:
+        return candidates[0]
     columns = ", ".join(f"{field.name} ({str(field.type)[:40]})" for field in list(schema)[:20])
     raise DataError(
-        f"{where}: no column of {what} that is named {' or '.join(preferred)}, and {len(else_)} others that could be "
-        f"it; it has {columns}. Write a copy with that name"
+        f"{where}: no column of {what} that is named {' or '.join(preferred)}, and {len(candidates)} others that could "
+        f"be it; it has {columns}. Write a copy with that name"
     )
 
 

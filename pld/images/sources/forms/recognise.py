@@ -1,4 +1,4 @@
-"""Say what a file or a folder is that is no dataset for --data, by its first bytes or names, and what to do with it."""
+"""Recognise files and folders that --data cannot open, by first bytes or names, and say what to do with them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def recognise_file(path: Path) -> str | None:
     except OSError:
         return None
     if form := image_format(start):
-        return f"one image, a {form}; wanted the folder that holds its class's folder"
+        return f"a single image, a {form}; wanted the folder that holds the class folders"
     found = next((words for pattern, words in _STARTS if re.match(pattern, start, re.DOTALL)), None)
     found = found or next((words for pattern, words in _NAMES if re.fullmatch(pattern, path.name)), None)
     if found is None and _is_tfrecord(start, size):
@@ -77,7 +77,7 @@ def recognise_folder(folder: Path) -> str | None:
     if {"train", "test", "meta"} <= held or {"data_batch_1", "test_batch"} & held:
         return _CIFAR
     if "config.json" in held and any(name.endswith((".safetensors", ".bin")) for name in names):
-        return f"a model's folder, no images; as a teacher it is --teacher local-dir:{folder}"
+        return f"a model's folder, no images; to use it as a teacher: --teacher local-dir:{folder}"
     for name in names:
         if name.lower().endswith(".csv"):
             return (

@@ -48,7 +48,7 @@ FILES = {
     "old.pth": (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "a pickle"),
     "model.safetensors": (safetensors.numpy.save({"w": np.zeros(2)}), "a safetensors file, a model"),
     "model.onnx": (b"\x08\x07\x12\x07pytorch" + bytes(20), "an ONNX file: a model"),
-    "cat.jpg": (jpeg(1), "one image, a JPEG; wanted the folder"),
+    "cat.jpg": (jpeg(1), "a single image, a JPEG; wanted the folder"),
     "train.tar": (b"<!DOCTYPE html><title>404</title>" + bytes(600), "a web page"),
     "val.tar": (b"version https://git-lfs.github.com/spec/v1\n" + bytes(600), "git lfs pull"),
     "train.txt": (b"a.jpg 1\nb.jpg 2\n", "a text file; wanted a CSV file"),
