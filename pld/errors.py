@@ -1,5 +1,10 @@
 """The tree of exceptions. Each message says where, what was found, what was wanted and what to do next."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
 
 class PLDError(Exception):
     """Base of every error that the user can mend; commands print it without a traceback and exit with 2."""
@@ -27,6 +32,18 @@ class NoLabelsError(DataError):
     def __init__(self, found: str) -> None:
         super().__init__(f"{found}; or go without labels: --unlabelled")
         self.found = found
+
+
+class ParquetFilesError(DataError):
+    """Parquet files where images are read at their offsets; `pld data --shards` reads them instead.
+
+    Attributes:
+        files: the files of the split.
+    """
+
+    def __init__(self, message: str, files: Sequence[Path] = ()) -> None:
+        super().__init__(message)
+        self.files = tuple(files)
 
 
 class UndecodableImageError(DataError):

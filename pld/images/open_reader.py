@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
-from pld.errors import ConfigError
+from pld.errors import ConfigError, ParquetFilesError
 from pld.extras import needs_extra
 from pld.images.reader import ImageReader
 from pld.images.sources.description import GivenClasses
 from pld.images.sources.folders import StatedClasses
-from pld.images.sources.forms.parquet_files import parquet_files
 from pld.images.sources.open import open_source
 
 
@@ -28,9 +25,10 @@ def open_reader(
     Raises:
         DataError, OutputError, ConfigError: as `open_source`, or `parquet_images`; or pyarrow is not installed.
     """
-    files = parquet_files(Path(os.path.abspath(Path(location).expanduser())), split)  # noqa: PTH100
-    if not files:
+    try:
         return open_source(location, split, class_names=class_names, labels=labels, unlabelled=unlabelled)
+    except ParquetFilesError as error:
+        files = error.files
     if labels:
         raise ConfigError(f"--labels {labels}: Parquet files have labels; leave --labels out")
     with needs_extra("parquet", f"{location}: reading Parquet files"):

@@ -13,6 +13,7 @@ from pld.errors import OutputError
 from pld.files import writing
 from pld.images.shards.progress import Progress
 from pld.images.shards.tar_bytes import Block, archive_end
+from pld.images.sources.splits import shard_group
 from pld.prefetch import IO_THREADS
 
 # Descriptors left for everything else.
@@ -106,7 +107,8 @@ def _cut(path: Path, size: int) -> None:
     try:
         if (found := os.fstat(descriptor).st_size) < size:
             raise OutputError(
-                f"{path}: has {found:,} of the {size:,} bytes that were written; remove {path.parent} to begin anew"
+                f"{path}: has {found:,} of the {size:,} bytes that were written; remove "
+                f"{path.with_name(f'{shard_group(path.stem)}.json')} to begin anew"
             )
         os.ftruncate(descriptor, size)
     finally:

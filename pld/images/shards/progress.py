@@ -13,7 +13,10 @@ from typing import Annotated
 import msgspec
 
 from pld.errors import OutputError
-from pld.files import write_atomically
+from pld.files import write_atomically, writing
+
+# How often the folder is made again that writers of other splits remove.
+_TRIES = 100
 
 _AtLeastZero = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -38,7 +41,7 @@ def read_progress(path: Path, plan: str, num_shards: int) -> Progress:
     Raises:
         OutputError: the file is another plan's, or damaged.
     """
-    advice = f"remove {path.parent} to begin anew, or name another folder"
+    advice = f"remove {path} to begin anew, or name another folder"
     try:
         progress = msgspec.json.decode(path.read_bytes(), type=Progress)
     except FileNotFoundError:
@@ -61,15 +64,62 @@ def save_progress(path: Path, progress: Progress) -> None:
 
 @contextlib.contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Hold a lock file; raises OutputError where another process holds it. The system frees it when a process dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    """Hold a lock file, made in a folder that is made too; both are removed at the end, the folder if it is empty.
+
+    The system frees the lock when a process dies. Where the filesystem has no locks, there is none.
+
+    Raises:
+        OutputError: another process holds it, or the folder cannot be made.
+    """
+    descriptor = _lock(path)
     try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty, or another split's writer was first
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _lock(path: Path) -> int | None:
+    """A descriptor that holds the lock; None where there are no locks."""
+    while (descriptor := _open_lock(path)) is not None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            os.close(descriptor)
             raise OutputError(
                 f"{path.parent.parent}: another process is writing its {path.stem} shards; wait until it has finished"
             ) from error
-        yield
-    finally:
-        os.close(descriptor)
+        except OSError:  # Lustre without -o flock, some NFS
+            return descriptor
+        if _is_same_file(path, descriptor):
+            return descriptor
+        os.close(descriptor)  # who held it has removed it since: another process can lock a new one
+    return None
+
+
+def _open_lock(path: Path) -> int | None:
+    """Open the lock file; None where that is refused, such as for a folder of this name."""
+    with writing(path.parent):
+        for attempt in range(_TRIES):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:  # another split's writer removed it while this one looked, or it is a file
+                if attempt == _TRIES - 1:
+                    raise
+                continue
+            with contextlib.suppress(FileNotFoundError):  # another split's writer removed the empty folder
+                try:
+                    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                except (IsADirectoryError, PermissionError):
+                    return None
+    return None
+
+
+def _is_same_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pld.classes.matching import shorten_list
 from pld.errors import ConfigError, OutputError, UndecodableImageError
 from pld.files import fsync, writing
 from pld.images.reader import ImageReader
@@ -17,7 +18,7 @@ from pld.images.shards.finished import check_finished
 from pld.images.shards.growing_tars import GrowingTars
 from pld.images.shards.plan import ShardPlan, plan_shards
 from pld.images.shards.progress import Progress, only_writer, read_progress, save_progress
-from pld.images.shards.tar_bytes import Block, sample_blocks
+from pld.images.shards.tar_bytes import Block, archive_end, sample_blocks
 from pld.images.sources.splits import shard_group, split_of
 from pld.images.sources.tar_members import check_keys
 from pld.prefetch import map_ahead
@@ -40,7 +41,7 @@ def write_shards(
 
     The order depends on the split's name and the sizes of the reader's units alone; `plan_shards` has it. Shards wait
     in `out/unfinished` until all are complete, so a split appears whole or not at all. After an error, a kill or a
-    power cut, the same call goes on and comes to the same bytes. Memory holds an index and at most two units.
+    power cut, the same call goes on and comes to the same bytes. Memory holds an index and what the reader does.
 
     Args:
         reader: the samples; keys, labels, class names and view policy stay as they are.
@@ -63,33 +64,42 @@ def write_shards(
     plan = plan_shards(reader, split, shard_samples, encoding.to_json() if encoding else None)
     _check_alias(out, split)
     staging = out / UNFINISHED
-    with writing(staging):
-        staging.mkdir(parents=True, exist_ok=True)
-    lock, record = staging / f"{split}.lock", staging / f"{split}.json"
-    with only_writer(lock):
-        finished = sorted(path.name for path in out.glob(f"{split}-*.tar"))
-        if finished and not record.exists():
-            if finished != list(plan.names):
-                raise OutputError(
-                    f"{out}: has {len(finished)} shards of {split} already; remove them, or name another folder"
-                )
+    record = staging / f"{split}.json"
+    with only_writer(staging / f"{split}.lock"):
+        held = _shards_of(split, out)
+        if set(held) - set(plan.names) or (held and not record.exists() and held != sorted(plan.names)):
+            raise OutputError(f"{out}: has {len(held)} shards of {split} already; remove them, or name another folder")
+        if held and not record.exists():
             describe_shards(reader, out, split, encoding)
             check_finished(reader, plan, out, same_bytes=encoding is None)
             on_images(len(reader.keys))
         else:
             describe_shards(reader, out, split, encoding)
             progress = read_progress(record, plan.digest, len(plan.names))
+            if held:  # it was stopped while the complete shards were moved
+                _check_moved(held, progress, len(reader.keys), staging, out)
             on_images(progress.done)
-            if not finished:  # else it was stopped while the complete shards were moved
-                _write(reader, plan, progress, staging, on_images, encoding, on_broken)
+            if not held:
+                progress = _write(reader, plan, progress, staging, on_images, encoding, on_broken)
             with writing(out):
-                _publish(plan, staging, out)
+                _publish(plan, progress, staging, out)
                 record.unlink()
-        with writing(out):
-            lock.unlink()
-            if not any(staging.iterdir()):
-                staging.rmdir()
     return [out / name for name in plan.names]
+
+
+def _shards_of(split: str, folder: Path) -> list[str]:
+    """The names of a split's tars; `birds-b-0000.tar` is none of the split `birds`."""
+    return sorted(path.name for path in folder.glob("*.tar") if shard_group(path.stem) == split)
+
+
+def _check_moved(held: list[str], progress: Progress, num: int, staging: Path, out: Path) -> None:
+    """Raise OutputError where shards are in `out` that a stopped call has not moved there."""
+    if progress.done == num and not any((staging / name).exists() for name in held):
+        return
+    raise OutputError(
+        f"{out}: has {shorten_list(held)}, but {progress.done:,} of {num:,} samples are written so far, and wait in "
+        f"{staging}; remove these shards to go on, or name another folder"
+    )
 
 
 def _check_alias(out: Path, split: str) -> None:
@@ -108,11 +118,13 @@ def _write(
     on_images: Callable[[int], object],
     encoding: Encoding | None,
     on_broken: Callable[[str], object],
-) -> None:
-    """Append what the progress does not count yet, and keep its record."""
+) -> Progress:
+    """Append what the progress does not count yet, keep its record, and return the whole."""
     rows, done, record = plan.rows.tolist(), progress.done, staging / f"{plan.split}.json"
     with writing(record):
         save_progress(record, progress)
+        for name in set(_shards_of(plan.split, staging)) - set(plan.names):  # of a plan that was given up
+            (staging / name).unlink()
     shards, keys = plan.shards[done:].tolist(), reader.keys
     labels = None if reader.labels is None else reader.labels.tolist()
     with GrowingTars([staging / name for name in plan.names], progress) as tars:
@@ -134,6 +146,7 @@ def _write(
             contents.close()
         tars.finish()
         _save(tars, record)
+        return tars.progress
 
 
 def _save(tars: GrowingTars, record: Path) -> None:
@@ -168,11 +181,17 @@ def _contents(
         yield from map_ahead(pool, encode, zip(plan.rows[done:].tolist(), contents, strict=True), ahead=2 * threads)
 
 
-def _publish(plan: ShardPlan, staging: Path, out: Path) -> None:
-    """Move the complete shards that are not there yet; raises OutputError if one is in neither place."""
-    for name in plan.names:
-        if (staging / name).exists():
-            (staging / name).replace(out / name)
-        elif not (out / name).exists():
-            raise OutputError(f"{out / name}: is gone; remove the other shards of its split and {staging}")
+def _publish(plan: ShardPlan, progress: Progress, staging: Path, out: Path) -> None:
+    """Move the complete shards that are not there yet; raises OutputError if one is gone, or not complete."""
+    places = [staging / name if (staging / name).exists() else out / name for name in plan.names]
+    for path, size in zip(places, progress.sizes, strict=True):
+        wanted = size + len(archive_end(size))
+        if not path.exists() or path.stat().st_size != wanted:
+            found = f"has {path.stat().st_size:,} bytes" if path.exists() else "is gone"
+            raise OutputError(
+                f"{path}: {found}, wanted {wanted:,}; remove the shards of {plan.split} in {out} and "
+                f"{staging / f'{plan.split}.json'} to begin anew"
+            )
+    for path in places:
+        path.replace(out / path.name)
     fsync(out)

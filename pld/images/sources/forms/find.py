@@ -56,7 +56,7 @@ def open_folder_form(
         labels: the caller's label file.
         train: the training split beside the folder, whose class folders name the classes of flat images.
     """
-    refuse_parquet(folder, split)
+    refuse_parquet(kaggle_folder(folder), split)
     saved = _saved_folder(folder, split)
     if saved:
         with needs_extra("parquet", f"{saved}: reading Arrow files"):

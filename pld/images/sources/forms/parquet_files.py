@@ -7,12 +7,14 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
+from glob import has_magic
 from pathlib import Path
 
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
 from pld.classes.matching import shorten_list
-from pld.errors import DataError
+from pld.errors import DataError, ParquetFilesError
+from pld.images.sources.image_files import is_image_name, is_junk
 from pld.images.sources.splits import choose_split, split_of
 
 _PARQUET = ".parquet"
@@ -22,24 +24,32 @@ _NUMBERED = re.compile(r"(.*?)[-_.]?\d+(-of-\d+)?")
 # The hub's folders are at most REPO/CONFIG/SPLIT deep. Folders of images hold millions of files, so few names tell.
 _DEPTH, _TELLING = 3, 64
 
+# Where the hub's own tools put their files, and how they name them. Pictures beside that folder are a README's.
+_HUB_FOLDER, _HUB_FILES = "data", "*-[0-9]*-of-[0-9]*.parquet"
+
+# Folders that are looked into for an image; in a folder of images, the first few have one.
+_MOST_FOLDERS = 256
+
 
 def parquet_files(path: Path, split: str) -> list[Path]:
     """The Parquet files of a split that a file, a folder or a pattern names, sorted; none for anything else.
 
     In a folder, a file belongs to the split that its name begins with, as in train-00000-of-00294.parquet, else to the
-    one that its folder is named after.
+    one that its folder is named after. Beside images or tars, in the folder or below it, Parquet files are not the
+    dataset, unless the hub's tools wrote them.
 
     Raises:
         DataError: the folder has Parquet files, but none of the split.
     """
-    if path.is_file() or not path.is_dir():
-        found = [path] if path.is_file() else _matches(path)
-        return found if found and all(each.name.lower().endswith(_PARQUET) for each in found) else []
+    if not path.is_dir():
+        return _matches(path)
+    if not _is_of_hub(path) and _holds_images(path):
+        return []
     files = sorted(each for folder in _holders(path, _DEPTH) for each in folder.glob(f"*{_PARQUET}"))
     groups: dict[str, list[Path]] = {}
     for each in files:
         groups.setdefault(_group(each, path), []).append(each)
-    if not groups or any(path.glob("*.tar")):
+    if not groups:
         return []
     chosen = choose_split(split, list(groups), str(path))
     if chosen is not None:
@@ -58,28 +68,74 @@ def parquet_files(path: Path, split: str) -> list[Path]:
 
 
 def refuse_parquet(path: Path, split: str) -> None:
-    """Raise DataError for Parquet files where images are read at their offsets."""
+    """Raise ParquetFilesError for Parquet files where images are read at their offsets, or as `parquet_files`."""
     if files := parquet_files(path, split):
-        raise DataError(
+        raise ParquetFilesError(
             f"{path}: {len(files)} Parquet files; they are compressed, so images cannot be read where they lie. Write "
-            f"tar shards of them, pld data '{path}' --split {split} --shards OUT, and name OUT instead"
+            f"tar shards of them, pld data '{path}' --split {split} --shards OUT, and name OUT instead",
+            files,
         )
 
 
 def _matches(pattern: Path) -> list[Path]:
     """The files of a pattern such as data/train-*.parquet or data/train-{00000..00003}.parquet; none if one lacks."""
+    if _PARQUET[1:] not in pattern.name.lower():
+        return []
+    if pattern.is_file():
+        return [pattern] if _is_parquet(pattern.name) else []
     try:
         names = [Path(name) for name in braceexpand(str(pattern))]
     except UnbalancedBracesError:
         return []  # `open_source` says so
+    if not all(_is_parquet(name.name) for name in names):
+        return []
+    folders = {folder: _names_in(folder) for folder in {name.parent for name in names}}
     found = []
     for name in names:
-        there = sorted(name.parent.iterdir()) if name.parent.is_dir() else []
-        matching = [each for each in there if fnmatch.fnmatch(each.name, name.name)]
+        there = folders[name.parent]
+        matching = fnmatch.filter(sorted(there), name.name) if has_magic(name.name) else {name.name} & there
         if not matching:
             return []
-        found += matching
+        found += [name.parent / each for each in matching]
     return found
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()  # noqa: PTH208
+
+
+def _is_parquet(name: str) -> bool:
+    return name.lower().endswith(_PARQUET)
+
+
+def _is_of_hub(folder: Path) -> bool:
+    try:
+        with os.scandir(folder / _HUB_FOLDER) as entries:
+            return any(fnmatch.fnmatch(entry.name, _HUB_FILES) for entry in itertools.islice(entries, _TELLING))
+    except OSError:
+        return False
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether there is an image or a tar in a folder or below it; stops at the first one."""
+    waiting = [str(folder)]
+    for _ in range(_MOST_FOLDERS):
+        if not waiting:
+            break
+        below: list[str] = []
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if (is_image_name(entry.name) or entry.name.endswith(".tar")) and not is_junk(entry.name):
+                        return True
+                    if len(below) < _TELLING and _is_folder(entry):
+                        below.append(entry.path)
+        except OSError:
+            continue  # whoever lists the folder for its images says what is wrong
+        waiting += below
+    return False
 
 
 def _group(file: Path, folder: Path) -> str:
@@ -95,7 +151,7 @@ def _holders(folder: Path, depth: int) -> Iterator[Path]:
             first = [entry for entry in itertools.islice(entries, _TELLING) if not entry.name.startswith(".")]
     except OSError:
         return  # whoever lists the folder for its images says what is wrong
-    if any(entry.name.lower().endswith(_PARQUET) for entry in first):
+    if any(_is_parquet(entry.name) for entry in first):
         yield folder
     elif depth > 1:
         for entry in first:
