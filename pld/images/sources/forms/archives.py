@@ -18,12 +18,20 @@ from pld.images.sources.forms.flat_images import FlatImages
 from pld.images.sources.image_files import JUNK, is_image_name, is_junk, kind_of
 from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import ImageShard, Source
-from pld.images.sources.tar_index import ROW_FIELDS, TarIndex, check_member, digest_of, is_current, sample_headers
+from pld.images.sources.tar_index import (
+    ROW_FIELDS,
+    TarIndex,
+    check_end,
+    check_member,
+    digest_of,
+    is_current,
+    sample_headers,
+)
 from pld.images.sources.tars import file_state, is_known_shard, kept_index
 
 # Members that tell the form of a tar: more than a sample of a WebDataset tar has.
 _TELLING = 16
-_INDEX_KIND = "archive:1"
+_INDEX_KIND = "archive:2"
 _INNER = ".tar"
 # Beside an image, in WebDataset tars.
 _LABELS = (".cls", ".json")
@@ -194,9 +202,7 @@ def _members(file: BinaryIO, start: int, end: int, where: str, rows: _Rows) -> I
             _check(member, end, where)
             yield member
         finish = tar.offset
-    file.seek(finish)
-    if finish > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise DataError(f"{where}: the tar is truncated: no end-of-archive marker at byte {finish:,}; copy it again")
+    check_end(file, finish, end, where)
 
 
 def _check(member: tarfile.TarInfo, end: int, where: str) -> None:

@@ -87,3 +87,19 @@ def test_a_readme_in_front_changes_nothing(maker, tmp_path):
     found = open_source(str(path))
     assert making.labelled(found) == making.labelled(wanted)
     assert dict(found.left_out) == {".txt": 1}
+
+
+def test_tars_joined_by_cat_lose_nothing(tmp_path):
+    """A tar of tars, an inner one, and a flat one: readers see only the first of two."""
+    other = making.tar_bytes({"n00009999.tar": making.tar_bytes({"n00009999_1.JPEG": jpeg(1)})})
+    for name, first, second in (
+        ("outer", making.make_train_tar(tmp_path / "t.tar").read_bytes(), other),
+        ("flat", making.make_val_tar(tmp_path / "v.tar").read_bytes(), making.tar_bytes({"z.JPEG": jpeg(1)})),
+    ):
+        path = making.write(tmp_path / f"{name}.tar", first + second)
+        with pytest.raises(DataError, match=f"another tar begins at byte {len(first):,}, after the end"):
+            open_source(str(path))
+    inner = making.tar_bytes({"n00001000_1.JPEG": jpeg(1)})
+    path = write_tar(tmp_path / "inner.tar", {"n00001000.tar": inner + inner, "n00001007.tar": inner})
+    with pytest.raises(DataError, match=r"inner.tar: n00001000.tar: another tar begins"):
+        open_source(str(path))
