@@ -9,7 +9,8 @@ from pld.errors import ConfigError, DataError, NoLabelsError
 from pld.extras import needs_extra
 from pld.images.sources.description import GivenClasses, describe_unlabelled, read_description
 from pld.images.sources.folders import StatedClasses, class_folders, count_loose_images
-from pld.images.sources.forms.archives import archive_index, class_tars_source, flat_tar_images, is_tar_of_tars
+from pld.images.sources.forms.archives import archive_index, flat_tar_images, is_tar_of_tars
+from pld.images.sources.forms.class_tars import class_tar_files, class_tar_files_source, class_tars_source
 from pld.images.sources.forms.csv_images import csv_source
 from pld.images.sources.forms.flat_images import FlatImages, flat_folder_images, number_classes
 from pld.images.sources.forms.image_labels import LABEL_FILES, find_label_file, label_images
@@ -66,12 +67,17 @@ def open_folder_form(
         override = given.override or (description.classes if description else None)
         source = arrow_source(location, saved, GivenClasses(override, given.default, given.unlabelled))
         return _described(source, saved, given)
-    if given.unlabelled:
-        return None
     folder = kaggle_folder(folder)
     parts = class_folders(folder)
     part = choose_split(split, parts, str(folder)) if all(map(split_of, parts)) else None  # a class may be named train
     if part and _is_flat(folder / part):
+    holder = folder / part if part else folder
+    if tars := class_tar_files(holder):
+        _refuse_labels(holder, labels, "a tar for each class has its own")
+        source, stated = class_tar_files_source(location, tars), _stated(holder, given)
+        return _described(_renumber(source, stated) if stated else source, holder, given)
+    if given.unlabelled:
+        return None
         trains = [name for name in parts if split_of(name) == "train" and class_folders(folder / name)]
         train = folder / trains[0] if len(trains) == 1 else None
         folder = folder / part

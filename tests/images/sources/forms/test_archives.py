@@ -103,3 +103,23 @@ def test_tars_joined_by_cat_lose_nothing(tmp_path):
     path = write_tar(tmp_path / "inner.tar", {"n00001000.tar": inner + inner, "n00001007.tar": inner})
     with pytest.raises(DataError, match=r"inner.tar: n00001000.tar: another tar begins"):
         open_source(str(path))
+
+
+@pytest.mark.parametrize("split", [".", "train"])
+def test_class_tars_that_were_unpacked_from_their_archive(split, tmp_path):
+    archive = making.make_train_tar(tmp_path / "t" / "train.tar")
+    folder = tmp_path / "unpacked" / split
+    folder.mkdir(parents=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    wanted, found = open_source(str(archive)), open_source(str(tmp_path / "unpacked"))
+    assert making.labelled(found) == making.labelled(wanted)
+    assert found.class_names == wanted.class_names
+    for row in (0, 17, len(found) - 1):
+        assert found.read(row) == making.photos()[found.key(row)][1]
+    names = tuple(reversed(making.WNIDS))
+    assert making.labelled(open_source(str(tmp_path / "unpacked"), class_names=names)) == making.labelled(wanted)
+    assert open_source(str(tmp_path / "unpacked"), unlabelled=True).labels is None
+    write_tar(folder / "n00009999.tar", {"a.jpg": jpeg(1), "a.cls": b"1"})
+    with pytest.raises(DataError, match=r"n00009999.tar: wanted images alone, as in"):
+        open_source(str(tmp_path / "unpacked"))
