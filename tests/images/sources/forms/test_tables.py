@@ -124,3 +124,15 @@ def test_files_of_the_hub_that_are_missing(tmp_path):
         shutil.copy(tmp_path / "kept.parquet", path)
     with pytest.raises(DataError, match="files of several versions"):
         open_reader(str(tmp_path / "hub"))
+
+
+@pytest.mark.parametrize("maker", [making.make_parquet, making.make_arrow])
+def test_paths_that_are_no_names(maker, tmp_path):
+    images = making.table().column("image").to_pylist()
+    odd = [{**images[0], "path": "n0000\0_1.JPEG"}, *images[1:]]
+    reader = open_reader(str(maker(tmp_path / "nul", changed("image", odd))))
+    assert "keys are FILE/ROW" in reader.notes[0]
+    numbers = pa.array([{"bytes": each["bytes"], "path": 7} for each in images])
+    made = making.table().set_column(0, "image", numbers)
+    with pytest.raises(DataError, match="the paths in its column 'image' are int64, wanted text"):
+        open_reader(str(maker(tmp_path / "int", made)))
