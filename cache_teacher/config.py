@@ -48,8 +48,8 @@ class CacheConfig:
     )
     unlabelled: bool = option(
         False,
-        "take every image below a folder, or in tars without .cls, and no labels: the teacher alone ranks; labels that "
-        "there are are not used",
+        "take every image of the split, below a folder or in tars without .cls, and no labels: the teacher alone "
+        "ranks; existing labels are ignored",
     )
     allow_wrong_labels: bool = option(
         False, "go on although the teacher's classes are probably in another order than the labels"
