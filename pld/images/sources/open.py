@@ -108,7 +108,7 @@ def _open_folder(location: str, folder: Path, split: str, given: GivenClasses, l
     if shards is not None and part is not None:
         raise DataError(_ambiguous_split(folder / part, groups[shards]))
     if shards is not None:
-        return _open_tars(location, groups[shards], given, labels).with_notes(_note_loose(folder))
+        return _open_tars(location, groups[shards], split, given, labels).with_notes(_note_loose(folder))
     refuse_labels(location, labels)
     if part is not None:
         train = choose_split("train", parts, str(folder))
@@ -227,12 +227,12 @@ def _open_pattern(location: str, split: str, given: GivenClasses, labels: Path |
             f"{f' ({len(missing)} of {len(paths)} shards are missing)' if len(paths) > 1 else ''}; --data wants "
             "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), or a folder"
         )
-    return _open_tars(location, paths, given, labels)
+    return _open_tars(location, paths, split, given, labels)
 
 
-def _open_tars(location: str, paths: list[Path], given: GivenClasses, labels: Path | None) -> Source:
+def _open_tars(location: str, paths: list[Path], split: str, given: GivenClasses, labels: Path | None) -> Source:
     """Open shards, or one file of another form."""
-    form = open_file_form(location, paths[0], given, labels) if len(paths) == 1 else None
+    form = open_file_form(location, paths[0], split, given, labels) if len(paths) == 1 else None
     if form:
         return form
     refuse_labels(location, labels)

@@ -22,7 +22,7 @@ from pld.images.sources.splits import choose_split, split_of
 _KAGGLE = ("ILSVRC", "Data", "CLS-LOC")
 
 
-def open_file_form(location: str, path: Path, given: GivenClasses, labels: Path | None) -> Source | None:
+def open_file_form(location: str, path: Path, split: str, given: GivenClasses, labels: Path | None) -> Source | None:
     """Open a file that is not a WebDataset tar; None if it is one, or nothing known.
 
     Raises:
@@ -30,7 +30,8 @@ def open_file_form(location: str, path: Path, given: GivenClasses, labels: Path 
     """
     if path.suffix.lower() == ".csv":
         _refuse_labels(path, labels, "a CSV of paths and labels has its own")
-        return _described(csv_source(location, path, _stated(path.parent, given)), path.parent, given)
+        source = csv_source(location, path, split, _stated(path.parent, given), unlabelled=given.unlabelled)
+        return _described(source, path.parent, given)
     index = archive_index(path)
     if index is None:
         return None
@@ -70,7 +71,6 @@ def open_folder_form(
     folder = kaggle_folder(folder)
     parts = class_folders(folder)
     part = choose_split(split, parts, str(folder)) if all(map(split_of, parts)) else None  # a class may be named train
-    if part and _is_flat(folder / part):
     holder = folder / part if part else folder
     if tars := class_tar_files(holder):
         _refuse_labels(holder, labels, "a tar for each class has its own")
@@ -78,6 +78,7 @@ def open_folder_form(
         return _described(_renumber(source, stated) if stated else source, holder, given)
     if given.unlabelled:
         return None
+    if part and _is_flat(folder / part):
         trains = [name for name in parts if split_of(name) == "train" and class_folders(folder / name)]
         train = folder / trains[0] if len(trains) == 1 else None
         folder = folder / part
