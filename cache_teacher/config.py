@@ -33,7 +33,9 @@ class CacheConfig:
         "FILE#ENTRY if it holds several)",
     )
     data: str = option(
-        "", "glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL"
+        "",
+        "glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), a folder of images or shards, or ImageNet as "
+        "docs/imagenet.md has it; shards also behind a URL",
     )
     split: str = option("train", "which part of a folder, by its name or another word for it; also names the store")
     class_names: str | None = option(

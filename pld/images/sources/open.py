@@ -225,7 +225,8 @@ def _open_pattern(location: str, split: str, given: GivenClasses, labels: Path |
         raise DataError(
             f"{missing[0]}: no such file"
             f"{f' ({len(missing)} of {len(paths)} shards are missing)' if len(paths) > 1 else ''}; --data wants "
-            "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), or a folder"
+            "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), a folder of images, shards or a saved "
+            "dataset, a CSV of path,label lines, or ImageNet as docs/imagenet.md has it"
         )
     return _open_tars(location, paths, split, given, labels)
 
