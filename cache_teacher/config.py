@@ -33,7 +33,9 @@ class CacheConfig:
         "FILE#ENTRY if it holds several)",
     )
     data: str = option(
-        "", "glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL"
+        "",
+        "glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), a folder of images or shards, or ImageNet as "
+        "docs/imagenet.md has it; shards also behind a URL",
     )
     split: str = option("train", "which part of a folder, by its name or another word for it; also names the store")
     class_names: str | None = option(
@@ -48,8 +50,8 @@ class CacheConfig:
     )
     unlabelled: bool = option(
         False,
-        "take every image below a folder, or in tars without .cls, and no labels: only the teacher ranks; existing "
-        "labels are ignored",
+        "take every image of the split, below a folder or in tars without .cls, and no labels: the teacher alone "
+        "ranks; existing labels are ignored",
     )
     allow_wrong_labels: bool = option(
         False, "go on although the teacher's classes are probably in another order than the labels"

@@ -31,7 +31,8 @@ class DataOptions:
 
     images: str = option(
         "",
-        "glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), or a folder; shards also behind a URL",
+        "glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), a folder of images or shards, or ImageNet as "
+        "docs/imagenet.md has it; shards also behind a URL",
         flat="data",
     )
     split: str = option("train", "which part of a folder is trained on, by its name or another word for it")
@@ -39,7 +40,7 @@ class DataOptions:
         None, "a file with the classes' names in the order of their numbers, as cache-teacher's --class_names"
     )
     unlabelled: bool = option(
-        False, "images without labels, every one below a folder or in tars; not needed with a store without labels"
+        False, "images without labels, every one of the split; a store without labels says it by itself"
     )
     num_classes: int | None = option(None, "number of classes, if neither the store nor the dataset states it")
     views: int | None = option(

@@ -28,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), a folder, or a form of docs/imagenet.md",
     )
     add_part(parser)
-    parser.add_argument(
-        "--unlabelled", action="store_true", help="every image below a folder or in tars, without labels"
-    )
+    parser.add_argument("--unlabelled", action="store_true", help="every image of the split, without labels")
     parser.add_argument(
         "--labels",
         metavar="FILE",

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tarfile
 
 import pytest
 import timm
@@ -78,6 +79,14 @@ def test_from_a_folder_of_200_photos_to_a_student(tmp_path):
     assert printed.count("no problem found") == 2  # the store, and the copy of some of its views
 
 
+def make_unpacked(folder):
+    making.make_val_tar(folder / "ILSVRC2012_img_val.tar")
+    making.make_devkit(folder / "ILSVRC2012_devkit_t12.tar.gz")
+    with tarfile.open(making.make_train_tar(folder / "ILSVRC2012_img_train.tar")) as tar:
+        tar.extractall(folder / "train", filter="data")
+    (folder / "ILSVRC2012_img_train.tar").unlink()
+
+
 # A maker for each row of the page's table, and for the commands below it.
 FORMS = {
     "class folders": lambda folder: making.make_folder(folder, val=True),
@@ -86,6 +95,7 @@ FORMS = {
         making.make_val_tar(folder / "ILSVRC2012_img_val.tar"),
         making.make_devkit(folder / "ILSVRC2012_devkit_t12.tar.gz"),
     ),
+    "the same, with": make_unpacked,
     "Kaggle's copy": making.make_kaggle,
     "Parquet files": lambda folder: making.make_parquet(folder, val=making.val_table()),
     "a folder of datasets'": lambda folder: making.make_arrow_splits(folder, making.val_table()),

@@ -52,6 +52,8 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
     names = stated.names if stated else tuple(present)
     known, there = set(names), set(present)
     unknown = [name for name in present if name not in known]
+    if stated and unknown == present and len(present) == 1:
+        raise DataError(_not_a_class(folder, present[0], stated))
     if stated and unknown:
         raise DataError(
             f"{folder / unknown[0]}: a class folder that {stated.origin} does not list ({len(unknown)} such: "
@@ -75,6 +77,18 @@ def folder_source(location: str, folder: Path, stated: StatedClasses | None = No
         class_names=tuple(names),
         left_out=sum((Counter(each.left_out) for each in found.values()), Counter()),
         notes=tuple(notes),
+    )
+
+
+def _not_a_class(folder: Path, name: str, stated: StatedClasses) -> str:
+    """The error for a folder of all images, such as Tiny ImageNet's val/images, in the place of class folders."""
+    annotations = folder / "val_annotations.txt"
+    file = annotations if annotations.is_file() else "FILE"
+    return (
+        f"{folder / name}: the only folder in {folder}, and no class that {stated.origin} lists; it has "
+        f"{len(stated.names)}: {shorten_list(stated.names)}. If a file has the classes of its images, write shards "
+        f"with labels, pld data '{folder / name}' --labels {file} --shards OUT --split "
+        f"{split_of(folder.name) or 'SPLIT'}; else rename the folder after its class"
     )
 
 

@@ -67,8 +67,8 @@ def open_source(
         class_names: in the order of the class numbers.
         default_class_names: the same, for data without class names.
         labels: a file with the labels of flat images; see `label_images`.
-        unlabelled: take every image below a folder or in tars, and no labels, even where there are some. Only
-            `class_names` then names classes.
+        unlabelled: take every image of the split, below a folder or in tars, and no labels, even where there are some.
+            Only `class_names` then names classes.
 
     Raises:
         DataError: nothing is there, or what is there cannot be used; see `tar_source` and `folder_source`.
@@ -108,7 +108,7 @@ def _open_folder(location: str, folder: Path, split: str, given: GivenClasses, l
     if shards is not None and part is not None:
         raise DataError(_ambiguous_split(folder / part, groups[shards]))
     if shards is not None:
-        return _open_tars(location, groups[shards], given, labels)
+        return _open_tars(location, groups[shards], split, given, labels).with_notes(_note_loose(folder))
     refuse_labels(location, labels)
     if part is not None:
         train = choose_split("train", parts, str(folder))
@@ -116,7 +116,7 @@ def _open_folder(location: str, folder: Path, split: str, given: GivenClasses, l
         count = count_images if given.unlabelled else count_loose_images
         extra = [n for n in class_folders(folder) if not split_of(n) and count(folder / n)]
         note = f"{folder}: {shorten_list(extra)} hold images next to the split {part!r} and are left out"
-        return source.with_notes(note if extra else None)
+        return source.with_notes(note if extra else None, _note_loose(folder))
     others = [*(name for name, paths in groups.items() if names_split(paths[0].stem)), *parts]
     if others:
         raise DataError(
@@ -143,7 +143,8 @@ def _open_part(location: str, folder: Path, train: Path | None, given: GivenClas
         )
     description = read_description(folder)
     if shards:
-        return describe_tars(tar_source(location, shards, unlabelled=given.unlabelled), description, given)
+        source = tar_source(location, shards, unlabelled=given.unlabelled).with_notes(_note_loose(folder))
+        return describe_tars(source, description, given)
     if given.unlabelled:
         return describe_unlabelled(unlabelled_folder_source(location, folder), description, given)
     classes = given.choose(description)
@@ -153,6 +154,12 @@ def _open_part(location: str, folder: Path, train: Path | None, given: GivenClas
     if description and description.policy:
         source = dataclasses.replace(source, policy=description.policy)
     return source.with_notes(description.note if description and not given.override else None)
+
+
+def _note_loose(folder: Path) -> str | None:
+    """A note on images beside a folder's splits or shards."""
+    loose = count_loose_images(folder)
+    return f"{folder}: {loose} images next to the splits or shards are left out" if loose else None
 
 
 def _group_tars(folder: Path) -> dict[str, list[Path]]:
@@ -218,14 +225,15 @@ def _open_pattern(location: str, split: str, given: GivenClasses, labels: Path |
         raise DataError(
             f"{missing[0]}: no such file"
             f"{f' ({len(missing)} of {len(paths)} shards are missing)' if len(paths) > 1 else ''}; --data wants "
-            "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), or a folder"
+            "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), a folder of images, shards or a saved "
+            "dataset, a CSV of path,label lines, or ImageNet as docs/imagenet.md has it"
         )
-    return _open_tars(location, paths, given, labels)
+    return _open_tars(location, paths, split, given, labels)
 
 
-def _open_tars(location: str, paths: list[Path], given: GivenClasses, labels: Path | None) -> Source:
+def _open_tars(location: str, paths: list[Path], split: str, given: GivenClasses, labels: Path | None) -> Source:
     """Open shards, or one file of another form."""
-    form = open_file_form(location, paths[0], given, labels) if len(paths) == 1 else None
+    form = open_file_form(location, paths[0], split, given, labels) if len(paths) == 1 else None
     if form:
         return form
     refuse_labels(location, labels)

@@ -10,6 +10,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Int64
@@ -116,7 +117,8 @@ def read_tar(path: Path, shown: str | None = None) -> TarIndex:
                         described[_key_of(member)] = member
             end = tar.offset
             _label_by_json(samples, described, tar)
-        _check_end(path, end, where)
+        with path.open("rb") as file:
+            check_end(file, end, path.stat().st_size, where)
         checked = sample_headers(headers)
         digest = digest_of(path, checked)
     except tarfile.TarError as error:
@@ -229,22 +231,27 @@ def _parse_label(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> i
     return int(text)
 
 
-def _check_end(path: Path, end: int, where: str) -> None:
-    """Raise DataError unless the tar ends in a block of zeros, with no other data after it.
+def check_end(file: BinaryIO, at: int, end: int, where: str) -> None:
+    """Raise DataError unless a tar's members are followed by a block of zeros, with no other data after it.
 
     Python's tarfile accepts a tar cut between two members as complete, and reads only the first of two joined tars.
+
+    Args:
+        file: holds the tar.
+        at: the byte after the last member.
+        end: the byte after the tar.
+        where: the tar's name in errors.
     """
-    with path.open("rb") as file:
-        file.seek(end)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise DataError(f"{where}: the tar is truncated: no end-of-archive marker at byte {end}; copy it again")
-        at = end + tarfile.BLOCKSIZE
-        while chunk := file.read(_CHUNK_BYTES):
-            if rest := chunk.lstrip(b"\0"):
-                first = at + len(chunk) - len(rest)
-                file.seek(first - first % tarfile.BLOCKSIZE)
-                raise DataError(f"{where}: {_describe_trailing_data(file.read(tarfile.BLOCKSIZE), first)}")
-            at += len(chunk)
+    file.seek(at)
+    if at > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise DataError(f"{where}: the tar is truncated: no end-of-archive marker at byte {at:,}; copy it again")
+    at += tarfile.BLOCKSIZE
+    while at < end and (chunk := file.read(min(_CHUNK_BYTES, end - at))):
+        if rest := chunk.lstrip(b"\0"):
+            first = at + len(chunk) - len(rest)
+            file.seek(first)
+            raise DataError(f"{where}: {_describe_trailing_data(file.read(tarfile.BLOCKSIZE), first)}")
+        at += len(chunk)
 
 
 def _describe_trailing_data(block: bytes, first: int) -> str:

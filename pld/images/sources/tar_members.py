@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 
 from pld.errors import DataError
 from pld.images.decode.diagnosis import image_format
 from pld.images.decode.image import EXTENSIONS
 from pld.images.reader import ImageReader
+
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -25,7 +28,14 @@ def image_extension(content: bytes | memoryview) -> str:
 
 
 def check_keys(reader: ImageReader) -> None:
-    """Raise DataError if a key has a dot: webdataset takes everything after it for the extension."""
+    """Raise DataError if a key has a dot, after which webdataset takes everything for the extension, or a control
+    character, which tars and lists of files cut or garble.
+    """
+    control = next((key for key in reader.keys.tolist() if _CONTROL.search(key)), None)
+    if control is not None:
+        raise DataError(
+            f"{reader.location}: the key {control!r} has a control character; wanted printable names. Rename the image"
+        )
     dotted = [key for key in reader.keys.tolist() if b"." in key.rpartition(b"/")[2]]
     if dotted:
         raise DataError(

@@ -2,8 +2,11 @@
 
 import pytest
 
+from pld.errors import DataError
+from pld.images import open_source
 from pld.images.decode.image import IMAGE_EXTENSIONS
-from pld.images.sources.tar_members import image_extension
+from pld.images.sources.tar_members import check_keys, image_extension
+from tests.images.sources.test_folders import fill
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,10 @@ from pld.images.sources.tar_members import image_extension
 def test_an_images_extension_is_told_by_how_it_begins(start, extension):
     # What this Pillow cannot read would be no image in the tar: it stays one that is told to be broken.
     assert image_extension(start + bytes(100)) == (extension if extension in IMAGE_EXTENSIONS else "jpg")
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a\tb.jpg", "a\x7f.jpg"])
+def test_keys_with_control_characters_go_into_no_tar(name, tmp_path):
+    fill(tmp_path / "in" / "ant", name)
+    with pytest.raises(DataError, match="has a control character"):
+        check_keys(open_source(str(tmp_path / "in")))

@@ -63,6 +63,18 @@ def test_folders_next_to_a_split_are_named(tmp_path):
     assert "'empty'" not in opened(tmp_path).notes[-1]
 
 
+@pytest.mark.parametrize("form", ["folders", "tars", "tars without a split"])
+def test_images_next_to_a_split_are_counted(tmp_path, form):
+    fill(tmp_path, "2.jpg", "3.jpg")
+    if form == "folders":
+        fill(tmp_path, "train/1.jpg", "val/1.jpg")
+    else:
+        write_tar(tmp_path / ("train-0000.tar" if form == "tars" else "0000.tar"), {"1.jpg": jpeg(0)})
+    source = opened(tmp_path)
+    assert keys(source) == ["1"]
+    assert any("2 images next to the splits or shards are left out" in note for note in source.notes)
+
+
 def test_class_folders_are_only_folders_and_their_names_no_classes(tmp_path):
     fill(tmp_path, "train/ant/1.jpg", "train/bee/1.jpg")
     (tmp_path / "dataset.json").write_text(

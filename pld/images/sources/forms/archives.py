@@ -1,4 +1,4 @@
-"""ImageNet's own archives: a tar of a tar for each class, and a flat tar of images, read where they lie."""
+"""Index ImageNet's own archives: a tar of a tar for each class, and a flat tar of images, read where they lie."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from pld.errors import DataError
 from pld.images.sources.folders import SHARD_SAMPLES
 from pld.images.sources.forms.flat_images import FlatImages
 from pld.images.sources.image_files import JUNK, is_image_name, is_junk, kind_of
-from pld.images.sources.keys import sample_keys
-from pld.images.sources.source import ImageShard, Source
-from pld.images.sources.tar_index import ROW_FIELDS, TarIndex, check_member, digest_of, is_current, sample_headers
+from pld.images.sources.tar_index import (
+    ROW_FIELDS,
+    TarIndex,
+    check_end,
+    check_member,
+    digest_of,
+    is_current,
+    sample_headers,
+)
 from pld.images.sources.tars import file_state, is_known_shard, kept_index
 
 # Members that tell the form of a tar: more than a sample of a WebDataset tar has.
 _TELLING = 16
-_INDEX_KIND = "archive:1"
+_INDEX_KIND = "archive:2"
 _INNER = ".tar"
 # Beside an image, in WebDataset tars.
 _LABELS = (".cls", ".json")
@@ -60,29 +66,6 @@ def archive_index(path: Path) -> TarIndex | None:
         return None  # whoever reads it as shards says what is wrong
     index = kept_index(identity, lambda: read_archive(path), lambda index: is_current(index, path))
     return index if len(index.rows) else None
-
-
-def class_tars_source(location: str, path: Path, index: TarIndex) -> Source:
-    """A Source over a tar of tars, each a shard; classes are the inner tars' names, sorted."""
-    rows = index.rows
-    labels = rows["label"].copy()
-    starts = np.flatnonzero(np.diff(labels, prepend=_NO_LABEL))
-    counts = np.diff(starts, append=len(rows)).tolist()
-    paths = rows["path"].tolist()
-    names = {int(labels[start]): paths[start].partition(b"/")[0].decode() for start in starts.tolist()}
-    return Source(
-        location=location,
-        shards=tuple(ImageShard(names[int(labels[s])], n) for s, n in zip(starts.tolist(), counts, strict=True)),
-        keys=sample_keys(paths, [str(path)] * len(paths)),
-        labels=labels,
-        files=(str(path),),
-        file_index=np.zeros(len(rows), dtype=np.int64),
-        offsets=rows["offset"].copy(),
-        sizes=rows["size"].copy(),
-        class_names=tuple(names[label] for label in range(len(names))),
-        shuffle_window=len(names),  # a shard holds one class
-        left_out=index.left_out,
-    )
 
 
 def flat_tar_images(location: str, path: Path, index: TarIndex) -> FlatImages:
@@ -194,9 +177,7 @@ def _members(file: BinaryIO, start: int, end: int, where: str, rows: _Rows) -> I
             _check(member, end, where)
             yield member
         finish = tar.offset
-    file.seek(finish)
-    if finish > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise DataError(f"{where}: the tar is truncated: no end-of-archive marker at byte {finish:,}; copy it again")
+    check_end(file, finish, end, where)
 
 
 def _check(member: tarfile.TarInfo, end: int, where: str) -> None:

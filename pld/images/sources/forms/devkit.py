@@ -34,6 +34,8 @@ def read_devkit(path: Path) -> Devkit:
         DataError: it cannot be read, or lacks a file or a class.
         ConfigError: scipy, which reads meta.mat, is not installed.
     """
+    if (path / DEVKIT).is_file():
+        raise DataError(f"{path}: a folder; name the archive in it, --labels {path / DEVKIT}")
     try:
         truth, classes = _read_folder(path) if path.is_dir() else _read_archive(path)
     except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:

@@ -9,7 +9,8 @@ from pld.errors import ConfigError, DataError, NoLabelsError
 from pld.extras import needs_extra
 from pld.images.sources.description import GivenClasses, describe_unlabelled, read_description
 from pld.images.sources.folders import StatedClasses, class_folders, count_loose_images
-from pld.images.sources.forms.archives import archive_index, class_tars_source, flat_tar_images, is_tar_of_tars
+from pld.images.sources.forms.archives import archive_index, flat_tar_images, is_tar_of_tars
+from pld.images.sources.forms.class_tars import class_tar_files, class_tar_files_source, class_tars_source
 from pld.images.sources.forms.csv_images import csv_source
 from pld.images.sources.forms.flat_images import FlatImages, flat_folder_images, number_classes
 from pld.images.sources.forms.image_labels import LABEL_FILES, find_label_file, label_images
@@ -21,7 +22,7 @@ from pld.images.sources.splits import choose_split, split_of
 _KAGGLE = ("ILSVRC", "Data", "CLS-LOC")
 
 
-def open_file_form(location: str, path: Path, given: GivenClasses, labels: Path | None) -> Source | None:
+def open_file_form(location: str, path: Path, split: str, given: GivenClasses, labels: Path | None) -> Source | None:
     """Open a file that is not a WebDataset tar; None if it is one, or nothing known.
 
     Raises:
@@ -29,7 +30,8 @@ def open_file_form(location: str, path: Path, given: GivenClasses, labels: Path 
     """
     if path.suffix.lower() == ".csv":
         _refuse_labels(path, labels, "a CSV of paths and labels has its own")
-        return _described(csv_source(location, path, _stated(path.parent, given)), path.parent, given)
+        source = csv_source(location, path, split, _stated(path.parent, given), unlabelled=given.unlabelled)
+        return _described(source, path.parent, given)
     index = archive_index(path)
     if index is None:
         return None
@@ -66,11 +68,16 @@ def open_folder_form(
         override = given.override or (description.classes if description else None)
         source = arrow_source(location, saved, GivenClasses(override, given.default, given.unlabelled))
         return _described(source, saved, given)
-    if given.unlabelled:
-        return None
     folder = kaggle_folder(folder)
     parts = class_folders(folder)
     part = choose_split(split, parts, str(folder)) if all(map(split_of, parts)) else None  # a class may be named train
+    holder = folder / part if part else folder
+    if tars := class_tar_files(holder):
+        _refuse_labels(holder, labels, "a tar for each class has its own")
+        source, stated = class_tar_files_source(location, tars), _stated(holder, given)
+        return _described(_renumber(source, stated) if stated else source, holder, given)
+    if given.unlabelled:
+        return None
     if part and _is_flat(folder / part):
         trains = [name for name in parts if split_of(name) == "train" and class_folders(folder / name)]
         train = folder / trains[0] if len(trains) == 1 else None

@@ -46,8 +46,15 @@ class FlatImages:
     left_out: Mapping[str, int]
     shard_samples: int = SHARD_SAMPLES
 
+    def extensions(self) -> list[str]:
+        """Of each image's file, with the dot; empty in a tar."""
+        return [
+            os.path.splitext(self.files[i])[1] if size == WHOLE_FILE else ""  # noqa: PTH122
+            for i, size in zip(self.file_index.tolist(), self.sizes.tolist(), strict=True)
+        ]
+
     def source(
-        self, labels: Int64[ndarray, "N"], class_names: tuple[str, ...] | None, notes: Sequence[str] = ()
+        self, labels: Int64[ndarray, "N"] | None, class_names: tuple[str, ...] | None, notes: Sequence[str] = ()
     ) -> Source:
         """The Source of these images with their labels; raises DataError if two have one key."""
         num, size = len(self.paths), self.shard_samples

@@ -25,6 +25,8 @@ _IMAGES, _LABELS = ("image", "img"), ("label", "labels", "fine_label")
 # ILSVRC/imagenet-1k appends the class to ImageNet's own file names.
 _WITH_CLASS = re.compile(r"((n\d{8})_\d+)_\2|(ILSVRC2012_val_\d{8})_n\d{8}")
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 
 class Columns(NamedTuple):
     """Where images and labels are, and the labels' names, if the file has them; no label where none is wanted."""
@@ -54,6 +56,11 @@ def find_columns(schema: pa.Schema, where: str, *, unlabelled: bool) -> Columns:
     image = _choose(images, _IMAGES, images, "an image (a struct of bytes and path)", schema, where)
     kind = schema.field(image).type
     has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+    if has_path and not _is_text(kind.field(kind.get_field_index("path")).type):
+        found = kind.field(kind.get_field_index("path")).type
+        raise DataError(
+            f"{where}: the paths in its column {image!r} are {found}, wanted text; write a copy without them"
+        )
     if unlabelled:
         return Columns(image, has_path, None, None)
     label = _choose(labels, _LABELS, [n for n in labels if _names_of(features, n)], "a label", schema, where)
@@ -126,7 +133,7 @@ def row_keys(
 
 def _stem(path: str | None) -> str | None:
     """The key that a path gives: ImageNet's own name where the hub appended the class; None for odd paths."""
-    if not path or not is_image_name(path):
+    if not path or not is_image_name(path) or _CONTROL.search(path):
         return None
     stem = path.rpartition(".")[0].replace("\\", "/").lstrip("/")
     folder, _, name = stem.rpartition("/")
@@ -175,6 +182,11 @@ def _is_image(kind: pa.DataType) -> bool:
         and kind.get_field_index("bytes") >= 0
         and _is_bytes(kind.field(kind.get_field_index("bytes")).type)
     )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

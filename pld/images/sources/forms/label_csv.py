@@ -15,25 +15,34 @@ SOLUTION = "LOC_val_solution.csv"
 _PATHS = frozenset(("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "imageid"))
 _LABELS = frozenset(("label", "labels", "class", "class_name", "target", "wnid", "predictionstring"))
 _BOXES = "predictionstring"  # "WNID x y x y ..."
+_SPLIT = "split"
+# Tiny ImageNet's val_annotations.txt: name, WordNet id and box, between tabs.
+_ANNOTATION_CELLS = 6
 
 
 class LabelledPath(NamedTuple):
-    """One line: the number of the line, the image's path as it is written, and its class."""
+    """One line: the number of the line, the image's path as it is written, its class, and its split, if it has one."""
 
     line: int
     path: str
     label: str
+    split: str | None = None
 
 
 def read_label_csv(path: Path) -> list[LabelledPath]:
     """The images and their classes, in the order of the lines; blank lines are skipped.
+
+    Cells have commas between them, or tabs if the first line has some, as in Tiny ImageNet's val_annotations.txt.
 
     Raises:
         DataError: the file cannot be read, a line has no path or no class, or a path is repeated.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            found = list(_parse(csv.reader(file, strict=True), path))
+            tabs = file.readline().count("\t")
+            file.seek(0)
+            reader = csv.reader(file, strict=True, delimiter="\t" if tabs else ",")
+            found = list(_parse(reader, path, _ANNOTATION_CELLS if tabs == _ANNOTATION_CELLS - 1 else 2))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; wanted a CSV file of path,label lines") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -48,8 +57,8 @@ def read_label_csv(path: Path) -> list[LabelledPath]:
     return found
 
 
-def _parse(rows: Iterator[list[str]], path: Path) -> Iterator[LabelledPath]:
-    columns, width, boxes = (0, 1), 2, False
+def _parse(rows: Iterator[list[str]], path: Path, width: int) -> Iterator[LabelledPath]:
+    columns, boxes, split = (0, 1), False, None
     first = True
     for row in rows:
         line: int = rows.line_num  # type: ignore[attr-defined]
@@ -60,6 +69,7 @@ def _parse(rows: Iterator[list[str]], path: Path) -> Iterator[LabelledPath]:
         first = False
         if header:
             columns, width, boxes = header, len(cells), cells[header[1]].lower() == _BOXES
+            split = next((column for column, cell in enumerate(cells) if cell.lower() == _SPLIT), None)
             continue
         if any("\0" in cell for cell in cells):
             raise DataError(f"{path}: line {line}: found a NUL byte; wanted text in UTF-8, a path and a label")
@@ -72,7 +82,9 @@ def _parse(rows: Iterator[list[str]], path: Path) -> Iterator[LabelledPath]:
         label = label.split()[0] if boxes and label else label
         if not name or not label:
             raise DataError(f"{path}: line {line}: found {','.join(cells)[:80]!r}, wanted a path and a label")
-        yield LabelledPath(line, name, label)
+        if split is not None and not cells[split]:
+            raise DataError(f"{path}: line {line}: nothing in the column split; wanted train, val or another name")
+        yield LabelledPath(line, name, label, cells[split] if split is not None else None)
 
 
 def _header(cells: list[str]) -> tuple[int, int] | None:

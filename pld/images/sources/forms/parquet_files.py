@@ -6,7 +6,7 @@ import fnmatch
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from pld.images.sources.image_files import is_image_name, is_junk
 from pld.images.sources.splits import choose_split, split_of
 
 _PARQUET = ".parquet"
-# A shard of a split on the hub: train-00000-of-00294.parquet.
-_NUMBERED = re.compile(r"(.*?)[-_.]?\d+(-of-\d+)?")
+# A shard of a split on the hub: train-00000-of-00294.parquet, or older, train-00000-of-00294-1a2b3c4d5e6f7a8b.parquet.
+_NUMBERED = re.compile(r"(.*?)[-_.]?(\d+)(-of-(\d+))?(-[0-9a-f]{16})?")
 
 # The hub's folders are at most REPO/CONFIG/SPLIT deep. Folders of images hold millions of files, so few names tell.
 _DEPTH, _TELLING = 3, 64
+# Missing files that an error names.
+_NAMED = 10
 
 # Where the hub's own tools put their files, and how they name them. Pictures beside that folder are a README's.
 _HUB_FOLDER, _HUB_FILES = "data", "*-[0-9]*-of-[0-9]*.parquet"
@@ -39,10 +41,13 @@ def parquet_files(path: Path, split: str) -> list[Path]:
     dataset, unless the hub's tools wrote them.
 
     Raises:
-        DataError: the folder has Parquet files, but none of the split.
+        DataError: the folder has Parquet files, but none of the split; or files numbered -of-N are not all N.
     """
     if not path.is_dir():
-        return _matches(path)
+        found = _matches(path)
+        if not path.is_file():  # who names one file wants that one
+            _check_complete(found)
+        return found
     if not _is_of_hub(path) and _holds_images(path):
         return []
     files = sorted(each for folder in _holders(path, _DEPTH) for each in folder.glob(f"*{_PARQUET}"))
@@ -59,8 +64,10 @@ def parquet_files(path: Path, split: str) -> list[Path]:
                 f"{path}: the split {chosen!r} lies in {len(folders)} folders, {shorten_list(folders)}; "
                 "name one of them"
             )
+        _check_complete(groups[chosen])
         return groups[chosen]
     if len(groups) == 1 and not split_of(next(iter(groups))):
+        _check_complete(files)
         return files
     raise DataError(
         f"{path}: no split {split!r} among its Parquet files; found {', '.join(sorted(groups))}. Name one with --split"
@@ -136,6 +143,32 @@ def _holds_images(folder: Path) -> bool:
             continue  # whoever lists the folder for its images says what is wrong
         waiting += below
     return False
+
+
+def _check_complete(files: Sequence[Path]) -> None:
+    """Raise DataError unless files that are numbered -of-N are all N of them, each once."""
+    series: dict[str, dict[int, list[Path]]] = {}
+    for file in files:
+        if (match := _NUMBERED.fullmatch(file.stem)) and match[4]:
+            numbers = series.setdefault(f"{file.parent / match[1]}-*{match[3]}", {})
+            numbers.setdefault(int(match[2]), []).append(file)
+    for name, numbers in series.items():
+        written = name.rpartition("-of-")[2]
+        total = int(written)
+        if repeated := next((each for each in numbers.values() if len(each) > 1), None):
+            raise DataError(f"{repeated[0]} and {repeated[1].name} have one number; leave one version of the dataset")
+        if num_missing := total - sum(number < total for number in numbers):
+            lacking = itertools.islice((i for i in range(total) if i not in numbers), _NAMED)
+            missing = ", ".join(f"{i:0{len(written)}d}" for i in lacking)
+            raise DataError(
+                f"{name}{_PARQUET}: {num_missing:,} of {total:,} files are missing: "
+                f"{missing}{', ...' if num_missing > _NAMED else ''}; download them as well. To read some alone, "
+                "rename them without -of-N"
+            )
+    if len(series) > len(stems := {name.rpartition("-*-of-")[0] for name in series}):
+        raise DataError(
+            f"{shorten_list(sorted(stems))}: files of several versions, {shorten_list(sorted(series))}; leave one"
+        )
 
 
 def _group(file: Path, folder: Path) -> str:

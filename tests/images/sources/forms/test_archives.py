@@ -87,3 +87,39 @@ def test_a_readme_in_front_changes_nothing(maker, tmp_path):
     found = open_source(str(path))
     assert making.labelled(found) == making.labelled(wanted)
     assert dict(found.left_out) == {".txt": 1}
+
+
+def test_tars_joined_by_cat_lose_nothing(tmp_path):
+    """A tar of tars, an inner one, and a flat one: readers see only the first of two."""
+    other = making.tar_bytes({"n00009999.tar": making.tar_bytes({"n00009999_1.JPEG": jpeg(1)})})
+    for name, first, second in (
+        ("outer", making.make_train_tar(tmp_path / "t.tar").read_bytes(), other),
+        ("flat", making.make_val_tar(tmp_path / "v.tar").read_bytes(), making.tar_bytes({"z.JPEG": jpeg(1)})),
+    ):
+        path = making.write(tmp_path / f"{name}.tar", first + second)
+        with pytest.raises(DataError, match=f"another tar begins at byte {len(first):,}, after the end"):
+            open_source(str(path))
+    inner = making.tar_bytes({"n00001000_1.JPEG": jpeg(1)})
+    path = write_tar(tmp_path / "inner.tar", {"n00001000.tar": inner + inner, "n00001007.tar": inner})
+    with pytest.raises(DataError, match=r"inner.tar: n00001000.tar: another tar begins"):
+        open_source(str(path))
+
+
+@pytest.mark.parametrize("split", [".", "train"])
+def test_class_tars_that_were_unpacked_from_their_archive(split, tmp_path):
+    archive = making.make_train_tar(tmp_path / "t" / "train.tar")
+    folder = tmp_path / "unpacked" / split
+    folder.mkdir(parents=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    wanted, found = open_source(str(archive)), open_source(str(tmp_path / "unpacked"))
+    assert making.labelled(found) == making.labelled(wanted)
+    assert found.class_names == wanted.class_names
+    for row in (0, 17, len(found) - 1):
+        assert found.read(row) == making.photos()[found.key(row)][1]
+    names = tuple(reversed(making.WNIDS))
+    assert making.labelled(open_source(str(tmp_path / "unpacked"), class_names=names)) == making.labelled(wanted)
+    assert open_source(str(tmp_path / "unpacked"), unlabelled=True).labels is None
+    write_tar(folder / "n00009999.tar", {"a.jpg": jpeg(1), "a.cls": b"1"})
+    with pytest.raises(DataError, match=r"n00009999.tar: wanted images alone, as in"):
+        open_source(str(tmp_path / "unpacked"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from pld.errors import ConfigError, DataError
+from pld.errors import ConfigError, DataError, NoLabelsError
 from pld.images import open_source
 from tests.images.sources.forms import making
 from tests.making import jpeg, shard_members, write_tar
@@ -86,8 +86,92 @@ def test_files_of_labels_must_cover_the_images(flat, tmp_path):
     assert any("1 of its lines name images that are not in" in note for note in source.notes)
     kit = making.make_devkit(tmp_path / "ILSVRC2012_devkit_t12.tar.gz")
     (flat / "ILSVRC2012_val_00000030.JPEG").unlink()
-    with pytest.raises(DataError, match=r"labels 30 images in the order of their names, but .* has 29"):
+    (flat / "ILSVRC2012_val_00000001.JPEG").unlink()  # the others keep their labels
+    source = open_source(str(flat), labels=str(kit))
+    assert making.labelled(source) == dict(list(WANTED.items())[1:-1])
+    assert any("2 of the 30 images that" in note for note in source.notes)
+
+
+def test_a_devkit_labels_images_by_their_numbers_alone(flat, tmp_path):
+    kit = making.make_devkit(tmp_path / "kit" / "ILSVRC2012_devkit_t12.tar.gz")
+    for number, path in enumerate(sorted(flat.iterdir())):
+        path.rename(flat / f"{number}.jpg")  # 0, 1, 10, 11, ... in the order of text
+    with pytest.raises(DataError, match=r"labels ILSVRC2012_val_00000001 to ILSVRC2012_val_00000030; .* an image '0'"):
         open_source(str(flat), labels=str(kit))
+    making.write(tmp_path / "one" / "ILSVRC2012_val_00000031.JPEG", jpeg(1))
+    with pytest.raises(DataError, match="an image 'ILSVRC2012_val_00000031'"):
+        open_source(str(tmp_path / "one"), labels=str(kit))
+    with pytest.raises(DataError, match=r"name the archive in it, --labels .*devkit_t12.tar.gz"):
+        open_source(str(flat), labels=str(kit.parent))
+
+
+@pytest.fixture
+def two(tmp_path):
+    for name in ("a", "b"):
+        making.write(tmp_path / "two" / f"{name}.jpg", jpeg(1))
+    return tmp_path / "two"
+
+
+@pytest.mark.parametrize("use", ["labels", "csv"])
+def test_labels_that_are_half_numbers(use, two):
+    def read(first, second, **options):
+        csv = making.write(two / "x.csv", f"path,label\na.jpg,{first}\nb.jpg,{second}\n")
+        if use == "csv":
+            return open_source(str(csv), **options)
+        return open_source(str(two), labels=str(csv), **options)
+
+    assert read("0.0", "10.0").labels.tolist() == [0, 10]
+    assert read("007", "10").class_names == ("007", "10")
+    assert making.labelled(read("cat", "7", class_names=["7", "cat"])) == {"a": "cat", "b": "7"}
+    assert making.labelled(read("2.0", "1.0", class_names=["2.0", "1.0"])) == {"a": "2.0", "b": "1.0"}
+    for negative in ("-1", "-1.0"):
+        with pytest.raises(NoLabelsError, match="1 of 2 images have a negative label, the first in line 3"):
+            read("0", negative)
+        if use == "csv":  # the error names --unlabelled
+            assert open_source(str(two / "x.csv"), unlabelled=True).labels is None
+    for number, word in (("1", "cat"), ("1.0", "nan"), ("1", "1.5"), ("-1", "cat")):
+        with pytest.raises(DataError, match=f"line 2 has the label '{number}', a number, and line 3 '{word}', a word"):
+            read(number, word)
+
+
+def test_a_csv_with_splits_gives_the_one_that_is_asked_for(two):
+    csv = making.write(two / "x.csv", "path,label,split\na.jpg,ant,training\nb.jpg,bee,val\n")
+    assert making.labelled(open_source(str(csv))) == {"a": "ant"}
+    assert making.labelled(open_source(str(csv), "validation")) == {"b": "bee"}
+    assert open_source(str(csv), "val", unlabelled=True).keys.tolist() == [b"b"]
+    with pytest.raises(DataError, match="no split 'test' in its column split; found 'training', 'val'"):
+        open_source(str(csv), "test")
+    with pytest.raises(DataError, match=r"its column split has 'training', 'val' for the images in .*--split"):
+        open_source(str(two), labels=str(csv))
+    making.write(csv, "path,label,split\na.jpg,ant,\n")
+    with pytest.raises(DataError, match="line 2: nothing in the column split"):
+        open_source(str(csv))
+
+
+def test_lines_that_differ_in_their_extensions(two):
+    csv = making.write(two / "x.csv", "a.jpg,cat\na.png,dog\nb.jpg,owl\n")
+    assert making.labelled(open_source(str(two), labels=str(csv))) == {"a": "cat", "b": "owl"}
+    for first, second in (("a.jpeg", "a.png"), ("a.jpg", "./a.jpg"), ("x/a.jpg", "y/a.jpg")):
+        making.write(csv, f"{first},cat\n{second},dog\nb.jpg,owl\n")
+        with pytest.raises(DataError, match="lines 1 and 2 could both be the image 'a'"):
+            open_source(str(two), labels=str(csv))
+
+
+def test_tiny_imagenets_validation_images(tmp_path):
+    images = making.photos()
+    for key, (wnid, data) in images.items():
+        making.write(tmp_path / "train" / wnid / f"{key}.JPEG", data)
+    lines = []
+    for i, wnid in enumerate(making.WNIDS):
+        making.write(tmp_path / "val" / "images" / f"val_{i}.JPEG", jpeg(i))
+        lines.append(f"val_{i}.JPEG\t{wnid}\t0\t32\t44\t62\n")
+    labels = making.write(tmp_path / "val" / "val_annotations.txt", "".join(lines))
+    with pytest.raises(DataError) as error:
+        open_source(str(tmp_path), "val")
+    folder = tmp_path / "val" / "images"
+    assert f"pld data '{folder}' --labels {labels} --shards OUT --split val" in str(error.value)
+    source = open_source(str(folder), "val", labels=str(labels))
+    assert making.labelled(source) == {f"val_{i}": wnid for i, wnid in enumerate(making.WNIDS)}
 
 
 @pytest.mark.parametrize(

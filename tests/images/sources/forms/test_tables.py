@@ -1,5 +1,7 @@
 """Parquet and Arrow files that cannot be used, or only in part."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -89,3 +91,48 @@ def test_damaged_tables_get_an_error(tmp_path):
         (saved / "state.json").write_text(state)
         with pytest.raises(DataError, match=r"state\.json"):
             open_source(str(saved))
+
+
+def test_files_of_the_hub_that_have_a_hash_in_their_names(tmp_path):
+    data = making.make_parquet(tmp_path / "hub") / "data"
+    for path, digest in zip(sorted(data.glob("train-*")), ("1a2b3c4d5e6f7a8b", "0123456789012345"), strict=True):
+        path.rename(data / f"{path.stem}-{digest}.parquet")
+    for location in (tmp_path / "hub", data / "train-*.parquet"):
+        assert len(open_reader(str(location)).keys) == 60
+    assert len(open_reader(str(tmp_path / "hub"), "validation").keys) == 5
+
+
+def test_files_of_the_hub_that_are_missing(tmp_path):
+    data = making.make_parquet(tmp_path / "hub") / "data"
+    first, second = sorted(data.glob("train-*"))
+    first.rename(tmp_path / "kept.parquet")
+    for location in (tmp_path / "hub", data / "train-*.parquet"):
+        with pytest.raises(DataError, match=r"train-\*-of-00002.parquet: 1 of 2 files are missing: 00000; download"):
+            open_reader(str(location))
+    assert len(open_reader(str(second)).keys) == 30  # who names one file wants that one
+    shutil.copy(second, data / "train-00001-of-00002-1a2b3c4d5e6f7a8b.parquet")
+    with pytest.raises(DataError, match="have one number; leave one version"):
+        open_reader(str(tmp_path / "hub"))
+    (data / "train-00001-of-00002-1a2b3c4d5e6f7a8b.parquet").unlink()
+    second.rename(data / f"train-00001-of-{10**12}.parquet")
+    with pytest.raises(
+        DataError, match=r"999,999,999,999 of 1,000,000,000,000 files are missing: 0+, 0+2, .*, \.\.\.;"
+    ):
+        open_reader(str(tmp_path / "hub"))
+    (data / f"train-00001-of-{10**12}.parquet").rename(second)
+    for path in (first, data / "train-00000-of-00001.parquet"):
+        shutil.copy(tmp_path / "kept.parquet", path)
+    with pytest.raises(DataError, match="files of several versions"):
+        open_reader(str(tmp_path / "hub"))
+
+
+@pytest.mark.parametrize("maker", [making.make_parquet, making.make_arrow])
+def test_paths_that_are_no_names(maker, tmp_path):
+    images = making.table().column("image").to_pylist()
+    odd = [{**images[0], "path": "n0000\0_1.JPEG"}, *images[1:]]
+    reader = open_reader(str(maker(tmp_path / "nul", changed("image", odd))))
+    assert "keys are FILE/ROW" in reader.notes[0]
+    numbers = pa.array([{"bytes": each["bytes"], "path": 7} for each in images])
+    made = making.table().set_column(0, "image", numbers)
+    with pytest.raises(DataError, match="the paths in its column 'image' are int64, wanted text"):
+        open_reader(str(maker(tmp_path / "int", made)))
