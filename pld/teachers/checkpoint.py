@@ -1,22 +1,18 @@
-"""Read a file of weights: which sets of tensors it holds, and which of them are a given model's."""
+"""The sets of tensors in a file of weights, and which of them are a given model's."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
 from torch import Tensor
 
 from pld.classes.matching import shorten_list
-from pld.errors import TeacherError, first_line
-from pld.teachers.recognise import check_is_file, describe_file
+from pld.errors import TeacherError
+from pld.teachers.weights_file import load_file
 
 Tensors = Mapping[str, Tensor]
 
@@ -84,14 +80,7 @@ def read_checkpoint(location: str, option: str = "--weights") -> Checkpoint:
         TeacherError: it is no such file, is damaged, or holds more than tensors and plain values.
     """
     path, entry = _split_entry(location)
-    check_is_file(path, option)
-    try:
-        said = describe_file(path)
-    except OSError as error:
-        raise TeacherError(f"{path}: cannot be read: {error}; correct its permissions, or copy it again") from error
-    if said:
-        raise TeacherError(f"{path}: {said}")
-    loaded = _load_safetensors(path) if _is_safetensors(path) else _load_pickle(path)
+    loaded = load_file(path, option)
     if not isinstance(loaded, Mapping):
         raise TeacherError(f"{path}: holds a {type(loaded).__name__}, wanted tensors by name")
     whole = _tensors(loaded)
@@ -140,56 +129,6 @@ def _split_entry(location: str) -> tuple[Path, str]:
     """The file, and the entry behind `#`, if no file is named so."""
     path, _, entry = location.rpartition("#")
     return (Path(path), entry) if path and not Path(location).exists() else (Path(location), "")
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Whether the file begins with the length of a header and the header's brace."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**32
-
-
-def _load_safetensors(path: Path) -> Tensors:
-    try:
-        loaded: Tensors = safetensors.torch.load_file(str(path))
-    except Exception as error:  # a damaged or hostile file fails in its parser's own way
-        raise TeacherError(f"{path}: damaged safetensors: {first_line(error)}; copy or download it again") from error
-    return loaded
-
-
-def _load_pickle(path: Path) -> Any:
-    try:
-        # Trainers keep their arguments in a Namespace: attributes alone, so that it runs nothing.
-        # A file object: of a path, torch would believe the extension.
-        with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # likewise
-        refused = _refused_classes(path, error)
-        if not refused:
-            raise TeacherError(
-                f"{path}: damaged, or no file of torch.save: {first_line(error)}; copy or download it again"
-            ) from error
-        command = (
-            f"python -c \"import torch; c = torch.load('{path}', weights_only=False); "
-            "t = lambda v: isinstance(v, torch.Tensor) or isinstance(v, dict) and all(map(t, v.values())); "
-            "w = c.state_dict() if hasattr(c, 'state_dict') else {k: v for k, v in c.items() if t(v)}; "
-            f"torch.save(w, '{path.with_suffix('')}-weights.pth')\""
-        )
-        raise TeacherError(
-            f"{path}: not only weights: a pickle of a whole model or of a trainer's objects; loading it would run "
-            f"their code ({shorten_list(refused)}). If you trust it, take the weights out once: {command}"
-        ) from error
-
-
-def _refused_classes(path: Path, error: Exception) -> list[str]:
-    """The classes and functions in a pickle, for which it was refused."""
-    if not isinstance(error, pickle.UnpicklingError):
-        return []
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    except Exception:  # the older form of files, or a damaged one
-        return re.findall(r"GLOBAL ([\w.]+)", str(error))[:1]
 
 
 def _tensors(value: Any) -> Tensors:
