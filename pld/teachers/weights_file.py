@@ -37,7 +37,6 @@ _FORMS = (
     (rb"GGUF", f"a GGUF file; {_NO_TORCH}"),
     (rb"\x1f\x8b", "compressed with gzip; unpack it and name the file inside"),
     (rb"(?s).{257}ustar", "a tar; unpack it and name the file inside"),
-    (rb"\s*[{\[]", "a JSON file; name the weights beside it (.safetensors or .pth), or their folder with --teacher"),
 )
 
 
@@ -53,7 +52,7 @@ def load_file(path: Path, option: str) -> Any:
     """
     _check_is_file(path, option)
     try:
-        said = _describe_file(path)
+        said = _describe_file(path, option)
     except OSError as error:
         raise TeacherError(f"{path}: cannot be read: {error}; correct its permissions, or copy it again") from error
     if said:
@@ -61,7 +60,7 @@ def load_file(path: Path, option: str) -> Any:
     return _load_safetensors(path) if _is_safetensors(path) else _load_pickle(path)
 
 
-def _describe_file(path: Path) -> str | None:
+def _describe_file(path: Path, option: str) -> str | None:
     """What a file is, if it is a known kind that holds no readable weights, and what to do; else None."""
     with path.open("rb") as file:
         head = file.read(_FIRST_BYTES)
@@ -69,7 +68,29 @@ def _describe_file(path: Path) -> str | None:
         return _describe_zip(path)
     if path.suffix == ".onnx":
         return f"an ONNX model; {_NO_TORCH}"
+    if re.match(rb"\s*[{\[]", head):
+        folder = _advise_folder(path.parent, option)
+        return f"a JSON file; name the weights beside it (.safetensors or .pth), or {folder}"
+    if _is_safetensors(path) and _is_checkpoint(path):
+        return f"a checkpoint of train_student; {_advise_run(path, option)}"
     return next((said for pattern, said in _FORMS if re.match(pattern, head)), None)
+
+
+def _advise_folder(folder: Path, option: str) -> str:
+    """How to name a model's folder in place of a file in it."""
+    if option == "--init_from":
+        return f"its folder: {option} {folder}"
+    prefix = folder_prefix(folder)
+    return f"its folder as the model, {prefix}{folder}, without {option}" if prefix else "a model's folder"
+
+
+def _advise_run(checkpoint: Path, option: str) -> str:
+    """How to name the model that a run exports, in place of one of its checkpoints."""
+    run = checkpoint.parent.parent
+    place = str(run) if (run / "config.yaml").is_file() else "RUN"
+    if option == "--init_from":
+        return f"name its run's folder: {option} {place}"
+    return f"name the model that its run exports, local-dir:{place}/model, without {option}"
 
 
 def _check_is_file(path: Path, option: str) -> None:
@@ -111,6 +132,15 @@ def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**32
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether train_student wrote this safetensors file, for going on with a run."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            return str((file.metadata() or {}).get("format")).startswith("pld-checkpoint/")
+    except Exception:  # damaged; reading it says how
+        return False
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
