@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pld.classes.matching import shorten_list
@@ -34,7 +35,8 @@ class Checkpoint:
 
     Attributes:
         where: the file, for messages.
-        sets: sets of tensors by the entry of the file that they are; a file of tensors alone has one, "".
+        sets: sets of tensors by the entry of the file that they are, one in another as `ema.module`; those that are
+            not in an entry are "".
         others: the file's other entries.
         wanted: the entry, or the prefix in it, that the user chose; "" without a choice.
         option: that named the file, for messages.
@@ -83,10 +85,9 @@ def read_checkpoint(location: str, option: str = "--weights") -> Checkpoint:
     loaded = load_file(path, option)
     if not isinstance(loaded, Mapping):
         raise TeacherError(f"{path}: holds a {type(loaded).__name__}, wanted tensors by name")
-    whole = _tensors(loaded)
-    sets = {name: tensors for name, value in loaded.items() if (tensors := _tensors(value))}
-    sets = {"": whole} if whole else {str(name): tensors for name, tensors in sets.items()}
-    others = () if whole else tuple(str(name) for name in loaded if str(name) not in sets)
+    sets = _find_sets(loaded)
+    shown = {place.partition(".")[0] for place in sets}
+    others = () if "" in sets else tuple(name for name in map(str, loaded) if name not in shown)
     return Checkpoint(where=str(path), sets=sets, others=others, wanted=entry, option=option)
 
 
@@ -114,6 +115,7 @@ def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str, option
     if not found:
         raise TeacherError(_misfit(checkpoint, wanted, model_name))
     (entry, prefix), others = _choose(checkpoint, list(found), model_name)
+    _check_values(checkpoint.where, found[entry, prefix], wanted)
     note = None
     if others:
         note = (
@@ -129,6 +131,16 @@ def _split_entry(location: str) -> tuple[Path, str]:
     """The file, and the entry behind `#`, if no file is named so."""
     path, _, entry = location.rpartition("#")
     return (Path(path), entry) if path and not Path(location).exists() else (Path(location), "")
+
+
+def _find_sets(loaded: Mapping[Any, Any]) -> dict[str, Tensors]:
+    """The sets of tensors in a file, its own and those of its entries and of the entries in these."""
+    places = {"": loaded}
+    for name, value in loaded.items():
+        if isinstance(value, Mapping):
+            places[str(name)] = value
+            places |= {f"{name}.{inner}": held for inner, held in value.items() if isinstance(held, Mapping)}
+    return {place: tensors for place, value in places.items() if (tensors := _tensors(value))}
 
 
 def _tensors(value: Any) -> Tensors:
@@ -153,6 +165,30 @@ def _under(held: Tensors, prefix: str, wanted: Tensors, optional: tuple[str, ...
         name.endswith(_MAY_LACK) or name.startswith(optional) for name in lacking
     )
     return tensors if fits else None
+
+
+def _check_values(where: str, tensors: Tensors, wanted: Tensors) -> None:
+    """Raise TeacherError if a tensor's numbers cannot be the model's, or are not in the file."""
+    for name, tensor in tensors.items():
+        found, model_has = _kind(tensor), _kind(wanted[name])
+        if found != model_has and (found, model_has) != ("floating-point", "integer"):
+            raise TeacherError(
+                f"{where}: {name} is {str(tensor.dtype).removeprefix('torch.')}, wanted {model_has} numbers: quantised "
+                "or packed weights; name the floating-point weights that they were made of"
+            )
+        is_dense = tensor.layout == torch.strided and not tensor.is_meta
+        if not is_dense or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.itemsize:
+            raise TeacherError(
+                f"{where}: {name} is {list(tensor.shape)}, but the file does not hold as many numbers; save it with a "
+                "number for each element (tensor.to_dense() or tensor.contiguous())"
+            )
+
+
+def _kind(tensor: Tensor) -> str:
+    """What its numbers are; those of one byte are always a code for others."""
+    if tensor.is_complex():
+        return "complex"
+    return "floating-point" if tensor.is_floating_point() and tensor.itemsize > 1 else "integer"
 
 
 def _misfit(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> str:
@@ -184,12 +220,12 @@ def _choose(
         )
     if len(chosen) > 1:
         raise TeacherError(
-            f"{checkpoint.where}: holds {model_name} {len(chosen)} times: {shorten_list(names)}; choose one, such as "
-            f"{checkpoint.option} {checkpoint.where}#{_place(chosen[0])}"
+            f"{checkpoint.where}: contains {len(chosen)} sets of weights for {model_name}: {shorten_list(names)}; "
+            f"choose one, such as {checkpoint.option} {checkpoint.where}#{_place(chosen[0])}"
         )
     return chosen[0], [_place(place) for place in places if place != chosen[0]]
 
 
 def _place(place: tuple[str, str]) -> str:
-    """An entry and a prefix, as they are written behind `#`."""
-    return ".".join(filter(None, (place[0], place[1].removesuffix("."))))
+    """An entry and a prefix, as they are written behind `#`; "." for the file's own tensors without a prefix."""
+    return ".".join(filter(None, (place[0], place[1].removesuffix(".")))) or "."

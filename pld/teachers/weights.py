@@ -73,7 +73,11 @@ def _count_classes(where: str, fitting: Fitting, wanted: Tensors, model_name: st
     heads = [name for name, tensor in wanted.items() if tensor.ndim and len(tensor) == _PROBE_CLASSES]
     if not heads:
         raise TeacherError(f"{model_name}: has no classifier, only features; name an image classifier")
-    counts = {name: len(fitting.tensors[name]) for name in heads if fitting.tensors[name].ndim}
+    counts = {
+        name: len(tensor)
+        for name in heads
+        if (tensor := fitting.tensors[name]).shape[1:] == wanted[name].shape[1:] and tensor.ndim
+    }
     if len(set(counts.values())) != 1:
         found = ", ".join(f"{name} has {count}" for name, count in list(counts.items())[:_MAX_SHOWN]) or "none"
         raise TeacherError(
