@@ -18,7 +18,7 @@ from pld.extras import needs_extra
 from pld.teachers.image_processor import read_preprocessing
 from pld.teachers.names import TRANSFORMERS, folder_prefix, read_model_config
 from pld.teachers.teacher import Teacher
-from pld.teachers.trial import count_outputs
+from pld.teachers.trial import check_model
 from pld.teachers.weights import weights_digest
 
 
@@ -36,7 +36,7 @@ def load(name: str, weights: str | None) -> Teacher:
     processor = _from_pretrained(transformers.AutoImageProcessor, where, name)
     preprocessing, squeeze_note = read_preprocessing(processor, name)
     logits = Logits(model)
-    num_classes = count_outputs(logits, preprocessing, name)
+    num_classes = check_model(logits, preprocessing, name).shape[1]
     if num_classes != config.num_labels:
         raise TeacherError(
             f"{name}: gives {num_classes} logits, its config.json names {config.num_labels} labels; correct id2label"
