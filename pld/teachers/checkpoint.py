@@ -1,22 +1,19 @@
-"""Read a file of weights: which sets of tensors it holds, and which of them are a given model's."""
+"""The sets of tensors in a file of weights, and which of them are a given model's."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from pld.classes.matching import shorten_list
-from pld.errors import TeacherError, first_line
-from pld.teachers.recognise import check_is_file, describe_file
+from pld.errors import TeacherError
+from pld.teachers.weights_file import load_file
 
 Tensors = Mapping[str, Tensor]
 
@@ -38,7 +35,8 @@ class Checkpoint:
 
     Attributes:
         where: the file, for messages.
-        sets: sets of tensors by the entry of the file that they are; a file of tensors alone has one, "".
+        sets: sets of tensors by the entry of the file that they are, one in another as `ema.module`; those that are
+            not in an entry are "".
         others: the file's other entries.
         wanted: the entry, or the prefix in it, that the user chose; "" without a choice.
         option: that named the file, for messages.
@@ -84,20 +82,12 @@ def read_checkpoint(location: str, option: str = "--weights") -> Checkpoint:
         TeacherError: it is no such file, is damaged, or holds more than tensors and plain values.
     """
     path, entry = _split_entry(location)
-    check_is_file(path, option)
-    try:
-        said = describe_file(path)
-    except OSError as error:
-        raise TeacherError(f"{path}: cannot be read: {error}; correct its permissions, or copy it again") from error
-    if said:
-        raise TeacherError(f"{path}: {said}")
-    loaded = _load_safetensors(path) if _is_safetensors(path) else _load_pickle(path)
+    loaded = load_file(path, option)
     if not isinstance(loaded, Mapping):
         raise TeacherError(f"{path}: holds a {type(loaded).__name__}, wanted tensors by name")
-    whole = _tensors(loaded)
-    sets = {name: tensors for name, value in loaded.items() if (tensors := _tensors(value))}
-    sets = {"": whole} if whole else {str(name): tensors for name, tensors in sets.items()}
-    others = () if whole else tuple(str(name) for name in loaded if str(name) not in sets)
+    sets = _find_sets(loaded)
+    shown = {place.partition(".")[0] for place in sets}
+    others = () if "" in sets else tuple(name for name in map(str, loaded) if name not in shown)
     return Checkpoint(where=str(path), sets=sets, others=others, wanted=entry, option=option)
 
 
@@ -125,6 +115,7 @@ def fit_tensors(checkpoint: Checkpoint, wanted: Tensors, model_name: str, option
     if not found:
         raise TeacherError(_misfit(checkpoint, wanted, model_name))
     (entry, prefix), others = _choose(checkpoint, list(found), model_name)
+    _check_values(checkpoint.where, found[entry, prefix], wanted)
     note = None
     if others:
         note = (
@@ -145,54 +136,14 @@ def _split_entry(location: str) -> tuple[Path, str]:
     return (Path(path), entry) if path and not Path(location).exists() else (Path(location), "")
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Whether the file begins with the length of a header and the header's brace."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 2**32
-
-
-def _load_safetensors(path: Path) -> Tensors:
-    try:
-        loaded: Tensors = safetensors.torch.load_file(str(path))
-    except Exception as error:  # a damaged or hostile file fails in its parser's own way
-        raise TeacherError(f"{path}: damaged safetensors: {first_line(error)}; copy or download it again") from error
-    return loaded
-
-
-def _load_pickle(path: Path) -> Any:
-    try:
-        # Trainers keep their arguments in a Namespace: attributes alone, so that it runs nothing.
-        # A file object: of a path, torch would believe the extension.
-        with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # likewise
-        refused = _refused_classes(path, error)
-        if not refused:
-            raise TeacherError(
-                f"{path}: damaged, or no file of torch.save: {first_line(error)}; copy or download it again"
-            ) from error
-        command = (
-            f"python -c \"import torch; c = torch.load('{path}', weights_only=False); "
-            "t = lambda v: isinstance(v, torch.Tensor) or isinstance(v, dict) and all(map(t, v.values())); "
-            "w = c.state_dict() if hasattr(c, 'state_dict') else {k: v for k, v in c.items() if t(v)}; "
-            f"torch.save(w, '{path.with_suffix('')}-weights.pth')\""
-        )
-        raise TeacherError(
-            f"{path}: not only weights: a pickle of a whole model or of a trainer's objects; loading it would run "
-            f"their code ({shorten_list(refused)}). If you trust it, take the weights out once: {command}"
-        ) from error
-
-
-def _refused_classes(path: Path, error: Exception) -> list[str]:
-    """The classes and functions in a pickle, for which it was refused."""
-    if not isinstance(error, pickle.UnpicklingError):
-        return []
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    except Exception:  # the older form of files, or a damaged one
-        return re.findall(r"GLOBAL ([\w.]+)", str(error))[:1]
+def _find_sets(loaded: Mapping[Any, Any]) -> dict[str, Tensors]:
+    """The sets of tensors in a file, its own and those of its entries and of the entries in these."""
+    places = {"": loaded}
+    for name, value in loaded.items():
+        if isinstance(value, Mapping):
+            places[str(name)] = value
+            places |= {f"{name}.{inner}": held for inner, held in value.items() if isinstance(held, Mapping)}
+    return {place: tensors for place, value in places.items() if (tensors := _tensors(value))}
 
 
 def _tensors(value: Any) -> Tensors:
@@ -217,6 +168,30 @@ def _under(held: Tensors, prefix: str, wanted: Tensors, optional: tuple[str, ...
         name.endswith(_MAY_LACK) or name.startswith(optional) for name in lacking
     )
     return tensors if fits else None
+
+
+def _check_values(where: str, tensors: Tensors, wanted: Tensors) -> None:
+    """Raise TeacherError if a tensor's numbers cannot be the model's, or are not in the file."""
+    for name, tensor in tensors.items():
+        found, model_has = _kind(tensor), _kind(wanted[name])
+        if found != model_has and (found, model_has) != ("floating-point", "integer"):
+            raise TeacherError(
+                f"{where}: {name} is {str(tensor.dtype).removeprefix('torch.')}, wanted {model_has} numbers: quantised "
+                "or packed weights; name the floating-point weights that they were made of"
+            )
+        is_dense = tensor.layout == torch.strided and not tensor.is_meta
+        if not is_dense or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.itemsize:
+            raise TeacherError(
+                f"{where}: {name} is {list(tensor.shape)}, but the file does not hold as many numbers; save it with a "
+                "number for each element (tensor.to_dense() or tensor.contiguous())"
+            )
+
+
+def _kind(tensor: Tensor) -> str:
+    """What its numbers are; those of one byte are always a code for others."""
+    if tensor.is_complex():
+        return "complex"
+    return "floating-point" if tensor.is_floating_point() and tensor.itemsize > 1 else "integer"
 
 
 def _misfit(checkpoint: Checkpoint, wanted: Tensors, model_name: str) -> str:
@@ -248,12 +223,12 @@ def _choose(
         )
     if len(chosen) > 1:
         raise TeacherError(
-            f"{checkpoint.where}: holds {model_name} {len(chosen)} times: {shorten_list(names)}; choose one, such as "
-            f"{checkpoint.option} {checkpoint.where}#{_place(chosen[0])}"
+            f"{checkpoint.where}: contains {len(chosen)} sets of weights for {model_name}: {shorten_list(names)}; "
+            f"choose one, such as {checkpoint.option} {checkpoint.where}#{_place(chosen[0])}"
         )
     return chosen[0], [_place(place) for place in places if place != chosen[0]]
 
 
 def _place(place: tuple[str, str]) -> str:
-    """An entry and a prefix, as they are written behind `#`."""
-    return ".".join(filter(None, (place[0], place[1].removesuffix("."))))
+    """An entry and a prefix, as they are written behind `#`; "." for the file's own tensors without a prefix."""
+    return ".".join(filter(None, (place[0], place[1].removesuffix(".")))) or "."

@@ -19,8 +19,8 @@ from pld.errors import TeacherError, first_line
 from pld.teachers.code_digest import code_digest
 from pld.teachers.names import PYTHON
 from pld.teachers.teacher import Teacher
-from pld.teachers.trial import count_outputs
-from pld.teachers.weights import weights_digest
+from pld.teachers.trial import check_model, differ, trial_logits
+from pld.teachers.weights import all_tensors, tensors_digest, unregistered
 from pld.views import Interpolation
 from pld.views.preprocessing import Preprocessing
 
@@ -40,11 +40,17 @@ def load(name: str, weights: str | None) -> Teacher:
     module = _import(module_name, name)
     factory = _find(module, function_name, name)
     model, preprocessing, names = _call(factory, module, name)
-    if not isinstance(model, nn.Module):
-        raise TeacherError(f"{name}: its first value is of type {_type(model)}, wanted a torch.nn.Module; {_WANTED}")
     preprocessing = _check_preprocessing(preprocessing, name)
     weights_sha256 = _digest(model, name)
-    num_classes = count_outputs(model, preprocessing, name)
+    logits = check_model(model, preprocessing, name)
+    rebuilt, *_ = _call(factory, module, name)
+    if differ(trial_logits(rebuilt.to("cpu"), preprocessing, name), logits):
+        raise TeacherError(
+            f"{name}: gives other logits each time it is built; load its weights in the function, or seed them "
+            "(torch.manual_seed)"
+        )
+    del rebuilt
+    num_classes = logits.shape[1]
     stated = _check_names(names, num_classes, name)
     return Teacher(
         model=model,
@@ -127,7 +133,7 @@ def _find(module: ModuleType, function_name: str, name: str) -> Callable[[], Any
     raise TeacherError(f"{name}: {function_name!r} {found}; the functions of {module.__name__} are {functions}")
 
 
-def _call(factory: Callable[[], Any], module: ModuleType, name: str) -> tuple[Any, Any, Any]:
+def _call(factory: Callable[[], Any], module: ModuleType, name: str) -> tuple[nn.Module, Any, Any]:
     """The function's module, preprocessing and class names."""
     try:
         result = factory()
@@ -137,15 +143,25 @@ def _call(factory: Callable[[], Any], module: ModuleType, name: str) -> tuple[An
         found = f"{len(result)} values" if isinstance(result, tuple | list) else f"a value of type {_type(result)}"
         raise TeacherError(f"{name}: the function returns {found}; {_WANTED}")
     model, preprocessing, *names = result
+    if not isinstance(model, nn.Module):
+        raise TeacherError(f"{name}: its first value is of type {_type(model)}, wanted a torch.nn.Module; {_WANTED}")
     return model, preprocessing, names[0] if names else None
 
 
 def _digest(model: nn.Module, name: str) -> str:
+    """The digest of all its tensors; raises TeacherError if it has modules that PyTorch does not know of."""
+    for place, value in unregistered(model):
+        if isinstance(value, nn.Module):
+            raise TeacherError(
+                f"{name}: {place} is a module that PyTorch does not know of: it is neither put into evaluation mode "
+                "nor moved to the device, and its weights are in no state_dict; make its list an nn.ModuleList, its "
+                "dict an nn.ModuleDict"
+            )
     try:
-        return weights_digest(model.to("cpu"))
+        return tensors_digest(all_tensors(model.to("cpu")))
     except (RuntimeError, AttributeError) as error:
         raise TeacherError(
-            f"{name}: the tensors of its state_dict cannot be read: {first_line(error)}; return a module whose weights "
+            f"{name}: its tensors cannot be read: {first_line(error)}; return a module whose weights "
             "are plain tensors in memory"
         ) from error
 

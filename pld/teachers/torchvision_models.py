@@ -34,7 +34,7 @@ def load(name: str, weights: str | None) -> Teacher:
     _check_name(architecture)
     published = _find_weights(architecture, tag)
     if weights:
-        model, num_classes, note = load_from_file(lambda number: _build(architecture, number), weights, name)
+        model, num_classes, note = load_from_file(lambda number: _build(published, architecture, number), weights, name)
     else:
         model, num_classes, note = _load_published(architecture, published), len(published.meta["categories"]), None
     stated = None if weights else recognise_imagenet(published.meta["categories"])
@@ -75,9 +75,16 @@ def _find_weights(architecture: str, tag: str) -> Any:
     return known[tag] if tag else known.DEFAULT
 
 
-def _build(architecture: str, num_classes: int) -> Any:
-    # As with published weights: these two change the normalisation of their input, and draw no weights first.
-    settings = {"init_weights": False, "transform_input": True} if architecture in ("googlenet", "inception_v3") else {}
+def _build(published: Any, architecture: str, num_classes: int) -> Any:
+    """The model as with published weights, without them."""
+    settings: dict[str, Any] = {}
+    if architecture in (
+        "googlenet",
+        "inception_v3",
+    ):  # these two change the normalisation of their input, and draw no weights first
+        settings = {"init_weights": False, "transform_input": True}
+    if architecture.startswith("vit_"):  # their position embedding is for one size of image
+        settings = {"image_size": published.meta["min_size"][0]}
     return torchvision.models.get_model(architecture, weights=None, num_classes=num_classes, **settings)
 
 

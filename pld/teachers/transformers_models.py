@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from pld.classes.imagenet import recognise_imagenet
 from pld.classes.matching import shorten_list
-from pld.classes.names import infer_names
-from pld.errors import TeacherError, first_line
+from pld.classes.names import check_names, infer_names
+from pld.errors import ConfigError, TeacherError, first_line
 from pld.extras import needs_extra
 from pld.teachers.image_processor import read_preprocessing
 from pld.teachers.names import TRANSFORMERS, folder_prefix, read_model_config
 from pld.teachers.teacher import Teacher
-from pld.teachers.trial import count_outputs
+from pld.teachers.trial import check_model
 from pld.teachers.weights import weights_digest
 
 
@@ -36,7 +36,7 @@ def load(name: str, weights: str | None) -> Teacher:
     processor = _from_pretrained(transformers.AutoImageProcessor, where, name)
     preprocessing, squeeze_note = read_preprocessing(processor, name)
     logits = Logits(model)
-    num_classes = count_outputs(logits, preprocessing, name)
+    num_classes = check_model(logits, preprocessing, name).shape[1]
     if num_classes != config.num_labels:
         raise TeacherError(
             f"{name}: gives {num_classes} logits, its config.json names {config.num_labels} labels; correct id2label"
@@ -136,13 +136,16 @@ def _load_model(kind: Any, where: str, name: str, config: Any) -> nn.Module:
 
 def _class_names(id2label: dict[int, str], name: str) -> tuple[tuple[str, ...] | None, str | None]:
     """The class names of a config.json: WordNet ids for ImageNet's labels; None for placeholders, with no names."""
-    labels = [str(id2label[number]) for number in sorted(id2label)]
+    unnamed = "its classes are known by number only"
+    if sorted(id2label) != list(range(len(id2label))):
+        found, wanted = f"{min(id2label)} to {max(id2label)}", f"0 to {len(id2label) - 1}"
+        return None, f"{name}: its id2label numbers classes {found}, wanted {wanted}; {unnamed}"
+    labels = [str(id2label[number]) for number in range(len(id2label))]
     if recognised := recognise_imagenet(labels):
         return recognised, None
     if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
         return None, None
-    if len(set(labels)) < len(labels):
-        repeated = sorted({label for label in labels if labels.count(label) > 1})
-        repeats = shorten_list(repeated)
-        return None, f"{name}: its id2label has {repeats} twice, so that its classes are known by number only"
-    return tuple(labels), None
+    try:
+        return check_names(labels, f"{name}: its id2label"), None
+    except ConfigError as error:
+        return None, f"{error}; {unnamed}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pld.errors import TeacherError
 from pld.teachers.checkpoint import Fitting, Tensors, fit_tensors, read_checkpoint
@@ -15,6 +15,8 @@ from pld.teachers.checkpoint import Fitting, Tensors, fit_tensors, read_checkpoi
 # A number of classes that no layer has by chance: tensors with so many rows are the classifiers'.
 _PROBE_CLASSES = 1009
 _MAX_SHOWN = 3
+# Of lists in lists, in which tensors and modules are looked for.
+_MAX_DEPTH = 4
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -29,6 +31,31 @@ def tensors_digest(tensors: Tensors) -> str:
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def all_tensors(model: nn.Module) -> Tensors:
+    """A model's tensors by name, with those that its state_dict lacks: buffers that are not saved, and attributes."""
+    registered = {**dict(model.named_parameters()), **dict(model.named_buffers()), **model.state_dict()}
+    return {**{place: value for place, value in unregistered(model) if isinstance(value, Tensor)}, **registered}
+
+
+def unregistered(model: nn.Module) -> Iterator[tuple[str, Tensor | nn.Module]]:
+    """What modules hold in plain attributes, lists and dicts, and PyTorch neither saves nor moves; with its place."""
+    known = {id(held) for held in (*model.modules(), *model.parameters(), *model.buffers())}
+    for path, module in model.named_modules():
+        for place, value in _leaves(vars(module), path):
+            if isinstance(value, Tensor | nn.Module) and id(value) not in known:
+                yield place, value
+
+
+def _leaves(value: Any, place: str, depth: int = _MAX_DEPTH) -> Iterator[tuple[str, Any]]:
+    """The values in lists, tuples and dicts, with their places."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else None
+    if items is None or not depth:
+        yield place, value
+    else:
+        for key, item in items:
+            yield from _leaves(item, f"{place}.{key}" if place else str(key), depth - 1)
 
 
 def load_from_file(build: Callable[[int], Any], location: str, model_name: str) -> tuple[Any, int, str | None]:
@@ -73,7 +100,11 @@ def _count_classes(where: str, fitting: Fitting, wanted: Tensors, model_name: st
     heads = [name for name, tensor in wanted.items() if tensor.ndim and len(tensor) == _PROBE_CLASSES]
     if not heads:
         raise TeacherError(f"{model_name}: has no classifier, only features; name an image classifier")
-    counts = {name: len(fitting.tensors[name]) for name in heads if fitting.tensors[name].ndim}
+    counts = {
+        name: len(tensor)
+        for name in heads
+        if (tensor := fitting.tensors[name]).shape[1:] == wanted[name].shape[1:] and tensor.ndim
+    }
     if len(set(counts.values())) != 1:
         found = ", ".join(f"{name} has {count}" for name, count in list(counts.items())[:_MAX_SHOWN]) or "none"
         raise TeacherError(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pld.errors import TeacherError
-from pld.teachers import build_teacher, weights_digest
+from pld.teachers import build_teacher, tensors_digest, weights_digest
 from pld.teachers.checkpoint import Checkpoint, fit_tensors, read_checkpoint
 from tests.making import SIDE
 
@@ -51,7 +51,9 @@ def timms(plain, average):
     return {**saved, "state_dict_ema": average, "metric": 71.3}
 
 
-@pytest.mark.parametrize("form", ["timm", "model_ema", "ema_state_dict", "torchvision", "lightning"])
+@pytest.mark.parametrize(
+    "form", ["timm", "model_ema", "ema_state_dict", "torchvision", "lightning", "nested", "beside"]
+)
 def test_of_a_moving_average_it_says_so(tmp_path, form):
     plain, average = PLAIN.state_dict(), AVERAGE.state_dict()
     saved = {
@@ -59,6 +61,8 @@ def test_of_a_moving_average_it_says_so(tmp_path, form):
         "model_ema": {"model": plain, "model_ema": average},
         "ema_state_dict": {"state_dict": prefixed("module."), "ema_state_dict": prefixed("module.", AVERAGE)},
         "torchvision": {"model": plain, "model_ema": {"n_averaged": torch.tensor(5), **prefixed("module.", AVERAGE)}},
+        "nested": {"state_dict": plain, "ema": {"module": AVERAGE.state_dict(), "decay": 0.999}, "epoch": 3},
+        "beside": {**plain, "ema": average},
         "lightning": {"state_dict": {**prefixed("model."), **prefixed("ema_model.", AVERAGE)}, "loops": {}},
     }[form]
     torch.save(saved, tmp_path / "c.pth")
@@ -74,7 +78,7 @@ def test_of_a_moving_average_it_says_so(tmp_path, form):
 def test_of_two_equals_one_is_asked_for(tmp_path):
     torch.save({"student": PLAIN.state_dict(), "teacher": prefixed("module.", AVERAGE)}, tmp_path / "c.pth")
     with pytest.raises(
-        TeacherError, match=r"holds test_resnet 2 times: 'student', 'teacher\.module'; choose"
+        TeacherError, match=r"contains 2 sets of weights for test_resnet: 'student', 'teacher\.module'; choose"
     ) as raised:
         build_teacher(NAME, str(tmp_path / "c.pth"))
     advised = re.search(r"such as --weights (\S+)$", str(raised.value))[1]
@@ -83,6 +87,38 @@ def test_of_two_equals_one_is_asked_for(tmp_path):
         assert build_teacher(NAME, f"{tmp_path}/c.pth#{entry}").weights_sha256 == weights_digest(AVERAGE)
     with pytest.raises(TeacherError, match=r"is not in an entry 'ema', but in 'student', 'teacher\.module'"):
         build_teacher(NAME, f"{tmp_path}/c.pth#ema")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("fc.bias", torch.ones(7, dtype=torch.int8), "fc.bias is int8, wanted floating-point numbers: quantised"),
+        ("fc.bias", torch.ones(7).to(torch.float8_e4m3fn), "fc.bias is float8_e4m3fn, wanted floating-point"),
+        ("fc.bias", torch.ones(7, dtype=torch.complex64), "fc.bias is complex64, wanted floating-point"),
+        ("bn1.num_batches_tracked", torch.ones((), dtype=torch.complex64), "is complex64, wanted integer"),
+        # Small files that ask for the memory of a large model.
+        (
+            "fc.weight",
+            torch.zeros(1).expand(2_000_000_000, 32),
+            r"fc.weight is \[2000000000, 32\], but the file does not",
+        ),
+        ("fc.weight", torch.zeros(2_000_000_000, 32, device="meta"), "fc.weight is .*, but the file does not"),
+        ("fc.weight", torch.zeros(7, 32).to_sparse(), r"fc.weight is .*, but the file does not.*tensor.to_dense\(\)"),
+        ("fc.weight", torch.zeros(2_000_000_000, 0), "size mismatch for fc.weight"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse")
+def test_numbers_that_are_not_the_models(tmp_path, name, tensor, message):
+    found = next(own for own in PLAIN.state_dict() if own.endswith(name.removeprefix("bn1.")))
+    torch.save({**PLAIN.state_dict(), found: tensor}, tmp_path / "c.pth")
+    with pytest.raises(TeacherError, match=message):
+        build_teacher(NAME, str(tmp_path / "c.pth"))
+
+
+def test_half_precision_is_weights(tmp_path):
+    torch.save({name: tensor.half() for name, tensor in PLAIN.state_dict().items()}, tmp_path / "c.pth")
+    half = small(0).half().float().state_dict()
+    assert build_teacher(NAME, str(tmp_path / "c.pth")).weights_sha256 == tensors_digest(half)
 
 
 def test_what_is_left_out_is_named(tmp_path):

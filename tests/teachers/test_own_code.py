@@ -114,7 +114,17 @@ def test_names_are_not_known_unless_it_says_them(write):
             r"the function fails: ValueError: no such disk \(",
         ),
         ("return torch.load('nowhere.pth'), SIZE", r"FileNotFoundError: .*nowhere.pth.*own_teacher_\d+.py, line \d+\)"),
-        ("return Net().to('meta'), SIZE", "the tensors of its state_dict cannot be read: Cannot copy out of meta"),
+        ("return Net().to('meta'), SIZE", "its tensors cannot be read: Cannot copy out of meta"),
+        ("return Dropped(), SIZE", r"gives other logits when it runs on the same images again: .*F\.dropout"),
+        ("return Mixed(), SIZE", "gives an image other logits alone than beside another image"),
+        ("return Squeezed(), SIZE", r"on 1 image gives float32 \[3\], wanted floating-point logits \[1, C\]"),
+        ("return Listed(), SIZE", r"layers\.1\.0 is a module that PyTorch does not know of: .*nn\.ModuleList"),
+        (
+            "return torch.nn.Sequential(Listed()), SIZE",
+            r"0\.layers\.1\.0 is a module that PyTorch does not know of: .*nn\.ModuleList",
+        ),
+        ("return Fresh(), SIZE", r"gives other logits each time it is built; load its weights in the"),
+        ("return Hidden(), SIZE", r"gives other logits each time it is built; load its weights in the function, or"),
         ("raise SystemExit('usage: me')", "the function fails: SystemExit: usage: me"),
     ],
 )
@@ -126,12 +136,61 @@ class Pair(Net):
 class Sure(Net):
     def forward(self, images):
         return super().forward(images).softmax(1)
+class Dropped(Net):
+    def forward(self, images):
+        return torch.nn.functional.dropout(super().forward(images))
+class Mixed(Net):
+    def forward(self, images):
+        return super().forward(images - images.mean(0))
+class Squeezed(Net):
+    def forward(self, images):
+        return super().forward(images).squeeze()
+class Listed(Net):
+    def __init__(self):
+        super().__init__()
+        self.layers = ["head", [torch.nn.Linear(3, 3)]]
+class Fresh(Net):
+    def __init__(self):
+        super().__init__()
+        torch.seed()
+        torch.nn.init.normal_(self.head.weight)
+class Hidden(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = torch.nn.Linear(3, 3)
+        self.run = lambda images: layer(images.mean((2, 3)))
+    def forward(self, images):
+        return self.run(images)
 class Chosen(Net):
     def forward(self, images):
         return super().forward(images).argmax(1)
 """
     with pytest.raises(TeacherError, match=rf"^python:own_teacher_\d+:build: .*{message}"):
         built(write, body, others)
+
+
+@pytest.mark.parametrize(
+    "held",
+    ["self.register_buffer('scale', torch.tensor({}), persistent=False)", "self.scale = torch.tensor({})"],
+)
+def test_tensors_that_are_not_saved_are_part_of_its_identity(write, held):
+    code = "class Scaled(Net):\n    def __init__(self):\n        super().__init__()\n        {}\n"
+    code += "    def forward(self, images):\n        return self.scale * super().forward(images)\n"
+    first, same, other = (
+        built(write, "return Scaled(), SIZE", code.format(held.format(scale))).weights_sha256 for scale in (2, 2, 3)
+    )
+    assert first == same != other
+
+
+def test_a_list_of_modules_that_it_has_is_fine(write):
+    code = "class Listed(Net):\n    def __init__(self):\n        super().__init__()\n        self.all = [self.head]\n"
+    plain, listed = built(write, "return Net(), SIZE"), built(write, "return Listed(), SIZE", code)
+    assert listed.weights_sha256 == plain.weights_sha256
+
+
+def test_one_model_for_all_calls_is_fine(write):
+    more = "torch.seed()\nNET = Net()\ntorch.nn.init.normal_(NET.head.weight)\n"
+    assert built(write, "return NET, SIZE", more).num_classes == 3
 
 
 def test_log_probabilities_are_logits(write):
@@ -224,7 +283,8 @@ def test_the_digest_is_of_a_torchscript_programs_code_too(write):
 
 
 def test_libraries_have_none(write):
-    assert digest(write("import timm\ndef build():\n    return timm.create_model('test_resnet', num_classes=3), {}\n"))
+    model = "timm.create_model('test_resnet', num_classes=3)"
+    assert digest(write(f"import timm\ndef build():\n    torch.manual_seed(0)\n    return {model}, {{}}\n"))
     model = timm.create_model("test_resnet", num_classes=3)
     torch.save(model.state_dict(), "weights.pth")
     assert build_teacher("test_resnet", "weights.pth").code_sha256 is None

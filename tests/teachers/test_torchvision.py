@@ -8,7 +8,7 @@ import torchvision
 from pld.classes.imagenet import recognise_imagenet
 from pld.classes.names import imagenet_names
 from pld.errors import TeacherError
-from pld.teachers import build_teacher, weights_digest
+from pld.teachers import build_teacher, torchvision_models, weights_digest
 from tests.teachers.making import photo
 
 CLASSIFIERS = torchvision.models.list_models(module=torchvision.models)
@@ -87,6 +87,21 @@ def test_weights_from_a_file(tmp_path, name, settings):
     image = photo(teacher.preprocessing.input_size[0])[None]
     with torch.no_grad():
         assert torch.equal(teacher.logits(image), model.eval()(teacher.preprocessing.normalize(image)))
+
+
+@pytest.mark.parametrize(("tag", "side"), [("IMAGENET1K_V1", 224), ("IMAGENET1K_SWAG_E2E_V1", 384)])
+def test_a_file_is_of_the_size_of_the_named_weights(monkeypatch, tag, side):
+    """The model is built without values, as its 86 million are slow."""
+
+    def build_empty(build, *_):
+        with torch.device("meta"):
+            return build(7), 7, None
+
+    monkeypatch.setattr(torchvision_models, "load_from_file", build_empty)
+    monkeypatch.setattr(torchvision_models, "weights_digest", lambda model: "")
+    teacher = torchvision_models.load(f"torchvision:vit_b_16.{tag}", "w.pth")
+    assert teacher.preprocessing.input_size == (side, side)
+    assert teacher.model.encoder.pos_embedding.shape[1] == 1 + (side // 16) ** 2
 
 
 def test_all_of_its_classifiers_are_of_imagenet():

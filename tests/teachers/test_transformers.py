@@ -42,17 +42,31 @@ def test_the_logits_are_its_own_pipelines(tmp_path, form):
     ("labels", "names", "inferred", "note"),
     [
         (None, None, True, None),
-        (("a", "b", "b", "c", "c"), None, True, "its id2label has 'b', 'c' twice"),
+        (
+            ("a", "b", "b", "c", "c"),
+            None,
+            True,
+            "its id2label: class 2 is 'b'; wanted a name for each class, each name once",
+        ),
+        (("a", "", "b", "c", "d"), None, True, "its id2label: class 1 is ''; wanted a name for each class"),
         (timm.data.ImageNetInfo("imagenet-1k").label_descriptions(), imagenet_names("imagenet-1k"), False, None),
         ([f"LABEL_{i}" for i in range(1000)], imagenet_names("imagenet-1k"), True, None),
     ],
-    ids=["placeholders", "repeated", "ImageNet's", "1000 placeholders"],
+    ids=["placeholders", "repeated", "empty", "ImageNet's", "1000 placeholders"],
 )
 def test_class_names(tmp_path, labels, names, inferred, note):
     save(tmp_path, labels=labels)
     teacher = build_teacher(f"transformers:{tmp_path}")
     assert (teacher.class_names, teacher.names_inferred) == (names, inferred)
     assert note is None or note in teacher.notes[-1]
+
+
+def test_class_numbers_with_a_gap_name_no_class(tmp_path):
+    save(tmp_path)
+    edit(tmp_path / "config.json", id2label={"0": "ant", "1": "bee", "2": "cat", "3": "dog", "9": "eel"}, label2id={})
+    teacher = build_teacher(f"transformers:{tmp_path}")
+    assert (teacher.num_classes, teacher.class_names, teacher.names_inferred) == (5, None, True)
+    assert "its id2label numbers classes 0 to 9, wanted 0 to 4; its classes are known by number" in teacher.notes[-1]
 
 
 def test_weights_in_half_precision_are_the_same_in_single(tmp_path):

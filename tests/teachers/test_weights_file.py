@@ -14,6 +14,10 @@ import torch
 
 from pld.errors import TeacherError
 from pld.teachers import build_teacher, weights_digest
+from pld.teachers.checkpoint import read_checkpoint
+from train_student.config import ModelOptions
+from train_student.loop.checkpoint import Checkpoints
+from train_student.run.init_from import open_initial_weights
 
 NAME = "test_resnet"
 
@@ -91,6 +95,30 @@ def test_a_folder_in_place_of_a_file(tmp_path, files, message):
         (tmp_path / name).write_text(text)
     with pytest.raises(TeacherError, match=message.replace("FOLDER", str(tmp_path))):
         build_teacher(NAME, str(tmp_path))
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A run as train_student leaves it: its model, and a checkpoint."""
+    torch.manual_seed(0)
+    model = timm.create_model(NAME, num_classes=7)
+    timm.models.save_for_hf(model, tmp_path / "model", {}, safe_serialization=True)
+    (tmp_path / "config.yaml").write_text("name: run\n")
+    Checkpoints(tmp_path / "checkpoints", keep=1).save(12, {"learner": {"student": model.state_dict()}})
+    return tmp_path
+
+
+@pytest.mark.parametrize("file", ["model/config.json", "checkpoints/step-000000012.safetensors"])
+def test_a_file_of_a_run_in_place_of_its_model(run_folder, file):
+    path = str(run_folder / file)
+    with pytest.raises(TeacherError, match="without --weights") as raised:
+        build_teacher(NAME, path)
+    advised = re.search(r"local-dir:[^, ]+", str(raised.value))[0]
+    assert build_teacher(advised).num_classes == 7
+    with pytest.raises(TeacherError, match=r"its (run's )?folder: --init_from ") as raised:
+        read_checkpoint(path, "--init_from")
+    advised = str(raised.value).rpartition("--init_from ")[2]
+    assert open_initial_weights(ModelOptions(name=NAME, init_from=advised)).class_names is None
 
 
 @pytest.mark.parametrize("new", [True, False])
