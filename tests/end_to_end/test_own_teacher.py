@@ -116,13 +116,13 @@ def test_each_kind_from_the_command_to_a_student(tmp_path, teacher, capsys):
     store = open_store("store")
     assert store.manifest.identity.dataset.class_names == NAMES
     assert store.manifest.identity.teacher.full_name == name
-    assert (store.manifest.identity.teacher.code_sha256 is None) == (not name.startswith("python:"))
+    assert (store.manifest.identity.teacher.code_sha256 is None) == name.startswith("torchvision:")
     assert (store.stats.accuracy == 1) == name.startswith("python:")
     capsys.readouterr()
     assert run(pld_main, ["inspect", "store"]) == 0
     printed = capsys.readouterr().out
     assert f"{name}, fp32" in printed
-    assert ("code's sha256" in printed) == name.startswith("python:")
+    assert ("code's sha256" in printed) == (not name.startswith("torchvision:"))
     assert run(pld_main, ["verify", "store", *options, "--data", "data"]) == 0
     mean = re.search("the teacher's probabilities differ by (.*?) on average", capsys.readouterr().out)[1]
     assert float(mean) < 0.01
