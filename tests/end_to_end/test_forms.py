@@ -37,9 +37,13 @@ FORMS = {
     "arrow": lambda folder: making.make_arrow_splits(folder, making.val_table()),
     "parquet, as shards": parquet_shards,
 }
+# One that is read where it lies, and one of which only shards are written; the others go the same two ways.
+QUICK = ("archives", "parquet, as shards")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [form if form in QUICK else pytest.param(form, marks=pytest.mark.long) for form in FORMS]
+)
 def test_a_student_trains_from_a_form(form, world, tmp_path_factory):
     folder = world / form.replace(" ", "-")
     data, output = FORMS[form](folder), folder / "run"

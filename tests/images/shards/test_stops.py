@@ -68,7 +68,7 @@ for samples in (0, 1, 2, 7, 20, 35, 59, 60, None):
 """
 
 
-@pytest.mark.parametrize("form", ["tar", "parquet"])
+@pytest.mark.parametrize("form", ["tar", pytest.param("parquet", marks=pytest.mark.long)])
 def test_killed_at_any_sample_it_comes_to_the_same_bytes(form, source, tmp_path):
     location = tmp_path / "ILSVRC2012_img_train.tar" if form == "tar" else making.make_parquet(tmp_path / "parquet")
     done = python("-c", KILLS, location, tmp_path / "out", "3000", cwd=tmp_path)
