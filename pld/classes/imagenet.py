@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from pld.classes.names import imagenet_names
 
-# Of 1000; torchvision renamed two ("crane bird"), others correct spellings. In another order almost none agree.
+_NUM_CLASSES = 1000
+# Of these; torchvision renamed two ("crane bird"), others correct spellings. In another order almost none agree.
 _MOST_RENAMED = 10
 
 
@@ -18,9 +19,9 @@ def recognise_imagenet(labels: Sequence[str]) -> tuple[str, ...] | None:
     label is taken for a class if the two have a synonym in common ("tench" and "tench, Tinca tinca"). All but ten of
     the 1000 must agree, and a label that does not must be no synonym of any class: else classes have changed places.
     """
-    known = _synonyms()
-    if len(labels) != len(known):
+    if len(labels) != _NUM_CLASSES:  # before timm is imported, which takes seconds
         return None
+    known = _synonyms()
     renamed = [words for words, own in zip(map(_split, labels), known, strict=True) if words.isdisjoint(own)]
     misplaced = not frozenset().union(*renamed).isdisjoint(frozenset().union(*known))
     return None if len(renamed) > _MOST_RENAMED or misplaced else imagenet_names("imagenet-1k")

@@ -10,6 +10,7 @@ from pld.errors import DataError
 from pld.images import open_source
 from pld.images.open_reader import open_reader
 from tests.images.sources.forms import making
+from tests.processes import python
 
 
 def changed(column, values):
@@ -136,3 +137,11 @@ def test_paths_that_are_no_names(maker, tmp_path):
     made = making.table().set_column(0, "image", numbers)
     with pytest.raises(DataError, match="the paths in its column 'image' are int64, wanted text"):
         open_reader(str(maker(tmp_path / "int", made)))
+
+
+def test_other_names_than_imagenets_import_no_timm(tmp_path):
+    """Which takes seconds and 200 MB."""
+    folder = making.make_parquet(tmp_path / "p")
+    opened = "from pld.images.open_reader import open_reader; open_reader(sys.argv[1])"
+    code = f"import sys; {opened}; print('timm' in sys.modules)"
+    assert python("-c", code, folder, cwd=tmp_path).stdout == "False\n"
