@@ -6,7 +6,7 @@ import hashlib
 import threading
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped, UInt64
 from numpy import ndarray
 
 _of_this_thread = threading.local()
@@ -50,3 +50,29 @@ def permutation(n: int, identity: str) -> Int64[ndarray, "n"]:
 def choice(n: int, identity: str) -> int:
     """One of 0..n-1 that depends on `identity` alone; a generator of its own would cost ten times as much."""
     return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=16).digest(), "little") % n
+
+
+def hash_texts(texts: Shaped[ndarray, "N"]) -> UInt64[ndarray, "N"]:
+    """A 64-bit hash of each text (bytes, NumPy `S`), for `mixed_bits`."""
+    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts.tolist())
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
+
+
+def mixed_bits(hashes: UInt64[ndarray, "N"], identity: str, number: int) -> UInt64[ndarray, "N"]:
+    """64 random bits for each hash, number 0, 1, ... of those that (hash, identity) have; all rows at once.
+
+    Each is SplitMix64's finaliser (Steele et al. 2014) of a counter that begins at the finalised hash.
+    """
+    first, second = _key(identity)
+    start = _finalise(hashes ^ first)
+    return _finalise(start + np.uint64((number + 1) * _GOLDEN % 2**64) ^ second)
+
+
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _finalise(x: UInt64[ndarray, "N"]) -> UInt64[ndarray, "N"]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    finalised: UInt64[ndarray, "N"] = x ^ (x >> np.uint64(31))
+    return finalised

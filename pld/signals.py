@@ -18,6 +18,29 @@ TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class MixedLabels:
+    """The labels of mixed images (mixup, CutMix): what losses take in place of labels.
+
+    Attributes:
+        labels: int64 [B], of the image with the larger share; a TopK's are these.
+        others: int64 [B], of the other image; any class where the share is 1.
+        share: float32 [B], of the first image, 0.5 to 1.
+    """
+
+    labels: Int[Tensor, "B"]
+    others: Int[Tensor, "B"]
+    share: Float[Tensor, "B"]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> MixedLabels:
+        """The same on another device."""
+        return MixedLabels(
+            labels=self.labels.to(device, non_blocking=non_blocking),
+            others=self.others.to(device, non_blocking=non_blocking),
+            share=self.share.to(device, non_blocking=non_blocking),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TopK:
     """A teacher's k most probable classes per sample, the label's log-probability and the mass of the tail.
 

@@ -18,6 +18,7 @@ from pld.errors import UndecodableImageError
 from pld.loading.view_decoder import Map, ViewDecoder
 from pld.loading.worker_processes import Request, explain_deaths, fill_in_processes, shared_rows
 from pld.prefetch import map_ahead
+from pld.views import Mixing
 
 _Filled = tuple[Request, Tensor, list[Any]]
 
@@ -31,11 +32,13 @@ class LoadedViews(Generic[Request]):
         images: uint8 [n, V, 3, h, w], channels last, one for each of the decoder's outputs; on the GPU if it decoded
             them, else in pinned memory if there is a GPU.
         good: which rows could be decoded; the other rows' images are undefined.
+        mixing: how the [n, V] views were mixed: as requested, but unmixed where the other image cannot be decoded.
     """
 
     request: Request
     images: tuple[UInt8[Tensor, "n V 3 _ _"], ...]
     good: list[bool]
+    mixing: Mixing | None = None
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor
 from pld.errors import UndecodableImageError
 from pld.images.dataset import ImageDataset, decode_row
 from pld.images.decode.image import jpeg_size
-from pld.views import Policy, View, apply_view, draw_view
+from pld.views import Mixing, Policy, View, apply_view, draw_view
 from pld.views.preprocessing import Preprocessing
 
 Map = Callable[[Callable[[int], bool], Iterable[int]], Iterable[bool]]
@@ -24,10 +24,17 @@ Map = Callable[[Callable[[int], bool], Iterable[int]], Iterable[bool]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ViewRequest:
-    """Some rows, and the views wanted of each row: the unit of work in loading."""
+    """Some rows, and the views wanted of each row: the unit of work in loading.
+
+    Attributes:
+        rows: int64 [n].
+        view_indexes: V of them, the same of every row.
+        mixing: what each of the [n, V] views is mixed with; None where the policy mixes nothing.
+    """
 
     rows: Int64[ndarray, "n"]
     view_indexes: Sequence[int]
+    mixing: Mixing | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def view_index(self) -> int:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 from pld.errors import ConfigError
 from pld.randomness import raw_bits
+from pld.views.mixing import Partners
+from pld.views.steps import Step, check_steps
 from pld.views.view import View
 
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop, before it falls back to the centre
@@ -28,18 +30,23 @@ class RandomResizedCrop:
         ratio: least and largest width / height; drawn log-uniformly.
         flip: whether half of the views are mirrored; wrong for digits and letters.
         seed: the view seed.
+        steps: what is done to the crop's pixels, in this order, and last what it is mixed with.
+        partners: what images are mixed with, if they are.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     seed: int = 0
+    steps: tuple[Step, ...] = ()
+    partners: Partners = "shard"
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ConfigError(f"view policy: scale {self.scale}; wanted 0 < least <= largest <= 1")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ConfigError(f"view policy: ratio {self.ratio}; wanted 0 < least <= largest")
+        check_steps(self.steps, self.partners)
 
     def draw(self, key: str, view_index: int, image_size: tuple[int, int]) -> View:
         """See `draw_view`."""
@@ -68,10 +75,13 @@ class Fixed:
 
     crop_fraction: float = 0.875
     seed: int = 0
+    steps: tuple[Step, ...] = ()
+    partners: Partners = "shard"
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_fraction <= 1:
             raise ConfigError(f"view policy: crop_fraction {self.crop_fraction}; wanted 0 < crop_fraction <= 1")
+        check_steps(self.steps, self.partners)
 
     def draw(self, key: str, view_index: int, image_size: tuple[int, int]) -> View:
         """See `draw_view`."""

@@ -1,4 +1,4 @@
-"""A view of an image: a crop box and a flip, and how it is cut out and resized."""
+"""A view of an image: a crop box, a flip and what is done to the pixels, and how it is made of its image."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from pld.views.steps.ops import Op, apply_ops
+
 Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A crop box in pixels of the original image, and whether the crop is mirrored left to right."""
+    """What is drawn of a view: everything but what it is mixed with.
+
+    Attributes:
+        top, left, height, width: the crop box in pixels of the original image.
+        flip: whether the crop is mirrored left to right.
+        ops: what is done to its pixels then, in this order.
+    """
 
     top: int
     left: int
     height: int
     width: int
     flip: bool
+    ops: tuple[Op, ...] = ()
 
 
 def apply_view(
@@ -32,6 +41,8 @@ def apply_view(
     out: UInt8[Tensor, "3 h w"] | None = None,
 ) -> UInt8[Tensor, "3 h w"]:
     """Cut the view out of its image and resize it, antialiased, to `output_size` (side, or (height, width)).
+
+    Its operations follow at that size.
 
     Fastest when `image` is a permuted [H, W, 3] array, as decoders give it. The result is written to `out` if given.
 
@@ -49,4 +60,6 @@ def apply_view(
     box = box.permute(1, 2, 0).contiguous().unsqueeze(0).permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(box, size=size, mode=interpolation, antialias=True).squeeze(0)
     pixels = resized.flip(2) if view.flip else resized
+    if view.ops:
+        pixels = torch.from_numpy(apply_ops(pixels.permute(1, 2, 0).numpy(), view.ops)).permute(2, 0, 1)
     return pixels if out is None else out.copy_(pixels)

@@ -33,7 +33,7 @@ def test_the_blocks_of_how_it_works(tmp_path):
     (tmp_path / "program.py").write_text("\n".join(blocks))
     printed = python("program.py", cwd=tmp_path).stdout
     view, error, bound, *order = printed.splitlines()
-    assert view == "View(top=104, left=136, height=253, width=335, flip=False)"
+    assert view == "View(top=104, left=136, height=253, width=335, flip=False, ops=())"
     measured, proven = ([float(x) for x in re.findall(r"\d\.\d+", line)] for line in (error, bound))
     assert len(measured) == len(proven) == 4
     assert all(m <= p for m, p in zip(measured, proven, strict=True))

@@ -12,7 +12,7 @@ def test_the_blocks_run_as_one_program(tmp_path):
     (tmp_path / "program.py").write_text("from __future__ import annotations\n" + "\n".join(blocks))
     hinge, quarter, images, archive, logits = python("program.py", cwd=tmp_path).stdout.splitlines()
     assert re.fullmatch(r"tensor\([\d.]+\)", hinge)
-    assert quarter == "View(top=187, left=250, height=187, width=250, flip=False)"
+    assert quarter == "View(top=187, left=250, height=187, width=250, flip=False, ops=())"
     assert images == "torch.Size([2, 1, 3, 8, 8])"
     assert archive == "True"
     assert logits == "torch.Size([2, 3])"
