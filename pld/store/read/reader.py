@@ -103,6 +103,13 @@ class Store:
         """Keys of the dataset's samples that have no row."""
         return tuple(key for commit, _ in self._shards for key in commit.skipped)
 
+    @property
+    def shard_numbers(self) -> tuple[Int64[np.ndarray, "N"], Int64[np.ndarray, "S"]]:
+        """The number, in the manifest's order, of each row's image shard and of each skipped sample's."""
+        held, skipped = zip(*((commit.num_samples, len(commit.skipped)) for commit, _ in self._shards), strict=True)
+        numbers = np.arange(len(held))
+        return np.repeat(numbers, held), np.repeat(numbers, skipped)
+
     @functools.cached_property
     def keys(self) -> Shaped[np.ndarray, "N"]:
         """All rows' keys, UTF-8 in a fixed-width 'S' array."""

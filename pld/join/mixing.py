@@ -1,0 +1,93 @@
+"""Plan which images of a dataset are mixed with each other: those that were when the store was made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from pld.errors import DataError, StoreError
+from pld.images import Source
+from pld.store import Store
+from pld.views import MixingPlan, Policy, mix_steps
+from pld.views.mixing import Partners
+
+# Of the classes that a shard of shuffled images would hold, on average.
+_FEW_CLASSES = 0.5
+
+
+def choose_partners(policy: Policy, source: Source) -> Policy:
+    """The policy with partners from the same shard, or from the whole dataset where shards hold few classes.
+
+    Within a shard reading stays local. Of images sorted by class it would mix each with its like.
+    """
+    partners: Partners = "dataset" if mix_steps(policy) and _shards_hold_few_classes(source) else "shard"
+    return dataclasses.replace(policy, partners=partners)
+
+
+def plan_mixing(source: Source, policy: Policy, stores: Sequence[Store] = ()) -> MixingPlan | None:
+    """The plan for a source's rows; None where the policy mixes nothing.
+
+    Args:
+        source: the images, under the store's keys.
+        policy: how its views are drawn.
+        stores: of their logits, if some are used: the images of a store's shard are paired as when it was made.
+
+    Raises:
+        DataError: there is one image alone, or the images lack some that theirs are mixed with.
+        StoreError: the stores mix other images with each other.
+    """
+    steps = mix_steps(policy)
+    if not steps:
+        return None
+    if len(source) < 2:
+        raise DataError(f"{source.location}: mixing wants two images or more, found {len(source)}; leave mixing out")
+    if not stores:
+        pools = np.repeat(np.arange(len(source.shards)), source.shard_sizes)
+        pools = pools if policy.partners == "shard" else np.zeros_like(pools)
+        return MixingPlan(source.keys, pools, steps, seed=policy.seed)
+    plans = [_stored_plan(store, source, policy) for store in stores]
+    first = plans[0].partners(0)
+    for store, plan in zip(stores, plans, strict=True):
+        if not np.array_equal(plan.partners(0), first):
+            raise StoreError(
+                f"{store.url}: mixes other images with each other than {stores[0].url}: its shards or the images that "
+                "it had to skip are others; average stores that were cached from the same shards"
+            )
+    return plans[0]
+
+
+def _stored_plan(store: Store, source: Source, policy: Policy) -> MixingPlan:
+    held, skipped = store.shard_numbers
+    if policy.partners == "dataset":
+        held, skipped = np.zeros_like(held), np.zeros_like(skipped)
+    rows = store.rows(source.keys)
+    pools = held[rows]
+    used = np.unique(pools)
+    missing = np.isin(held, used)
+    missing[rows] = False
+    if missing.any():
+        key = store.keys[np.flatnonzero(missing)[0]].decode()
+        raise DataError(
+            f"{source.location}: lacks {int(missing.sum())} images that its own are mixed with in {store.url}, the "
+            f"first: {key}; give all images of the shards that were cached, or cache these images alone"
+        )
+    mine = np.isin(skipped, used)
+    skipped_keys = np.array([key.encode() for key in store.skipped], dtype=np.bytes_)[mine]
+    left_out = np.r_[np.zeros(len(source), bool), np.ones(len(skipped_keys), bool)]
+    keys = np.concatenate([source.keys, skipped_keys]) if len(skipped_keys) else source.keys
+    return MixingPlan(keys, np.r_[pools, skipped[mine]], mix_steps(policy), seed=policy.seed, left_out=left_out)
+
+
+def _shards_hold_few_classes(source: Source) -> bool:
+    sizes = np.array(source.shard_sizes)
+    if len(sizes) < 2:
+        return False
+    if source.labels is None:
+        return source.shuffle_window >= len(sizes)
+    shard = np.repeat(np.arange(len(sizes)), sizes)
+    num_classes = len(np.unique(source.labels))
+    found = len(np.unique(shard * (int(source.labels.max()) + 1) + source.labels))
+    expected = num_classes * (1 - (1 - 1 / num_classes) ** sizes)
+    return bool(found < _FEW_CLASSES * expected.sum())
