@@ -15,6 +15,7 @@ from torch import Tensor
 from pld.errors import DataError
 from pld.images import Source, epoch_order, global_batches
 from pld.loading import LoadedViews, ViewDecoder, ViewRequest, loading
+from pld.signals import MixedLabels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,13 +24,13 @@ class Batch:
 
     Attributes:
         request: the rows that the images are of, and their view.
-        labels: int64 [B]; None for images without labels.
+        labels: int64 [B], or those of mixed images; None for images without labels.
         images: uint8 [B, 3, h, w], channels last, one for each of the decoder's outputs; on a GPU if it decoded them.
         bad_rows: rows that were asked for as well and cannot be decoded.
     """
 
     request: ViewRequest
-    labels: Tensor | None
+    labels: Tensor | MixedLabels | None
     images: tuple[Tensor, ...]
     bad_rows: tuple[int, ...] = ()
 
