@@ -16,7 +16,7 @@ from pld.classes.matching import Classes
 from pld.errors import ConfigError, PLDError
 from pld.loading import ViewRequest
 from pld.losses import RequiredSignal
-from pld.signals import MixedLabels, TopK
+from pld.signals import MixedLabels, TopK, larger_share
 from pld.views.preprocessing import Preprocessing
 from train_student.config import TrainConfig
 from train_student.data.batches import Batch
@@ -117,7 +117,7 @@ class MadeUpTeacher(TeacherSignal):
         """The signal of a batch."""
         if not self._required.needs_teacher:
             return None
-        labels = batch.labels.labels if isinstance(batch.labels, MixedLabels) else batch.labels
+        labels = larger_share(batch.labels)
         labels = None if labels is None else labels.to(device)
         logits = 2 * torch.randn(len(batch.request.rows), self._num_classes, device=device)
         if self._k is None:
