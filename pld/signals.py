@@ -40,6 +40,11 @@ class MixedLabels:
         )
 
 
+def larger_share(labels: Int[Tensor, "B"] | MixedLabels | None) -> Int[Tensor, "B"] | None:
+    """The labels of images, int64 [B]; of mixed ones, those of the image with the larger share."""
+    return labels.labels if isinstance(labels, MixedLabels) else labels
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TopK:
     """A teacher's k most probable classes per sample, the label's log-probability and the mass of the tail.

@@ -43,6 +43,12 @@ class DataOptions:
         False, "images without labels, every one of the split; a store without labels says it by itself"
     )
     num_classes: int | None = option(None, "number of classes, if neither the store nor the dataset states it")
+    policy: str | None = option(
+        None,
+        "how views are drawn without a store: a preset (light, deit, tinyvit, a1) or steps, such as "
+        "rrc,flip,rand-m9-mstd0.5-inc1,erase-0.25; with a store it must be the store's policy. The dataset's own crop "
+        "and flip, or the store's policy, if not given",
+    )
     views: int | None = option(
         None,
         "how many views to cycle through; the store's, or without a store a new one each epoch",
@@ -176,7 +182,13 @@ class OptimizerOptions:
     """Batches, optimizer and schedule."""
 
     epochs: int = option(100, "passes over the data", check=AT_LEAST_ONE)
-    batch_size: int = option(2048, "images in a global batch, over all processes", check=AT_LEAST_ONE)
+    batch_size: int = option(2048, "views in a global batch, over all processes", check=AT_LEAST_ONE)
+    views_per_image: int = option(
+        1,
+        "views of each image in a batch, from one decode, each with its own logits; a batch has batch_size / "
+        "views_per_image images",
+        check=AT_LEAST_ONE,
+    )
     accumulate: int = option(
         1, "micro-batches that a process cuts its share of a batch into, to need less memory", check=AT_LEAST_ONE
     )

@@ -48,7 +48,7 @@ def batches(
     source = open_source(str(place / "shards"))
     items = itertools.chain.from_iterable(
         epoch_items(
-            source, seed=0, epoch=epoch, view_index=epoch * new_views, batch_size=BATCH, streams=1, rank=0, world=1
+            source, seed=0, epoch=epoch, view_indexes=(epoch * new_views,), batch_size=BATCH, streams=1, rank=0, world=1
         )
         for epoch in itertools.count()
     )

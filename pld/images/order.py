@@ -13,7 +13,12 @@ from pld.randomness import permutation
 
 
 def epoch_order(
-    seed: int, epoch: int, shard_sizes: Sequence[int], streams: int, window: int
+    seed: int,
+    epoch: int,
+    shard_sizes: Sequence[int],
+    streams: int,
+    window: int,
+    partners: Int64[ndarray, "N"] | None = None,
 ) -> Iterator[Int64[ndarray, "n"]]:
     """Yield every global row once, in the order in which the epoch visits them, as arrays of some length.
 
@@ -28,6 +33,8 @@ def epoch_order(
         shard_sizes: samples in each shard; shard i's rows follow shard i-1's.
         streams: a multiple of the number of processes makes each process read its own streams only.
         window: shards in a window, at least 1; the number of shards permutes a whole stream.
+        partners: what each row is mixed with. Pairs are then neighbours, at positions 2 p and 2 p + 1 nearly always,
+            and a stream gives two rows at a time; partners from other shards leave no stream its own shards.
 
     Example:
         >>> order = np.concatenate(list(epoch_order(0, 0, shard_sizes=(4, 4, 4, 4), streams=2, window=2)))
@@ -35,18 +42,72 @@ def epoch_order(
         [8, 7, 3, 5, 9, 4, 2, 12, 0, 13, 11, 15, 10, 6, 1, 14]
     """
     starts = np.concatenate([[0], np.cumsum(shard_sizes, dtype=np.int64)])
-    live = [
-        (np.empty(0, np.int64), _stream_rows(shards, starts, window, f"{seed}/{epoch}/{stream}"))
-        for stream, shards in enumerate(deal_shards(seed, shard_sizes, streams))
-    ]
+    dealt = deal_shards(seed, shard_sizes, streams)
+    windows = [_stream_rows(shards, starts, window, f"{seed}/{epoch}/{stream}") for stream, shards in enumerate(dealt)]
+    if partners is None:
+        yield from _interleave(windows, 1)
+        return
+    shard = np.repeat(np.arange(len(shard_sizes)), shard_sizes)
+    if np.array_equal(shard[partners], shard):
+        yield from _interleave([_pair_windows(rows, partners) for rows in windows], 2)
+        return
+    rows = list(_interleave(windows, 1))
+    if rows:
+        yield pair_up(np.concatenate(rows), partners)
+
+
+def pair_up(rows: Int64[ndarray, "n"], partners: Int64[ndarray, "N"]) -> Int64[ndarray, "n"]:
+    """The same rows with pairs together, each where its first row was; at the end what is no pair.
+
+    Args:
+        rows: distinct, and each one's partner among them.
+        partners: of all rows there are, as `MixingPlan.partners` gives them.
+    """
+    own = np.arange(len(rows))
+    place = np.empty(len(partners), np.int64)
+    place[rows] = own
+    partner = place[partners[rows]]
+    first = np.minimum(own, partner)
+    np.minimum.at(first, partner, own)  # three that go round are found from either side
+    is_pair = (partner[partner] == own) & (partner != own)
+    return rows[np.lexsort((first, ~is_pair))]
+
+
+def _interleave(streams: Sequence[Iterator[Int64[ndarray, "n"]]], together: int) -> Iterator[Int64[ndarray, "n"]]:
+    """Rows of the streams in turn, `together` of each; at the end what is left of streams that have fewer."""
+    live = [(np.empty(0, np.int64), stream) for stream in streams]
+    rest = []
     while True:
-        refilled = [(rows if len(rows) else next(stream, None), stream) for rows, stream in live]
-        live = [(rows, stream) for rows, stream in refilled if rows is not None]
+        refilled = [(_refill(rows, stream, together), stream) for rows, stream in live]
+        rest += [rows for rows, _ in refilled if 0 < len(rows) < together]
+        live = [(rows, stream) for rows, stream in refilled if len(rows) >= together]
         if not live:
-            return
-        rounds = min(len(rows) for rows, _ in live)
-        yield np.stack([rows[:rounds] for rows, _ in live], axis=1).reshape(-1)
-        live = [(rows[rounds:], stream) for rows, stream in live]
+            break
+        rounds = min(len(rows) for rows, _ in live) // together
+        taken = [rows[: rounds * together].reshape(rounds, together) for rows, _ in live]
+        yield np.stack(taken, axis=1).reshape(-1)
+        live = [(rows[rounds * together :], stream) for rows, stream in live]
+    if rest:
+        yield np.concatenate(rest)
+
+
+def _refill(rows: Int64[ndarray, "n"], stream: Iterator[Int64[ndarray, "n"]], together: int) -> Int64[ndarray, "m"]:
+    """At least `together` rows, while the stream has them."""
+    while len(rows) < together and (following := next(stream, None)) is not None:
+        rows = np.concatenate([rows, following]) if len(rows) else following
+    return rows
+
+
+def _pair_windows(
+    windows: Iterator[Int64[ndarray, "n"]], partners: Int64[ndarray, "N"]
+) -> Iterator[Int64[ndarray, "n"]]:
+    """A stream's windows with pairs together, which begin at its even positions."""
+    is_odd = False
+    for rows in windows:
+        paired = pair_up(rows, partners)
+        # Behind an odd number of rows: one pair is given up, so that all others are two at a time.
+        yield np.roll(paired, -1) if is_odd else paired
+        is_odd ^= len(rows) % 2 == 1
 
 
 def deal_shards(seed: int, shard_sizes: Sequence[int], streams: int) -> list[list[int]]:

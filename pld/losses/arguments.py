@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pld.errors import SignalError
 from pld.losses.settings import Reduction
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK, larger_share
 
 
 def values_are_free(tensor: Tensor) -> bool:
@@ -29,7 +29,7 @@ def check_batch(
     loss: str,
     reason: str | None,
     student_logits: Tensor,
-    labels: Tensor | None,
+    labels: Tensor | MixedLabels | None,
     teacher: TopK | Tensor | None = None,
     approximate: bool = False,
     **_: Any,
@@ -37,13 +37,12 @@ def check_batch(
     """Raise SignalError unless a loss's arguments fit each other and the teacher holds the classes needed."""
     check_student(student_logits)
     num_classes = student_logits.shape[1]
-    if labels is not None:
-        check_vector("labels", labels, student_logits)
-        if labels.dtype != torch.int64:
-            raise SignalError(f"labels: found {labels.dtype}, wanted int64 class indices")
-        _check_range("labels", labels, num_classes, lowest=0)
+    if isinstance(labels, MixedLabels):
+        _check_mixed(labels, student_logits)
+    elif labels is not None:
+        _check_classes("labels", labels, student_logits)
     if isinstance(teacher, TopK):
-        _check_teacher(teacher, labels, student_logits)
+        _check_teacher(teacher, larger_share(labels), student_logits)
         require_classes(loss, teacher, num_classes, reason, approximate=approximate)
     elif teacher is not None:
         if teacher.shape != student_logits.shape or not teacher.is_floating_point():
@@ -131,6 +130,37 @@ def check_topk(name: str, topk: TopK) -> None:
             f"{name}.tail_logmass of shape {list(tail.shape)}: found {bad} nan or +inf, wanted finite values, or -inf "
             "where the tail is empty"
         )
+
+
+def _check_classes(name: str, classes: Tensor, student_logits: Tensor) -> None:
+    """Raise SignalError unless these are int64 [B], each in 0..C-1."""
+    check_vector(name, classes, student_logits)
+    if classes.dtype != torch.int64:
+        raise SignalError(f"{name}: found {classes.dtype}, wanted int64 class indices")
+    _check_range(name, classes, student_logits.shape[1], lowest=0)
+
+
+def _check_mixed(mixed: MixedLabels, student_logits: Tensor) -> None:
+    """Raise SignalError unless both labels are classes and the share is 0.5 to 1, all on the logits' device."""
+    fields = {"labels.labels": mixed.labels, "labels.others": mixed.others, "labels.share": mixed.share}
+    for name, values in fields.items():
+        if values.device != student_logits.device:
+            raise SignalError(
+                f"{name}: found it on {values.device}, wanted {student_logits.device}, where student_logits are; "
+                "use MixedLabels.to(device)"
+            )
+    _check_classes("labels.labels", mixed.labels, student_logits)
+    _check_classes("labels.others", mixed.others, student_logits)
+    check_vector("labels.share", mixed.share, student_logits)
+    if not mixed.share.is_floating_point():
+        raise SignalError(f"labels.share: found {mixed.share.dtype}, wanted floating point")
+    if values_are_free(mixed.share):
+        low, high = (float(bound) for bound in torch.aminmax(mixed.share.detach()))
+        if not 0.5 <= low <= high <= 1:  # false for nan too
+            raise SignalError(
+                f"labels.share: found {low:g}..{high:g}, wanted 0.5..1; labels.labels are those of the image with the "
+                "larger share, labels.others the other's"
+            )
 
 
 def _check_teacher(teacher: TopK, labels: Tensor | None, student_logits: Tensor) -> None:

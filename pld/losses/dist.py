@@ -18,17 +18,17 @@ from pld.losses.plackett_luce.rows import wide_dtype
 from pld.losses.registry import loss
 from pld.losses.settings import NOT_NEGATIVE, Alpha, Beta, Reduction, Temperature
 from pld.losses.teacher import dense_logprobs
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK
 
 # A vector is constant where its spread is below this share of its length: float64's rounding, and no float32 logit's.
 _CONSTANT = 1e-12
 
 
-@loss("dist", without_label="alpha")
+@loss("dist", without_label="alpha", mixed_labels=True)
 def dist_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"] | None,
+    labels: Int[Tensor, "B"] | MixedLabels | None,
     weight: Float[Tensor, "B"] | None = None,
     *,
     alpha: Alpha = 1.0,
@@ -46,12 +46,12 @@ def dist_loss(
     formula's own, b / 1e-8, would be a step of no use, and is beyond float16. So one sample has no column term to
     learn from, and a student whose classifier starts at zero begins with the cross entropy alone. The column term
     depends on the batch at hand. DIST needs a dense vector: from a TopK with k < C the tail's mass is spread evenly
-    over its classes.
+    over its classes. Of a mixed image CE weighs both labels by their shares; the two relations know no labels.
 
     Args:
         student_logits: [B, C].
         teacher: a TopK of these samples, or dense logits [B, C].
-        labels: int64 [B]; None for images without labels, with alpha = 0.
+        labels: int64 [B], or the MixedLabels of mixed images; None for images without labels, with alpha = 0.
         weight: [B], what each sample counts for in the cross entropy and the rows' term.
         alpha: weight of the cross entropy, 0 or more.
         beta: weight of the rows' (inter-class) term, 0 or more.
@@ -67,8 +67,8 @@ def dist_loss(
             column term.
 
     Raises:
-        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit, a
-            weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
+        SignalError: an argument has a wrong shape or dtype, a label or a share is out of range, a label is not the
+            TopK's, a logit, a weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own.
     """
     student = _softmax(student_logits, temperature)

@@ -11,14 +11,14 @@ from pld.losses.kd import kl_divergence, label_nll, support
 from pld.losses.module import TeacherLossModule, settings_of
 from pld.losses.registry import loss
 from pld.losses.settings import Alpha, Beta, Reduction, Temperature
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK
 
 
-@loss("dkd")
+@loss("dkd", mixed_labels=True)
 def dkd_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"],
+    labels: Int[Tensor, "B"] | MixedLabels,
     weight: Float[Tensor, "B"] | None = None,
     *,
     alpha: Alpha = 1.0,
@@ -32,11 +32,12 @@ def dkd_loss(
     TCKD is the KL divergence of the pair (label, all other classes), NCKD that of the softmax over the other classes.
     The authors' defaults for CIFAR; for ImageNet they use beta = 0.5 and T = 1. From a TopK with k < C, TCKD is exact
     and NCKD has the tail lumped into one class: a lower bound. It divides the classes by the label, so it needs one.
+    Of a mixed image the label is that of the larger share, and CE weighs both labels by their shares.
 
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).
         teacher: a TopK of these samples, or dense logits [B, C].
-        labels: int64 [B].
+        labels: int64 [B], or the MixedLabels of mixed images.
         weight: [B], what each sample counts for.
         alpha: weight of TCKD, 0 or more.
         beta: weight of NCKD, 0 or more.

@@ -14,13 +14,13 @@ from pld.losses.module import LossModule, TeacherLossModule, settings_of
 from pld.losses.registry import loss
 from pld.losses.settings import UNIT_INTERVAL, Alpha, Reduction, Temperature
 from pld.losses.teacher import log_weights, ranking
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK, larger_share
 
 
-@loss("ce", ls={"label_smoothing": 0.1})
+@loss("ce", mixed_labels=True, ls={"label_smoothing": 0.1})
 def cross_entropy_loss(
     student_logits: Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"],
+    labels: Int[Tensor, "B"] | MixedLabels,
     weight: Float[Tensor, "B"] | None = None,
     *,
     label_smoothing: Annotated[float, UNIT_INTERVAL, "of ls"] = 0.0,
@@ -28,26 +28,28 @@ def cross_entropy_loss(
 ) -> Float[Tensor, "*reduced"]:
     """Cross entropy with the labels, smoothed or not.
 
+    Of a mixed image it is share * CE(label) + (1 - share) * CE(the other image's label).
+
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).
-        labels: int64 [B].
+        labels: int64 [B], or the MixedLabels of mixed images.
         weight: [B], what each sample counts for.
         label_smoothing: mass spread evenly over all classes, 0 to 1.
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
     Raises:
-        SignalError: an argument has a wrong shape or dtype, a label is out of range, or a logit or a weight is not
-            finite.
+        SignalError: an argument has a wrong shape or dtype, a label or a share is out of range, or a logit or a weight
+            is not finite.
         ConfigError: a setting has a value that is not one of its own.
     """
     return reduce_loss(label_nll(student_logits, labels, label_smoothing), weight, reduction)
 
 
-@loss("kd", without_label="alpha")
+@loss("kd", without_label="alpha", mixed_labels=True)
 def kd_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"] | None,
+    labels: Int[Tensor, "B"] | MixedLabels | None,
     weight: Float[Tensor, "B"] | None = None,
     *,
     alpha: Annotated[Alpha, UNIT_INTERVAL] = 0.1,
@@ -58,12 +60,13 @@ def kd_loss(
     """Knowledge distillation (Hinton et al. 2015): alpha * CE + (1 - alpha) * T^2 * KL(teacher_T || student_T).
 
     From a TopK with k < C the tail is lumped into one class, on both sides: a lower bound of the full divergence, and
-    never negative.
+    never negative. Of a mixed image CE weighs both labels by their shares; the teacher's distribution is that of the
+    mixed image as it is.
 
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).
         teacher: a TopK of these samples, or dense logits [B, C].
-        labels: int64 [B]; None for images without labels, with alpha = 0.
+        labels: int64 [B], or the MixedLabels of mixed images; None for images without labels, with alpha = 0.
         weight: [B], what each sample counts for.
         alpha: weight of the cross entropy, 0 to 1.
         temperature: of teacher and student, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
@@ -71,8 +74,8 @@ def kd_loss(
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
     Raises:
-        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit, a
-            weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
+        SignalError: an argument has a wrong shape or dtype, a label or a share is out of range, a label is not the
+            TopK's, a logit, a weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own.
     """
     divergence = kl_divergence(*support(student_logits, teacher, labels, temperature))
@@ -87,7 +90,10 @@ class CrossEntropyLoss(LossModule):
     def __init__(self) -> None: ...
 
     def forward(
-        self, student_logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], weight: Float[Tensor, "B"] | None = None
+        self,
+        student_logits: Float[Tensor, "B C"],
+        labels: Int[Tensor, "B"] | MixedLabels,
+        weight: Float[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "*reduced"]:
         """The loss of a batch; the arguments are the function's."""
         return self.function(student_logits, labels, weight, **self.settings)
@@ -101,13 +107,16 @@ class KDLoss(TeacherLossModule):
 
 
 def support(
-    student_logits: Float[Tensor, "B C"], teacher: TopK | Tensor, labels: Tensor | None, temperature: float
+    student_logits: Float[Tensor, "B C"],
+    teacher: TopK | Tensor,
+    labels: Tensor | MixedLabels | None,
+    temperature: float,
 ) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"]]:
     """Student's and teacher's log-probabilities, not normalised, on the classes that the teacher holds.
 
-    The first column is the label, the others every other class the teacher holds and, for k < C, the tail lumped into
-    one class. Columns that stand for no class hold the lowest finite number on both sides: they take no part. Without
-    labels there is no first column for the label.
+    The first column is the label (of a mixed image that of the larger share), the others every other class the teacher
+    holds and, for k < C, the tail lumped into one class. Columns that stand for no class hold the lowest finite number
+    on both sides: they take no part. Without labels there is no first column for the label.
 
     Raises:
         SignalError: k < C and the TopK does not hold the temperature.
@@ -116,9 +125,10 @@ def support(
     lowest = torch.finfo(student.dtype).min
     if isinstance(teacher, Tensor):
         dense = teacher.detach().to(student.dtype) / temperature
-        if labels is None:
+        label = larger_share(labels)
+        if label is None:
             return student, dense
-        return _label_first(student, labels, lowest), _label_first(dense, labels, lowest)
+        return _label_first(student, label, lowest), _label_first(dense, label, lowest)
     index, valid = ranking(teacher)
     listed = student.gather(1, index).masked_fill(~valid, lowest)
     # The lowest finite number, not -inf: an empty tail must have a gradient of zero, not nan.
@@ -130,17 +140,21 @@ def support(
 
 
 def label_nll(
-    student_logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], label_smoothing: float = 0.0
+    student_logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"] | MixedLabels, label_smoothing: float = 0.0
 ) -> Float[Tensor, "B"]:
     """Cross entropy per sample, in float32 whatever autocast says (float64 stays); arguments are not checked."""
     logits = student_logits if student_logits.dtype == torch.float64 else student_logits.float()
+    if isinstance(labels, MixedLabels):
+        own, other = (label_nll(logits, each, label_smoothing) for each in (labels.labels, labels.others))
+        share = labels.share.detach().to(logits.dtype)
+        return share * own + (1 - share) * other
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
 
 
 def label_term(
-    alpha: float, student_logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"] | None
+    alpha: float, student_logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"] | MixedLabels | None
 ) -> Float[Tensor, "B"] | float:
-    """alpha * the label's cross entropy; 0 without labels, which only alpha = 0 allows."""
+    """alpha * the labels' cross entropy; 0 without labels, which only alpha = 0 allows."""
     return 0.0 if labels is None else alpha * label_nll(student_logits, labels)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pld.losses.settings import check_values, checks_of
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK
 
 P = ParamSpec("P")
 
@@ -34,7 +34,7 @@ class TeacherLossModule(LossModule):
         self,
         student_logits: Float[Tensor, "B C"],
         teacher: TopK | Float[Tensor, "B C"],
-        labels: Int[Tensor, "B"] | None,
+        labels: Int[Tensor, "B"] | MixedLabels | None,
         weight: Float[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "*reduced"]:
         """The loss of a batch; the arguments are the function's."""

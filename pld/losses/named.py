@@ -15,7 +15,7 @@ from pld.losses.registry import LOSSES, Loss, why_all_classes
 from pld.losses.settings import Reduction, check_values, checks_of
 from pld.losses.standardize import standardize_logits
 from pld.losses.teacher import dense_logprobs
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK
 
 _STANDARDIZE = ("none", "both", "teacher")
 
@@ -55,7 +55,7 @@ class NamedLoss:
         self,
         student_logits: Float[Tensor, "B C"],
         teacher: TopK | Float[Tensor, "B C"] | None,
-        labels: Int[Tensor, "B"] | None,
+        labels: Int[Tensor, "B"] | MixedLabels | None,
         *,
         weight: Float[Tensor, "B"] | None = None,
         reduction: Reduction = "mean",

@@ -15,14 +15,14 @@ from pld.losses.plackett_luce.nll import unchecked_nll
 from pld.losses.registry import loss
 from pld.losses.settings import Backend, Reduction, Tail, Temperature, check_settings
 from pld.losses.teacher import as_topk, log_weights, ranking
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK
 
 
-@loss("listmle", all_classes="every rank weighs the same", without_label=True)
+@loss("listmle", all_classes="every rank weighs the same", without_label=True, mixed_labels=True)
 def listmle_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"] | None,
+    labels: Int[Tensor, "B"] | MixedLabels | None,
     weight: Float[Tensor, "B"] | None = None,
     *,
     approximate: bool = False,
@@ -31,7 +31,8 @@ def listmle_loss(
     """ListMLE (Xia et al. 2008) on PLD's order: every rank weighs 1 / C.
 
     A TopK with k < C is refused unless `approximate`, which leaves out the terms of the ranks it does not hold: from
-    50 of 1000 classes that is nearly all of the gradient.
+    50 of 1000 classes that is nearly all of the gradient. Of a mixed image the label of the larger share comes first,
+    as in PLD.
 
     Arguments and errors are `pld_loss`'s.
     """
@@ -40,18 +41,19 @@ def listmle_loss(
     return reduce_loss(nll, weight, reduction)
 
 
-@loss("plistmle", without_label=True)
+@loss("plistmle", without_label=True, mixed_labels=True)
 def plistmle_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"] | None,
+    labels: Int[Tensor, "B"] | MixedLabels | None,
     weight: Float[Tensor, "B"] | None = None,
     *,
     reduction: Reduction = "mean",
 ) -> Float[Tensor, "*reduced"]:
     """p-ListMLE (Lan et al. 2014) on PLD's order: rank r of C weighs 2^(C-r) - 1, normalised to sum to one.
 
-    Any TopK works: the ranks below R have a total weight of less than 2^-R.
+    Any TopK works: the ranks below R have a total weight of less than 2^-R. Of a mixed image the label of the larger
+    share comes first, as in PLD.
 
     Arguments and errors are `pld_loss`'s.
     """
@@ -61,11 +63,11 @@ def plistmle_loss(
     return reduce_loss(nll, weight, reduction)
 
 
-@loss("pld", without_label=True)
+@loss("pld", without_label=True, mixed_labels=True)
 def pld_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
-    labels: Int[Tensor, "B"] | None,
+    labels: Int[Tensor, "B"] | MixedLabels | None,
     weight: Float[Tensor, "B"] | None = None,
     *,
     temperature: Temperature = 1.0,
@@ -78,13 +80,14 @@ def pld_loss(
 
     The order is the label, then the other classes by falling teacher logit (ties: lower class first); the weights are
     the teacher's softmax at `temperature`. The student is not tempered. For images without labels the teacher alone
-    ranks: the order is its classes by falling logit, as if its first choice were the label.
+    ranks: the order is its classes by falling logit, as if its first choice were the label. Of a mixed image the label
+    is that of the larger share; the other image's label keeps the rank and the weight that the teacher gives it.
 
     Args:
         student_logits: [B, C].
         teacher: a TopK of these samples, or dense logits [B, C]. A TopK's terms are exact; what is missing are its
             tail's, see `gradient_error_bound`.
-        labels: int64 [B]; None for images without labels.
+        labels: int64 [B], or the MixedLabels of mixed images; None for images without labels.
         weight: [B], what each sample counts for.
         temperature: the teacher's, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
         tail: what becomes of the teacher's mass outside the TopK: "drop" leaves its terms out, "uniform" takes the
@@ -95,8 +98,8 @@ def pld_loss(
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
     Raises:
-        SignalError: an argument has a wrong shape or dtype, a label is out of range or not the TopK's, a logit, a
-            weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
+        SignalError: an argument has a wrong shape or dtype, a label or a share is out of range, a label is not the
+            TopK's, a logit, a weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
         ConfigError: a setting has an invalid value, or the backend is not available.
 
     Example:
@@ -127,7 +130,7 @@ def gradient_error_bound(topk: TopK, temperature: Temperature = 1.0, tail: Tail 
     The gradient is that of one sample's loss with respect to the student's logits, for any student. With q the
     teacher's mass outside S (the top-k, and the label if there is one) at the temperature, d the logprob_error and u
     the mass whose rank is not certain (0 for a single teacher), the bound is 2 q + 4 tanh(d / 2T) + 2 u, with 4 q for
-    tail="uniform".
+    tail="uniform". Mixed images are covered: PLD depends on their labels as it depends on the TopK's alone.
     docs/gradient_error_bound.md proves it.
 
     Args:

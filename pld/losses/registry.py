@@ -19,6 +19,7 @@ from torch import Tensor
 from pld.errors import SignalError
 from pld.losses.arguments import check_batch
 from pld.losses.settings import check_settings, split_annotation
+from pld.signals import MixedLabels
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
@@ -33,6 +34,7 @@ class Loss:
         defaults: its settings and what the name stands for; not the reduction, which is given per call.
         all_classes: why it needs every class of the teacher at any temperature, if it does.
         without_label: whether it takes images without labels: always, never, or where the setting of this name is 0.
+        mixed_labels: whether it takes the MixedLabels of mixed images.
     """
 
     function: Callable[..., Tensor]
@@ -40,6 +42,7 @@ class Loss:
     defaults: Mapping[str, Any]
     all_classes: str | None
     without_label: bool | str
+    mixed_labels: bool
 
     def why_label(self, settings: Mapping[str, Any]) -> str | None:
         """Why it needs a label for each image with these settings, or None where it needs none."""
@@ -70,7 +73,12 @@ LOSSES: dict[str, Loss] = {}
 
 
 def loss(
-    name: str, *, all_classes: str | None = None, without_label: bool | str = False, **variants: Mapping[str, Any]
+    name: str,
+    *,
+    all_classes: str | None = None,
+    without_label: bool | str = False,
+    mixed_labels: bool = False,
+    **variants: Mapping[str, Any],
 ) -> Callable[[F], F]:
     """Register a loss function, and check its arguments whenever it is called.
 
@@ -78,6 +86,7 @@ def loss(
         name: the recipe's name for it.
         all_classes: why it needs every class of the teacher at any temperature; above T = 1 every loss does.
         without_label: whether it takes labels=None: True, False, or the name of the setting that must be 0 for that.
+        mixed_labels: whether it takes MixedLabels, the labels of mixed images (mixup, CutMix).
         variants: more recipe names, each with the settings that it stands for.
     """
 
@@ -93,6 +102,12 @@ def loss(
         def checked(*args: Any, **kwargs: Any) -> Tensor:
             given = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
             if all(name in given for name in required):  # else the call raises TypeError
+                if isinstance(given["labels"], MixedLabels) and not mixed_labels:
+                    raise SignalError(
+                        f"{function.__name__}: labels: found MixedLabels, wanted int64 [B]: it knows no mixed images. "
+                        "Train on views without mixup and cutmix, or let the loss weigh both labels and register it by "
+                        "@loss(..., mixed_labels=True)"
+                    )
                 if given["labels"] is None and (why := LOSSES[name].why_label(given)):
                     raise SignalError(
                         f"{function.__name__}: labels: found None, wanted int64 [B]: {why}. Losses that need no "
@@ -109,6 +124,7 @@ def loss(
                 defaults={**defaults, **preset},
                 all_classes=all_classes,
                 without_label=without_label,
+                mixed_labels=mixed_labels,
             )
         return cast(F, checked)
 

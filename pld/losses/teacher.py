@@ -7,15 +7,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pld.losses.arguments import check_topk, require_classes
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK, larger_share
 
 
-def as_topk(teacher: TopK | Tensor, labels: Tensor | None) -> TopK:
-    """The teacher as a TopK; a dense one becomes one with k = C, which loses nothing."""
+def as_topk(teacher: TopK | Tensor, labels: Tensor | MixedLabels | None) -> TopK:
+    """The teacher as a TopK; a dense one becomes one with k = C, which loses nothing.
+
+    Of mixed labels, its label is that of the larger share.
+    """
     if isinstance(teacher, TopK):
         return teacher
     # The loss has checked the values; to look again would cost a wait.
-    return TopK.from_checked_logits(teacher.detach(), labels, teacher.shape[1], ())
+    return TopK.from_checked_logits(teacher.detach(), larger_share(labels), teacher.shape[1], ())
 
 
 def ranking(topk: TopK) -> tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"]]:

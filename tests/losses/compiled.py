@@ -8,10 +8,10 @@ import sys
 import torch
 
 from pld.losses import build_loss, loss_names
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK
 
 # Of the losses, and of PLD.
-KINDS = (("top-k", "dense"), ("top-k", "dense", "unlabelled"))
+KINDS = (("top-k", "dense", "mixed"), ("top-k", "dense", "mixed", "unlabelled"))
 
 
 def check(name: str, kind: str, backend: str) -> None:
@@ -20,10 +20,13 @@ def check(name: str, kind: str, backend: str) -> None:
     student.requires_grad_()
     labels = None if kind == "unlabelled" else torch.randint(50, (8,), generator=generator)
     signal = teacher if kind == "dense" else TopK.from_logits(teacher, labels, 5, (1.0, 2.0, 4.0))
-    loss = build_loss(name, approximate=True)
+    loss, given = build_loss(name, approximate=True), labels
+    if kind == "mixed":
+        others, share = torch.randint(50, (8,), generator=generator), 0.5 + torch.rand(8, generator=generator) / 2
+        given = MixedLabels(labels=labels, others=others, share=share)
 
     def step(logits: torch.Tensor) -> torch.Tensor:
-        return loss(logits, signal, labels)
+        return loss(logits, signal, given)
 
     torch._dynamo.reset()
     compiled = torch.compile(step, backend=backend, fullgraph=True)

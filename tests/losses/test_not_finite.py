@@ -28,7 +28,7 @@ from pld.losses import (
     pld_loss,
     plistmle_loss,
 )
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK
 
 GENERATOR = torch.Generator().manual_seed(0)
 STUDENT, TEACHER = (torch.randn(3, 6, generator=GENERATOR) for _ in "ab")
@@ -180,8 +180,11 @@ def test_no_value_is_looked_at_on_a_device_that_would_be_waited_for(name):
     signal, loss = topk().to("meta"), build_loss(name, approximate=True)
     for teacher in (signal, TEACHER.to("meta")):
         student = STUDENT.to("meta").requires_grad_()
-        loss(student, teacher, signal.labels, weight=torch.ones(3, device="meta")).backward()
-        assert student.grad.shape == student.shape
+        others, share = torch.zeros(3, dtype=torch.int64, device="meta"), torch.ones(3, device="meta")
+        for labels in (signal.labels, MixedLabels(labels=signal.labels, others=others, share=share)):
+            student.grad = None
+            loss(student, teacher, labels, weight=torch.ones(3, device="meta")).backward()
+            assert student.grad.shape == student.shape
 
 
 @pytest.mark.parametrize("field", ["logprobs", "label_logprob", "tail_logmass"])

@@ -18,7 +18,7 @@ from pld.losses.module import TeacherLossModule, settings_of
 from pld.losses.registry import LOSSES, loss
 from pld.losses.settings import POSITIVE, Reduction, Temperature
 from pld.losses.teacher import as_topk
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK
 
 MODULES = {
     "CrossEntropyLoss": "cross_entropy_loss",
@@ -80,6 +80,12 @@ def test_a_new_loss_is_one_function_and_its_registration(hinge):
         function(student, topk, labels, temperature=2.0)
     with pytest.raises(SignalError, match=r"labels: found 0..5, wanted 0..4"):
         function(student, labels=torch.tensor([0, 1, 5]), teacher=teacher)
+    mixed = MixedLabels(labels=labels, others=labels.flip(0), share=torch.ones(3))
+    for given in (topk, teacher):
+        with pytest.raises(
+            SignalError, match=r"hinge_loss: labels: found MixedLabels, wanted int64 \[B\]: it knows no"
+        ):
+            function(student, given, mixed)
     with pytest.raises(TypeError, match=r"hinge_loss\(\) missing 1 required positional argument: 'labels'"):
         function(student, teacher)
     for check in (lambda m: function(student, topk, labels, margin=m), lambda m: build_loss("hinge", margin=m)):

@@ -15,7 +15,7 @@ import torch
 from pld.errors import ConfigError
 from pld.losses import PLDLoss, build_loss, plackett_luce_nll, pld_loss
 from pld.losses.plackett_luce.nll import unchecked_nll
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK
 from tests.losses import twins
 from tests.losses.test_properties import EXTREMES
 from tests.losses.test_twins import TEMPERATURES, batch
@@ -31,7 +31,10 @@ def run(student, signal, labels, **settings):
     """The kernel's losses and gradient, on the CPU again."""
     signal = signal.to(DEVICE)
     leaf = student.to(DEVICE, copy=True).requires_grad_()
-    labels = signal.labels if isinstance(signal, TopK) else labels.to(DEVICE)
+    if isinstance(labels, MixedLabels):
+        labels = labels.to(DEVICE)
+    else:
+        labels = signal.labels if isinstance(signal, TopK) else labels.to(DEVICE)
     values = fused(leaf, signal, labels, **settings)
     (grad,) = torch.autograd.grad(values.sum(), leaf)
     assert values.dtype == (torch.float64 if student.dtype == torch.float64 else torch.float32)
@@ -54,6 +57,14 @@ def compare(num, classes, k, tail="drop", temperature=1.0, rows=7, *, labelled=T
         assert abs(values[i].item() - wanted.item()) <= tolerance
         assert float((grad[i].double() - exact.grad).abs().max()) <= tolerance
     return labelled and len((topk.classes == labels[:, None]).any(1)[:rows].unique()) == 2
+
+
+def test_mixed_labels_are_those_of_the_larger_share():
+    student, teacher, labels = batch(7, 50)
+    mixed = MixedLabels(labels=labels, others=labels.flip(0), share=torch.full((7,), 0.75))
+    topk = TopK.from_logits(teacher, labels, 5)
+    for ours, wanted in zip(run(student.float(), topk, mixed), run(student.float(), topk, labels), strict=True):
+        assert torch.equal(ours, wanted)
 
 
 @pytest.mark.parametrize("tail", TAILS)

@@ -64,6 +64,15 @@ def cross_entropy(student, label, smoothing=0.0):
     return -(1 - smoothing) * logp[label] - smoothing * logp.mean()
 
 
+def mixed_cross_entropy(student, label, other, share, smoothing=0.0):
+    """Cross entropy with a distribution of two labels, smoothed as a whole."""
+    wanted = torch.zeros(len(student), dtype=torch.float64)
+    wanted[label] += share
+    wanted[other] += 1 - share
+    wanted = (1 - smoothing) * wanted + smoothing / len(student)
+    return -(wanted * student.log_softmax(0)).sum()
+
+
 def standardize(logits):
     return (logits - logits.mean()) / (logits.std(unbiased=True) + 1e-7)
 

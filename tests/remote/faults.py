@@ -38,7 +38,7 @@ def assert_same(source, wanted):
 
 def items_of(source, *, rank, world, streams, epochs, batch_size=8):
     return [
-        functools.partial(epoch_items, source, seed=1, epoch=epoch, view_index=0, batch_size=batch_size,
+        functools.partial(epoch_items, source, seed=1, epoch=epoch, view_indexes=(0,), batch_size=batch_size,
                           streams=streams, rank=rank, world=world)
         for epoch in range(epochs)
     ]  # fmt: skip

@@ -37,7 +37,7 @@ def val_key(row=BAD_VAL):
 def asked_for(source, epoch, *, world_size=1, micro_batches=1):
     """The rows of each micro-batch of an epoch, in all processes."""
     shares = [
-        epoch_items(source, seed=0, epoch=epoch, view_index=epoch, batch_size=16, streams=4, rank=rank,
+        epoch_items(source, seed=0, epoch=epoch, view_indexes=(epoch,), batch_size=16, streams=4, rank=rank,
                     world=world_size, micro_batches=micro_batches) for rank in range(world_size)]  # fmt: skip
     return [item.rows.tolist() for item in itertools.chain(*shares)]
 

@@ -23,7 +23,7 @@ def recorded(self, batches, steps_done):
     with LOG.open("a") as file:
         for batch in batches:
             keys = [SOURCE[0].key(row) for row in batch.request.rows.tolist()]
-            file.write(json.dumps([steps_done + 1, batch.request.view_index, keys, *PLACE]) + "\n")
+            file.write(json.dumps([steps_done + 1, list(batch.request.view_indexes), keys, *PLACE]) + "\n")
     return losses
 
 

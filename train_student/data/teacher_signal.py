@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -29,24 +32,28 @@ class TeacherSignal:
     Attributes:
         preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
         approximate: whether the loss asks for more than this teacher holds.
+        is_cached: whether it saw the images at another time.
     """
 
     preprocessings: tuple[Preprocessing, ...] = ()
     approximate: bool = False
+    is_cached: bool = False
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
         """The signal of a batch, on the device."""
         return None
 
-    def prepare(self, view_index: int) -> None:
-        """Begin to load the view that comes next, where views are loaded."""
+    def prepare(self, view_indexes: tuple[int, ...]) -> None:
+        """Begin to load the views of the next epoch, where views are loaded."""
 
     def settle(self) -> None:
         """Wait for it."""
 
 
 class StoredTeacher(TeacherSignal):
-    """Looks a batch up in its view's table; holds one view at a time, and the next one once it is prepared."""
+    """Looks a batch up in its views' tables; holds an epoch's views, and the next epoch's once they are prepared."""
+
+    is_cached = True
 
     def __init__(
         self, store: Store | StoreGroup, source: Source, *, approximate: bool = False, tables: ViewTables | None = None
@@ -55,19 +62,33 @@ class StoredTeacher(TeacherSignal):
         self._rows = store.rows(source.keys)
         self._tables = tables or ViewTables(store)
 
-    def prepare(self, view_index: int) -> None:
-        """Begin to load the view that comes next."""
-        self._tables.prepare(view_index)
+    def prepare(self, view_indexes: tuple[int, ...]) -> None:
+        """Begin to load the views of the next epoch."""
+        self._tables.prepare(view_indexes)
 
     def settle(self) -> None:
         """Wait for it."""
         self._tables.settle()
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK:
-        """The batch's top-k; waits for the view where it is another than the last batch's and was not prepared."""
-        topk = self._tables[batch.request.view_index][self._rows[..., batch.request.rows]]
+        """The batch's top-k; waits for the views where they are others than the last batch's and were not prepared."""
+        rows = self._rows[..., batch.request.rows]
+        topk = image_by_image([table[rows] for table in self._tables[tuple(batch.request.view_indexes)]])
         # From pageable memory a copy waits until the GPU is done with all that came before.
         return topk.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else topk.to(device)
+
+
+def image_by_image(views: Sequence[TopK]) -> TopK:
+    """V views' signals of the same n images as one of n V rows: an image's views one after the other."""
+    first = views[0]
+    if len(views) == 1:
+        return first
+    joined: dict[str, Any] = {}
+    for field in dataclasses.fields(first):
+        values = [getattr(view, field.name) for view in views]
+        if isinstance(values[0], Tensor):
+            joined[field.name] = torch.stack(values, dim=1).flatten(0, 1)
+    return dataclasses.replace(first, **joined, logprob_error=max(view.logprob_error for view in views))
 
 
 class LiveTeacher(TeacherSignal):

@@ -13,17 +13,18 @@ import torch
 
 from pld.classes.matching import Classes, shorten_list
 from pld.classes.names import read_class_names
-from pld.errors import ConfigError, DataError, NoLabelsError, NotCachedError
+from pld.errors import ConfigError, DataError, NoLabelsError
 from pld.images import Source, open_source
-from pld.join.match import join_source, relabel, stored_policy
+from pld.join.match import join_source, relabel
 from pld.join.pixel_probes import compare_probes
 from pld.join.validation_store import ADVICE, join_validation
 from pld.loading.nvjpeg import check_device
 from pld.store import Store, StoreGroup, dataset_digest, open_store, open_stores
 from pld.teachers import stated_identity
-from pld.views import Policy
+from pld.views import MixingPlan, Policy
 from train_student.config import DataOptions, TeacherOptions, TrainConfig
 from train_student.data.validation import open_validation
+from train_student.data.view_policy import choose_policy, count_views, plan_training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,10 @@ class TrainingData:
         val: the validation images, if the run is validated.
         validation: what these are, in words.
         store: of the teachers' logits, one or several read together, if they are used.
-        policy: how views are drawn: the store's, else the dataset's.
-        num_views: how many views to cycle through; None draws a new one each epoch.
+        policy: how views are drawn: the store's, else the one asked for, else the dataset's.
+        mixing: what the training images are mixed with, if the policy mixes them.
+        num_views: how many views to cycle through; None draws new ones each epoch.
+        views_per_image: how many of them an epoch trains on.
         num_classes: C.
         num_skipped: training images left out because the store has no logits for them.
         val_store: of the teacher's logits for the validation images, if one is used.
@@ -53,6 +56,8 @@ class TrainingData:
     num_classes: int
     num_skipped: int
     val_store: Store | None
+    mixing: MixingPlan | None = None
+    views_per_image: int = 1
     gpu: torch.device | None = None
     pixel_warning: str | None = None
     validation: str = "none"
@@ -84,9 +89,10 @@ class TrainingData:
         names = json.dumps(self.class_names)
         return hashlib.sha256(f"{dataset_digest(self.train.keys, self.train.labels)}{names}".encode()).hexdigest()
 
-    def view_of_epoch(self, epoch: int) -> int:
-        """The view that an epoch trains on."""
-        return epoch % self.num_views if self.num_views else epoch
+    def views_of_epoch(self, epoch: int) -> tuple[int, ...]:
+        """The views that an epoch trains on, of every image."""
+        views = range(epoch * self.views_per_image, (epoch + 1) * self.views_per_image)
+        return tuple(view % self.num_views if self.num_views else view for view in views)
 
 
 def open_training_data(config: TrainConfig, device: torch.device | None = None) -> TrainingData:
@@ -110,9 +116,11 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
     train, val, validation = open_validation(validation_options, train, options.images, class_names)
     num_held_out = num_all - len(train) if validation_options.val_share else 0
     members = store.members if store else ()
-    policy = stored_policy(members[0]) if members else dataclasses.replace(train.policy, seed=seed)
+    policy = choose_policy(options.policy, train, members, seed)
     for member in members:
         train = join_source(member, train, skip_missing=options.missing == "skip")
+    mixing = plan_training(train, policy, members, validation_options.val_share)
+    views_per_image = config.optimizer.views_per_image
     # All stores have one decoder: open_stores checks.
     decoder = options.decoder or (members[0].manifest.identity.views.decoder if members else "cpu")
     gpu = device if decoder == "nvjpeg" else None
@@ -137,7 +145,9 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
         val=val,
         store=store,
         policy=policy,
-        num_views=_num_views(options.views, store),
+        mixing=mixing,
+        num_views=count_views(options.views, views_per_image, policy, store),
+        views_per_image=views_per_image,
         num_classes=num_classes,
         num_skipped=num_all - num_held_out - len(train),
         val_store=val_store,
@@ -217,17 +227,6 @@ def _other_teacher(options: TeacherOptions, stores: Sequence[Store]) -> str | No
         f"the recipe names the teacher {name}{'.' if tag else ''}{tag}, but the store was made by {held}; the store's "
         "teacher is used"
     )
-
-
-def _num_views(wanted: int | None, store: StoreGroup | None) -> int | None:
-    if store is None:
-        return wanted
-    if wanted and wanted > store.num_views:
-        raise NotCachedError(
-            f"{store.url}: holds views 0..{store.num_views - 1}; --views {wanted} wants 0..{wanted - 1}: "
-            f"make cache VIEWS={wanted} adds them"
-        )
-    return wanted or store.num_views
 
 
 def _num_classes(options: DataOptions, source: Source, store: StoreGroup | None) -> int:

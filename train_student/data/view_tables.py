@@ -1,4 +1,4 @@
-"""A store's views in memory: one table for all processes of a node, the next one loaded while this one is in use."""
+"""A store's views in memory: an epoch's tables for all processes of a node, and the next epoch's loaded meanwhile."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from pld.files import write_atomically, writing
 from pld.store import GroupTable, LogitTable, Store, StoreGroup
 from pld.store.format.quantise import GridTopK
 
+Table = LogitTable | GroupTable
+
 _POLL_SECONDS = 0.05
 _MOST_SECONDS = 3600.0
 
 
 class ViewTables:
-    """Views of a store, asked for one after the other.
+    """An epoch's views of a store, asked for epoch after epoch.
 
     In one process a table lies in its memory. Several processes of a node share it: the first writes the integers to
     files, all map them, so that they are in memory once.
@@ -44,25 +46,25 @@ class ViewTables:
         self._store = store
         self._folder = folder
         self._writes = writes
-        self._written: list[Path] = []
-        self._table: LogitTable | GroupTable | None = None
-        self._next: tuple[int, Future[LogitTable | GroupTable]] | None = None
+        self._written: set[int] = set()
+        self._tables: dict[int, Table] = {}
+        self._next: tuple[tuple[int, ...], Future[dict[int, Table]]] | None = None
 
-    def __getitem__(self, view: int) -> LogitTable | GroupTable:
-        """The view's table, loaded now if it was not prepared; raises what `Store.load_view` raises."""
-        if self._table is None or self._table.view != view:
-            if self._next is None or self._next[0] != view:
-                self._table = None  # two views at once only where the second was asked for
-                self.prepare(view)
+    def __getitem__(self, views: tuple[int, ...]) -> tuple[Table, ...]:
+        """The views' tables, loaded now if they were not prepared; raises what `Store.load_view` raises."""
+        if set(views) != set(self._tables):
+            if self._next is None or self._next[0] != views:
+                self._tables = self._held(views)  # more at once only where they were asked for
+                self.prepare(views)
             assert self._next is not None
-            self._table, self._next = self._next[1].result(), None
-        return self._table
+            self._tables, self._next = self._next[1].result(), None
+        return tuple(self._tables[view] for view in views)
 
-    def prepare(self, view: int) -> None:
-        """Begin to load the view that comes next, in the background, unless that was done already."""
-        if self._next is None or self._next[0] != view:
+    def prepare(self, views: tuple[int, ...]) -> None:
+        """Begin to load the views that come next, in the background, unless that was done already."""
+        if self._next is None or self._next[0] != views:
             pool = ThreadPoolExecutor(1, "view")
-            self._next = view, pool.submit(self._load, view)
+            self._next = views, pool.submit(self._load, views, self._held(views), {*self._tables, *views})
             pool.shutdown(wait=False)
 
     def settle(self) -> None:
@@ -70,19 +72,29 @@ class ViewTables:
         if self._next is not None:
             concurrent.futures.wait([self._next[1]])
 
-    def _load(self, view: int) -> LogitTable | GroupTable:
+    def _held(self, views: tuple[int, ...]) -> dict[int, Table]:
+        """Those of some views that are here."""
+        return {view: self._tables[view] for view in views if view in self._tables}
+
+    def _load(self, views: tuple[int, ...], held: dict[int, Table], in_use: set[int]) -> dict[int, Table]:
+        """The tables of the views, those that are here already as they are."""
+        loaded = {view: held[view] if view in held else self._load_view(view) for view in views}
+        if self._folder is not None and self._writes:
+            # Whoever has an older one mapped keeps it.
+            for old in self._written - in_use:
+                shutil.rmtree(self._folder / str(old), ignore_errors=True)
+            self._written &= in_use
+        return loaded
+
+    def _load_view(self, view: int) -> Table:
         if self._folder is None:
             return self._store.load_view(view)
         place = self._folder / str(view)
-        if self._writes:
-            if not place.exists():
-                _write(_members(self._store.load_view(view)), place)
-            # The one before is in use. Whoever has an older one mapped keeps it.
-            for old in {*self._written[:-1]} - {place, *self._written[-1:]}:
-                shutil.rmtree(old, ignore_errors=True)
-            self._written = [*self._written[-1:], place]
-        else:
+        if not self._writes:
             _wait_for(place)
+        elif not place.exists():
+            _write(_members(self._store.load_view(view)), place)
+            self._written.add(view)
         if isinstance(self._store, Store):
             return _mapped(self._store, view, place / "0")
         tables = [_mapped(store, view, place / str(number)) for number, store in enumerate(self._store.members)]
@@ -104,7 +116,7 @@ def shared_folder(accelerator: Accelerator) -> Path | None:
     return folder
 
 
-def _members(table: LogitTable | GroupTable) -> tuple[LogitTable, ...]:
+def _members(table: Table) -> tuple[LogitTable, ...]:
     return table.tables if isinstance(table, GroupTable) else (table,)
 
 

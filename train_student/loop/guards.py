@@ -45,7 +45,9 @@ class LossGuard:
         for (step, request, _), value in zip(recent, values, strict=True):
             if not torch.isfinite(torch.tensor(value)):
                 keys = [self._key(row) for row in request.rows.tolist()]
-                found = {"step": step, "view": request.view_index, "loss": str(value), "keys": keys}
+                found = {"step": step, "views": list(request.view_indexes), "loss": str(value), "keys": keys}
+                if request.mixing is not None:
+                    found["mixed_with"] = [list(map(self._key, others)) for others in request.mixing.partners.tolist()]
                 with writing(self._path):
                     self._path.write_text(json.dumps(found, indent=2) + "\n")
                 raise PLDError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from pld.randomness import philox
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK
 from train_student.config import TrainConfig
 from train_student.data.batches import Batch
 from train_student.data.teacher_signal import TeacherSignal
@@ -113,10 +114,21 @@ class Learner:
         device = self._accelerator.device
         images = self.preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
         teacher = self.signal(batch, device)
-        # A TopK's own labels need no comparison with the batch's, which would wait for the device.
-        labels = teacher.labels if isinstance(teacher, TopK) else batch.labels
+        labels = _loss_labels(batch, teacher)
         labels = None if labels is None else labels.to(device, non_blocking=True)
         return self._loss(self._model(images), teacher, labels)
+
+
+def _loss_labels(batch: Batch, teacher: TopK | torch.Tensor | None) -> torch.Tensor | MixedLabels | None:
+    """The batch's labels; with a TopK its own tensor, which the loss need not compare: that would wait for the device.
+
+    Those of a mixed batch may then be on two devices.
+    """
+    if not isinstance(teacher, TopK):
+        return batch.labels
+    if isinstance(batch.labels, MixedLabels) and teacher.labels is not None:
+        return dataclasses.replace(batch.labels, labels=teacher.labels)
+    return teacher.labels
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

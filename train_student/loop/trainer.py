@@ -16,7 +16,7 @@ from pld.evaluation import stored_signals
 from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
 from pld.progress import progress
 from train_student.config import OptimizerOptions, TrainConfig
-from train_student.data.batches import Batch, epoch_items, load_batches
+from train_student.data.batches import Batch, epoch_items, load_batches, rows_read
 from train_student.data.training_data import TrainingData
 from train_student.loop.checkpoint import Checkpoints
 from train_student.loop.evaluate import VAL_SHARE, evaluate
@@ -106,7 +106,7 @@ class Trainer:
         now = self.progress
         micro = [now.meter.wait_for(batches) for _ in range(self._config.optimizer.accumulate)]
         losses = self._learner.step(micro, now.steps_done)
-        self._prefetch_next_view()  # after the loaders were started
+        self._prefetch_next_views()  # after the loaders were started
         now.step += 1
         for batch, loss in zip(micro, losses, strict=True):
             self._guard.add(now.steps_done, batch.request, loss)
@@ -115,12 +115,12 @@ class Trainer:
             bad_rows = [row for batch in micro for row in batch.bad_rows]
             now.meter.add_bad_images(self._accelerator, list(map(self.data.train.key, bad_rows)))
 
-    def _prefetch_next_view(self) -> None:
+    def _prefetch_next_views(self) -> None:
         """Load the next epoch's logits while this one trains."""
         following = self.progress.epoch + 1
-        view = self.data.view_of_epoch(following)
-        if following < self._config.optimizer.epochs and view != self.data.view_of_epoch(following - 1):
-            self._learner.signal.prepare(view)
+        views = self.data.views_of_epoch(following)
+        if following < self._config.optimizer.epochs and {*views} != {*self.data.views_of_epoch(following - 1)}:
+            self._learner.signal.prepare(views)
 
     def _end_epoch(self) -> None:
         """Validate where that is due, log the epoch and export the student."""
@@ -182,7 +182,9 @@ class Trainer:
         workers, held = self._config.data.workers, self._config.optimizer.accumulate
         with (
             contextlib.closing(self._items()) as items,
-            load_batches(self.data.train, decoder, items, workers=workers, held=held) as batches,
+            load_batches(
+                self.data.train, decoder, items, workers=workers, held=held, as_cached=self._learner.signal.is_cached
+            ) as batches,
         ):
             yield batches
 
@@ -195,7 +197,8 @@ class Trainer:
                 self.data.train,
                 seed=config.run.seed,
                 epoch=epoch,
-                view_index=self.data.view_of_epoch(epoch),
+                view_indexes=self.data.views_of_epoch(epoch),
+                plan=self.data.mixing,
                 batch_size=now.batch_size,
                 streams=config.data.streams,
                 rank=self._accelerator.process_index,
@@ -206,16 +209,19 @@ class Trainer:
             for epoch in range(now.epoch, config.optimizer.epochs)
         ]
         ahead = in_flight(config.data.workers)
-        return prefetch_shards(self.data.train, passes, lambda item: item.rows, in_flight=ahead, share=1 - VAL_SHARE)
+        return prefetch_shards(self.data.train, passes, rows_read, in_flight=ahead, share=1 - VAL_SHARE)
 
 
 def count_steps(options: OptimizerOptions, streams: int, num_samples: int, world: int) -> int:
     """Global batches in an epoch; raises ConfigError where there is none, or the processes cannot share them."""
-    size, accumulate = options.batch_size, options.accumulate
-    if size % (world * accumulate):
-        raise ConfigError(f"--batch_size {size}: {world} processes of {accumulate} micro-batches do not divide it")
-    if num_samples < size:
+    size, accumulate, views = options.batch_size, options.accumulate, options.views_per_image
+    if size % (world * accumulate * views):
+        of_views = f" of {views} views an image" if views > 1 else ""
+        raise ConfigError(
+            f"--batch_size {size}: {world} processes of {accumulate} micro-batches{of_views} do not divide it"
+        )
+    if num_samples * views < size:
         raise ConfigError(f"--batch_size {size}: there are {num_samples} images, less than one batch")
     if streams % world:
         raise ConfigError(f"--streams {streams}: wanted a multiple of the {world} processes")
-    return num_samples // size
+    return num_samples * views // size

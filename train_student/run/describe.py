@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pld.views import policy_to_json
 from train_student.config import TrainConfig
 from train_student.data.training_data import TrainingData
 from train_student.loop.learner import Learner
@@ -20,8 +21,9 @@ def describe_run(config: TrainConfig, data: TrainingData, learner: Learner, worl
         "num_classes": data.num_classes,
         "labelled": data.train.labels is not None,
         "num_views": data.num_views,
+        "policy": policy_to_json(data.policy),
         "skipped_images": data.num_skipped,
-        "dropped_each_epoch": len(data.train) % config.optimizer.batch_size,
+        "dropped_each_epoch": _dropped(config, data),
         "num_processes": world,
         "student_parameters": sum(p.numel() for p in learner.student.parameters()),
         "decoder": "nvjpeg" if data.gpu else "cpu",
@@ -32,11 +34,21 @@ def describe_run(config: TrainConfig, data: TrainingData, learner: Learner, worl
     }
 
 
+def _dropped(config: TrainConfig, data: TrainingData) -> int:
+    """Images of an epoch's last partial batch."""
+    return len(data.train) % (config.optimizer.batch_size // data.views_per_image)
+
+
 def first_lines(config: TrainConfig, data: TrainingData, approximate: bool, world: int) -> list[str]:
     """What is printed before the first step: training, validation, then remarks."""
     facts = [f"{len(data.train):,} images, {data.num_classes} classes, {world} process{'es' if world > 1 else ''}"]
-    if data.num_views and data.num_views < config.optimizer.epochs:
-        facts.append(f"{data.num_views} views, repeated every {data.num_views} epochs")
+    each, epochs = data.views_per_image, config.optimizer.epochs
+    if each > 1:
+        facts.append(f"{each} views of an image in a batch")
+    if data.num_views and data.num_views < epochs * each:
+        facts.append(f"{data.num_views} views, repeated every {data.num_views / each:g} epochs")
+    if steps := [step.name for step in data.policy.steps]:
+        facts.append(f"views with {', '.join(steps)}")
     if data.train.labels is None:
         facts.append("no labels: the teacher's ranking is the only signal")
     if approximate:
@@ -44,7 +56,7 @@ def first_lines(config: TrainConfig, data: TrainingData, approximate: bool, worl
     if data.num_skipped:
         lacking = " or ".join(Path(url).name for url in config.teacher.stores)
         facts.append(f"images left out, as {lacking} has no logits for them: {data.num_skipped}")
-    if dropped := len(data.train) % config.optimizer.batch_size:
+    if dropped := _dropped(config, data):
         facts.append(f"{dropped} images of a last partial batch dropped each epoch")
     training = f"{config.model.name}, {config.loss.name}: {'; '.join(facts)}"
     return [training, f"validation: {data.validation_text}", *data.remarks]

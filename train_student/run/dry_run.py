@@ -14,12 +14,16 @@ from torch import nn
 from pld.classes.matching import Classes
 from pld.classes.names import read_class_names
 from pld.errors import DataError, StoreError
-from pld.images import open_source
+from pld.images import Source, open_source
+from pld.join.match import stored_policy
 from pld.report.table import as_text
 from pld.store import StoreGroup, open_stores
-from train_student.config import LossOptions, OptimizerOptions, TrainConfig
+from pld.views import Policy, RandomResizedCrop, mix_steps
+from pld.views.policy_text import parse_policy
+from train_student.config import DataOptions, LossOptions, OptimizerOptions, TrainConfig
 from train_student.data.teacher_signal import check_supports
 from train_student.data.training_data import is_unlabelled, open_training_data
+from train_student.data.view_policy import count_views
 from train_student.loop.trainer import count_steps
 from train_student.model.optimizer import build_schedule
 from train_student.run.smoke_run import shown, smoke_run
@@ -32,11 +36,12 @@ T = TypeVar("T")
 
 
 class Sizes(NamedTuple):
-    """What a run's length and store depend on; `assumed` says why the sizes are not the run's own."""
+    """What a run's length, views and store depend on; `assumed` says why the sizes are not the run's own."""
 
     num_samples: int
     classes: Classes
     store: StoreGroup | None
+    policy: Policy
     validation: str = "unknown"
     assumed: tuple[str, ...] = ()
 
@@ -54,18 +59,26 @@ def dry_run(config: TrainConfig) -> None:
     world = accelerator.num_processes
     sizes = _find_sizes(config)
     steps = count_steps(config.optimizer, config.data.streams, sizes.num_samples, world)
+    count_views(config.data.views, config.optimizer.views_per_image, sizes.policy, sizes.store)
     required = config.loss.build().required_signal
     if sizes.store and required.needs_teacher and not config.teacher.online_teacher:
         check_supports(sizes.store, required, approximate=config.loss.approximate_teacher)
     set_seed(config.run.seed)
     k, labelled = _wanted_k(config.loss, sizes), not is_unlabelled(config, sizes.store)
-    measured = smoke_run(config, accelerator, classes=sizes.classes, k=k, labelled=labelled)
+    mixed = bool(mix_steps(sizes.policy))
+    measured = smoke_run(config, accelerator, classes=sizes.classes, k=k, labelled=labelled, mixed=mixed)
     if accelerator.is_main_process:
         print(
             f"{config.run.output}: {config.model.name}, {config.loss.name}: a dry run, which trains and writes nothing"
         )
         labels = [] if labelled else [("labels", "none: the teacher's ranking is the only signal")]
-        rows = [*_step_rows(config.optimizer, sizes, world), *labels, *_store_rows(config, sizes), *measured]
+        rows = [
+            *_step_rows(config.optimizer, sizes, world),
+            *labels,
+            *_policy_rows(sizes.policy),
+            *_store_rows(config, sizes),
+            *measured,
+        ]
         print(as_text(("steps", f"{steps * config.optimizer.epochs:,}"), rows))
     accelerator.end_training()
 
@@ -80,7 +93,7 @@ def _find_sizes(config: TrainConfig) -> Sizes:
     elif data.images:
         whole = _try(lambda: open_training_data(config), reasons)
         if whole:
-            return Sizes(len(whole.train), whole.classes, whole.store, whole.validation_text)
+            return Sizes(len(whole.train), whole.classes, whole.store, whole.policy, whole.validation_text)
     store = None
     if teacher.stores:
         store = _try(lambda: open_stores(teacher.stores, teacher.combine, config.run.seed), reasons)
@@ -94,8 +107,16 @@ def _find_sizes(config: TrainConfig) -> Sizes:
         len(source) if source else store.num_samples if store else _IMAGENET_IMAGES,
         Classes(names=store.class_names if store else names, count=known or _IMAGENET_CLASSES, owner=taken),
         store,
+        _policy(data, source, store),
         assumed=(f"{taken}'s number of images, for want of:", *dict.fromkeys(reasons)),
     )
+
+
+def _policy(options: DataOptions, source: Source | None, store: StoreGroup | None) -> Policy:
+    """How views are drawn, as far as is known; raises ConfigError where the option names no policy."""
+    own = source.policy if source else RandomResizedCrop()
+    asked = parse_policy(options.policy, own) if options.policy else own
+    return stored_policy(store.members[0]) if store else asked
 
 
 def _try(open_it: Callable[[], T], reasons: list[str]) -> T | None:
@@ -132,15 +153,22 @@ def _wanted_k(loss: LossOptions, sizes: Sizes) -> int:
 
 
 def _step_rows(options: OptimizerOptions, sizes: Sizes, world: int) -> Iterator[tuple[str, str]]:
-    steps, dropped = divmod(sizes.num_samples, options.batch_size)
+    views = options.views_per_image
+    steps, dropped = divmod(sizes.num_samples, options.batch_size // views)
+    unit = "images" if views == 1 else f"views of {options.batch_size // views:,} images"
     processes = f"{world} process{'es' if world > 1 else ''}"
     yield "epochs", f"{options.epochs}, of {steps:,} steps each"
-    yield "batch", f"{options.batch_size:,} images, {options.batch_size // world:,} for each of {processes}"
+    yield "batch", f"{options.batch_size:,} {unit}, {options.batch_size // world:,} for each of {processes}"
     yield "images", f"{sizes.num_samples:,}, {sizes.classes.count} classes; {dropped:,} dropped each epoch"
     yield from (("", line) for line in sizes.assumed)
     yield "validation", sizes.validation
     for step, lr in lr_curve(options, steps):
         yield "learning rate", f"{lr:.6f} after {step / steps:.1f} epochs, {step:,} steps"
+
+
+def _policy_rows(policy: Policy) -> Iterator[tuple[str, str]]:
+    if policy.steps:
+        yield "views", f"with {', '.join(step.name for step in policy.steps)}"
 
 
 def _store_rows(config: TrainConfig, sizes: Sizes) -> Iterator[tuple[str, str]]:

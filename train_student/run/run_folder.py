@@ -19,7 +19,7 @@ from train_student.model.student import student_preprocessing
 
 # Options that are younger than runs which people have: where they are at their defaults, settings leave them out, so
 # that an old run and a new seed of it are one configuration.
-_ADDED = ("pretrained", "init_from", "freeze_bn", "unlabelled")
+_ADDED = ("pretrained", "init_from", "freeze_bn", "unlabelled", "policy", "views_per_image")
 
 
 def holds_run(folder: Path) -> bool:

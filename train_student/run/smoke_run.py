@@ -16,7 +16,7 @@ from pld.classes.matching import Classes
 from pld.errors import ConfigError, PLDError
 from pld.loading import ViewRequest
 from pld.losses import RequiredSignal
-from pld.signals import TopK
+from pld.signals import MixedLabels, TopK, larger_share
 from pld.views.preprocessing import Preprocessing
 from train_student.config import TrainConfig
 from train_student.data.batches import Batch
@@ -29,7 +29,13 @@ _CPU_IMAGES = 4  # a whole batch would take minutes there
 
 
 def smoke_run(
-    config: TrainConfig, accelerator: Accelerator, *, classes: Classes, k: int, labelled: bool = True
+    config: TrainConfig,
+    accelerator: Accelerator,
+    *,
+    classes: Classes,
+    k: int,
+    labelled: bool = True,
+    mixed: bool = False,
 ) -> list[tuple[str, str]]:
     """Train as configured for two steps, on a CPU with a few images only; returns rows of what they showed.
 
@@ -39,6 +45,7 @@ def smoke_run(
         classes: the data's.
         k: classes that the made-up store holds.
         labelled: whether the made-up images have labels.
+        mixed: whether they count as mixed ones, with two labels.
 
     Raises:
         ConfigError: the batch does not fit the device.
@@ -59,7 +66,7 @@ def smoke_run(
     losses, saved = [], []
     try:
         for step, size in enumerate(images):
-            batch = _batch(learner.preprocessing, size, classes.count, labelled=labelled)
+            batch = _batch(learner.preprocessing, size, classes.count, labelled=labelled, mixed=mixed)
             start = time.monotonic()
             with _measure_saved_bytes(student.parameters()) as found:
                 (loss,) = learner.step([batch], step)
@@ -110,17 +117,20 @@ class MadeUpTeacher(TeacherSignal):
         """The signal of a batch."""
         if not self._required.needs_teacher:
             return None
-        labels = None if batch.labels is None else batch.labels.to(device)
+        labels = larger_share(batch.labels)
+        labels = None if labels is None else labels.to(device)
         logits = 2 * torch.randn(len(batch.request.rows), self._num_classes, device=device)
         if self._k is None:
             return logits
         return TopK.from_logits(logits, labels, self._k, temperatures=(1.0, *{*self._required.temperatures} - {1.0}))
 
 
-def _batch(preprocessing: Preprocessing, size: int, num_classes: int, *, labelled: bool) -> Batch:
+def _batch(preprocessing: Preprocessing, size: int, num_classes: int, *, labelled: bool, mixed: bool) -> Batch:
     noise = torch.randint(256, (size, 3, *preprocessing.input_size), dtype=torch.uint8)
     images = noise.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(num_classes, (size,)) if labelled else None
+    labels: Tensor | MixedLabels | None = torch.randint(num_classes, (size,)) if labelled else None
+    if mixed and isinstance(labels, Tensor):
+        labels = MixedLabels(labels=labels, others=labels.flip(0), share=torch.rand(size) / 2 + 0.5)
     return Batch(ViewRequest(np.arange(size), (0,)), labels, (images,))
 
 

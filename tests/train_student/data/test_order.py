@@ -39,7 +39,7 @@ def test_batches_are_the_same_on_any_number_of_processes_and_workers(data, tmp_p
     for epoch in range(EPOCHS):
         batches = [found[epoch * steps + number] for number in range(1, steps + 1)]
         order = global_batches(epoch_order(0, epoch, SHARD_SIZES, settings["streams"], 8), 16)
-        assert batches == [(epoch, [f"train-{row:04d}" for row in rows.tolist()]) for rows in order]
+        assert batches == [((epoch,), [f"train-{row:04d}" for row in rows.tolist()]) for rows in order]
         keys = list(itertools.chain.from_iterable(keys for _, keys in batches))
         assert len(set(keys)) == len(keys) == steps * 16
 

@@ -37,24 +37,24 @@ def counting(store, monkeypatch) -> list[tuple[int, str]]:
 
 def test_a_prepared_view_is_loaded_once_and_elsewhere(store, monkeypatch):
     loads, tables = counting(store, monkeypatch), ViewTables(store)
-    first = tables[0]
+    first = tables[(0,)][0]
     for _ in range(3):
-        tables.prepare(1)
+        tables.prepare((1,))
     tables.settle()
-    assert tables[0] is first
-    assert same(tables[1], open_store(store.url).load_view(1))
-    assert same(tables[0], open_store(store.url).load_view(0))  # nobody prepared it
+    assert tables[(0,)][0] is first
+    assert same(tables[(1,)][0], open_store(store.url).load_view(1))
+    assert same(tables[(0,)][0], open_store(store.url).load_view(0))  # nobody prepared it
     assert [view for view, _ in loads] == [0, 1, 0]
     assert all(thread.startswith("view") for _, thread in loads)
 
 
 def test_what_cannot_be_loaded_is_said_when_it_is_needed(store):
     tables = ViewTables(store)
-    tables.prepare(99)
+    tables.prepare((99,))
     tables.settle()
-    assert same(tables[0], store.load_view(0))
+    assert same(tables[(0,)][0], store.load_view(0))
     with pytest.raises(NotCachedError, match="view 99"):
-        tables[99]
+        tables[(99,)]
 
 
 def test_processes_of_a_node_map_one_table(store, tmp_path, monkeypatch):
@@ -63,10 +63,10 @@ def test_processes_of_a_node_map_one_table(store, tmp_path, monkeypatch):
     writer, *others = [ViewTables(store, tmp_path, writes=number == 0) for number in range(3)]
     for view in (0, 1, 2, 0):
         for tables in others:
-            tables.prepare(view)
+            tables.prepare((view,))
         for tables in (writer, *others):
-            assert same(tables[view], open_store(store.url).load_view(view))
-            assert isinstance(tables[view].grid.depths, np.memmap)
+            assert same(tables[(view,)][0], open_store(store.url).load_view(view))
+            assert isinstance(tables[(view,)][0].grid.depths, np.memmap)
     assert [view for view, _ in loads] == [0, 1, 2, 0]
 
 
@@ -78,7 +78,7 @@ def test_processes_of_a_node_map_the_tables_of_all_teachers(world, tmp_path, com
     for view in (0, 2):
         rows, wanted = stores.rows(stores.members[0].keys), stores.load_view(view)
         for tables in (writer, other):
-            mapped = tables[view]
+            mapped = tables[(view,)][0]
             assert all(isinstance(table.grid.depths, np.memmap) for table in mapped.tables)
             pairs = zip(*(dataclasses.astuple(table[rows]) for table in (mapped, wanted)), strict=True)
             assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
@@ -86,12 +86,40 @@ def test_processes_of_a_node_map_the_tables_of_all_teachers(world, tmp_path, com
 
 def test_a_writer_keeps_this_view_and_the_next(store, tmp_path):
     tables = ViewTables(store, tmp_path)
-    first = tables[0]
+    first = tables[(0,)][0]
     for view in (1, 0, 1, 2, 0, 2):
-        tables.prepare(view)
-        assert same(tables[view], store.load_view(view))
+        tables.prepare((view,))
+        assert same(tables[(view,)][0], store.load_view(view))
         assert len(list(tmp_path.iterdir())) == 2
     assert same(first, store.load_view(0))  # mapped still
+
+
+def test_an_epochs_views_are_loaded_once(store, monkeypatch):
+    """Two views an epoch of the three that there are: one of them is here already when the next epoch begins."""
+    loads, tables = counting(store, monkeypatch), ViewTables(store)
+    for views, new in (((0, 1), [0, 1]), ((2, 0), [2]), ((1, 2), [1]), ((0, 1), [0])):
+        tables.prepare(views)
+        tables.settle()
+        found = tables[views]
+        assert [table.view for table in found] == list(views)
+        assert all(same(table, open_store(store.url).load_view(view)) for table, view in zip(found, views, strict=True))
+        assert [view for view, _ in loads] == new
+        loads.clear()
+
+
+def test_processes_of_a_node_map_an_epochs_views(store, tmp_path, monkeypatch):
+    loads = counting(store, monkeypatch)
+    writer, other = (ViewTables(store, tmp_path, writes=writes) for writes in (True, False))
+    epochs = [(0, 1), (2, 0), (1, 2), (0, 1)]
+    for epoch, views in enumerate(epochs):
+        for tables in (writer, other):
+            found = tables[views]
+            assert all(same(table, open_store(store.url).load_view(v)) for table, v in zip(found, views, strict=True))
+            assert len(list(tmp_path.iterdir())) <= 3
+        for tables in (writer, other):
+            tables.prepare(epochs[(epoch + 1) % len(epochs)])
+            tables.settle()
+    assert len(loads) <= 5
 
 
 def test_a_store_without_labels_is_shared_too(tmp_path):
@@ -99,6 +127,6 @@ def test_a_store_without_labels_is_shared_too(tmp_path):
     store = open_store(str(tmp_path / "store"))
     (tmp_path / "node").mkdir()
     writer, other = (ViewTables(store, tmp_path / "node", writes=writes) for writes in (True, False))
-    assert same(writer[0], store.load_view(0))
-    assert same(other[0], store.load_view(0))
-    assert other[0].labels is None
+    assert same(writer[(0,)][0], store.load_view(0))
+    assert same(other[(0,)][0], store.load_view(0))
+    assert other[(0,)][0].labels is None

@@ -47,7 +47,9 @@ def test_gradients_agree_within_the_certificate(world, teacher, tmp_path, k):
     cpu = torch.device("cpu")
     steps, worst = 0, 0.0
     for epoch in range(4):
-        items = epoch_items(source, seed=0, epoch=epoch, view_index=epoch, batch_size=16, streams=2, rank=0, world=1)
+        items = epoch_items(
+            source, seed=0, epoch=epoch, view_indexes=(epoch,), batch_size=16, streams=2, rank=0, world=1
+        )
         for batch in read_batches(source, decoder, items):
             logits = student(preprocessing.normalize(batch.images[0]))
             from_store, from_teacher = stored(batch, cpu), live(batch, cpu)
@@ -74,7 +76,7 @@ def test_another_view_or_another_crop_breaks_it(world, tmp_path):
     source, store = open_source(str(world / "data")), open_store(str(world / "full"))
     live = LiveTeacher(build_teacher(f"local-dir:{world / 'teacher'}"))
     decoder = view_decoder(source, source.policy, live.preprocessings)
-    items = epoch_items(source, seed=0, epoch=0, view_index=1, batch_size=64, streams=2, rank=0, world=1)
+    items = epoch_items(source, seed=0, epoch=0, view_indexes=(1,), batch_size=64, streams=2, rank=0, world=1)
     batch = next(read_batches(source, decoder, items))
     logits = torch.zeros(64, store.manifest.identity.teacher.num_classes, requires_grad=True)
     topk = store.load_view(0)[store.rows(source.keys)[batch.request.rows]]

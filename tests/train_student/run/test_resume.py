@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
 
@@ -37,20 +38,23 @@ def command(log, settings):
     return ["-m", "tests.train_student.recording", str(log), *as_arguments(settings)]
 
 
-def consumed(*logs):
-    """Step -> (view, its global batch's keys in order); a step that was done again must be the same again."""
+def consumed(*logs, together=1):
+    """Step -> (views, its global batch's keys in order); a step that was done again must be the same again.
+
+    Rows are dealt to the processes `together` at a time.
+    """
     steps = {}
     for log in logs:
         shares = {}
         for line in log.read_text().splitlines():
-            step, view, keys, rank, world = json.loads(line)
-            shares.setdefault(step, {})[rank] = (view, keys, world)
+            step, views, keys, rank, world = json.loads(line)
+            shares.setdefault(step, {})[rank] = (tuple(views), keys, world)
         for step, by_rank in shares.items():
-            ((view, world),) = {(view, world) for view, _, world in by_rank.values()}
+            ((views, world),) = {(views, world) for views, _, world in by_rank.values()}
             if len(by_rank) < world:
                 continue  # killed between two processes' lines
-            parts = [by_rank[rank][1] for rank in range(world)]
-            found = (view, [key for together in zip(*parts, strict=True) for key in together])
+            parts = [np.array(by_rank[rank][1]).reshape(-1, together) for rank in range(world)]
+            found = (views, np.stack(parts, axis=1).reshape(-1).tolist())
             assert steps.setdefault(step, found) == found
     return steps
 

@@ -131,18 +131,18 @@ def test_epochs_go_through_the_stores_views(world, tmp_path, monkeypatch):
     original = train_student.loop.trainer.epoch_items
 
     def record(*arguments, **settings):
-        seen.append((settings["epoch"], settings["view_index"]))
+        seen.append((settings["epoch"], settings["view_indexes"]))
         return original(*arguments, **settings)
 
     monkeypatch.setattr(train_student.loop.trainer, "epoch_items", record)
     train_world(world, tmp_path / "a", epochs=5, eval_every=5)
-    assert seen == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1)]
+    assert seen == [(0, (0,)), (1, (1,)), (2, (2,)), (3, (0,)), (4, (1,))]
     seen.clear()
     train_world(world, tmp_path / "b", epochs=3, views=2, eval_every=3)
-    assert seen == [(0, 0), (1, 1), (2, 0)]
+    assert seen == [(0, (0,)), (1, (1,)), (2, (0,))]
     seen.clear()
     train_world(world, tmp_path / "c", epochs=3, store=None, loss="ce", eval_every=3)
-    assert seen == [(0, 0), (1, 1), (2, 2)]
+    assert seen == [(0, (0,)), (1, (1,)), (2, (2,))]
 
 
 def test_two_processes_validate_the_model_they_export(world, tmp_path):

@@ -203,7 +203,7 @@ def test_a_loss_that_is_not_finite_leaves_its_keys(world, tmp_path, monkeypatch)
     found = json.loads((tmp_path / "run" / "not-finite-0.json").read_text())
     source = open_source(str(world / "data"))
     assert found["keys"] == [source.key(row) for row in seen[4].rows.tolist()]
-    assert (found["step"], found["view"]) == (5, 0)
+    assert (found["step"], found["views"]) == (5, [0])
     assert (tmp_path / "run" / "checkpoints" / "step-000000004.safetensors").is_file()
     assert not (tmp_path / "run" / "checkpoints" / "step-000000005.safetensors").exists()
 
