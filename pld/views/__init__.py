@@ -15,22 +15,34 @@ from pld.views.policy import (
     policy_from_json,
     policy_to_json,
 )
+from pld.views.policy_text import PRESETS, Preset, parse_policy
+from pld.views.steps import ColorJitter, Op, PixelStep, RandAugment, RandomErasing, Step, ThreeAugment
 from pld.views.view import Interpolation, View, apply_view
 
 __all__ = [
     "DRAWING_VERSION",
+    "PRESETS",
+    "ColorJitter",
     "CutMix",
     "Fixed",
     "Interpolation",
     "Mixing",
     "MixingPlan",
     "Mixup",
+    "Op",
+    "PixelStep",
     "Policy",
+    "Preset",
+    "RandAugment",
+    "RandomErasing",
     "RandomResizedCrop",
+    "Step",
+    "ThreeAugment",
     "View",
     "apply_view",
     "draw_view",
     "mix_steps",
+    "parse_policy",
     "pixel_steps",
     "policy_from_json",
     "policy_to_json",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from pld.errors import ConfigError
 from pld.views.crops import Fixed, RandomResizedCrop
 from pld.views.mixing import CutMix, MixStep, Mixup
-from pld.views.steps import PixelStep
+from pld.views.steps import ColorJitter, PixelStep, RandAugment, RandomErasing, ThreeAugment
 from pld.views.view import View
 
 # Part of every store's identity: incremented when the same (seed, key, index, policy) would give another crop.
@@ -24,7 +24,9 @@ _POLICIES: dict[str, type[RandomResizedCrop] | type[Fixed]] = {
 }
 
 # The steps by their names in JSON.
-STEPS: dict[str, Any] = {step.name: step for step in (Mixup, CutMix)}
+STEPS: dict[str, Any] = {
+    step.name: step for step in (RandAugment, ColorJitter, ThreeAugment, RandomErasing, Mixup, CutMix)
+}
 
 
 def draw_view(key: str, view_index: int, image_size: tuple[int, int], policy: Policy) -> View:
@@ -95,7 +97,7 @@ def _parameters(part: Any) -> dict[str, Any]:
 
 
 def _from_json(value: Any, kinds: Mapping[str, Any], what: str) -> Any:
-    if not isinstance(value, dict) or value.get("name") not in kinds:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or value["name"] not in kinds:
         raise ConfigError(f"{what}: found {value!r}, wanted {_wanted(kinds)}")
     kind = kinds[value["name"]]
     parameters = {k: v for k, v in value.items() if k != "name"}
@@ -104,6 +106,8 @@ def _from_json(value: Any, kinds: Mapping[str, Any], what: str) -> Any:
         if name not in known or not _fits(found, known[name]):
             raise ConfigError(f"{what} {value['name']}: parameter {name} = {found!r}; wanted {known}")
     arguments: dict[str, Any] = {k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in parameters.items()}
+    if kinds is STEPS:  # 9 and 9.0 are one policy; a crop's number is kept as old stores have it
+        arguments = {k: float(v) if isinstance(known[k], float) else v for k, v in arguments.items()}
     return kind(**arguments)
 
 
@@ -115,5 +119,5 @@ def _fits(found: Any, example: Any) -> bool:
     if isinstance(example, tuple):
         return isinstance(found, list | tuple) and len(found) == 2 and all(_fits(x, 1.0) for x in found)
     if isinstance(example, float):
-        return isinstance(found, int | float) and math.isfinite(found)
+        return isinstance(found, int | float) and abs(found) <= sys.float_info.max
     return isinstance(found, int)

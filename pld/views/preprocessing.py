@@ -11,9 +11,7 @@ from torch import Tensor
 
 from pld.buffer_pool import BufferPool
 from pld.views import Interpolation
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from pld.views.colours import IMAGENET_MEAN, IMAGENET_STD
 
 _buffers = BufferPool()
 _PIECE = 65_536  # numbers: a quarter of a megabyte

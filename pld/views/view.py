@@ -9,7 +9,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pld.views.steps.ops import Op, apply_ops
+from pld.views.steps.op import Op
+from pld.views.steps.ops import apply_ops
 
 Interpolation = Literal["bilinear", "bicubic"]
 

@@ -21,7 +21,8 @@ from torchvision.transforms import v2
 
 from experiments.benchmarks.training import BATCH, batches
 from pld.views import Interpolation
-from pld.views.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from pld.views.colours import IMAGENET_MEAN, IMAGENET_STD
+from pld.views.preprocessing import Preprocessing
 
 WORKERS = 2
 _ENDLESS = 10**7

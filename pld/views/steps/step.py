@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, get_args, runtime_checkable
 
 from pld.errors import ConfigError
 from pld.views.mixing import CutMix, MixStep, Mixup, Partners
-from pld.views.steps.ops import Op
+from pld.views.steps.op import Op
 
 
 @runtime_checkable
