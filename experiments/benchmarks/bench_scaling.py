@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from experiments.benchmarks.input.photos import write_images
-from experiments.benchmarks.store.scaling_model import render
 from experiments.benchmarks.store.logits import TEMPERATURES, made_up, write_large
+from experiments.benchmarks.store.scaling_model import render
 from experiments.benchmarks.timing import CPU, machine, print_figures, timed
 from experiments.benchmarks.training import batches
 from pld.images import epoch_order, open_source

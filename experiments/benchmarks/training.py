@@ -16,7 +16,9 @@ from cache_teacher.config import CacheConfig
 from experiments.benchmarks.input.photos import NUM_CLASSES
 from pld.classes.matching import Classes
 from pld.images import open_source
+from pld.join.mixing import choose_partners, plan_mixing
 from pld.loading import view_decoder
+from pld.views.policy_text import parse_policy
 from pld.views.preprocessing import Preprocessing
 from train_student.config import TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches
@@ -42,17 +44,42 @@ def cache_one_view(place: Path, teacher: str, k: int) -> None:
 
 
 def batches(
-    place: Path, preprocessings: Sequence[Preprocessing], *, workers: int, new_views: bool = False
+    place: Path,
+    preprocessings: Sequence[Preprocessing],
+    *,
+    workers: int,
+    new_views: bool = False,
+    policy: str = "light",
+    views_per_image: int = 1,
 ) -> Generator[Batch, None, None]:
-    """The images in `place`/shards as `train_student` reads them, without end: of view 0, or a new view each epoch."""
+    """The images in `place`/shards as `train_student` reads them, without end.
+
+    Args:
+        place: has the shards.
+        preprocessings: of what is wanted of each view.
+        workers: loader processes.
+        new_views: whether each epoch has new views; else it is view 0 each time.
+        policy: as --policy.
+        views_per_image: as --views_per_image.
+    """
     source = open_source(str(place / "shards"))
+    drawn = choose_partners(parse_policy(policy, source.policy), source)
+    plan = plan_mixing(source, drawn)
     items = itertools.chain.from_iterable(
         epoch_items(
-            source, seed=0, epoch=epoch, view_indexes=(epoch * new_views,), batch_size=BATCH, streams=1, rank=0, world=1
+            source,
+            seed=0,
+            epoch=epoch,
+            view_indexes=range(first := epoch * views_per_image * new_views, first + views_per_image),
+            batch_size=BATCH,
+            streams=1,
+            rank=0,
+            world=1,
+            plan=plan,
         )
         for epoch in itertools.count()
     )
-    decoder = view_decoder(source, source.policy, preprocessings)
+    decoder = view_decoder(source, drawn, preprocessings)
     with load_batches(source, decoder, items, workers=workers) as loaded:
         yield from loaded
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from timm.data import Mixup
+from PIL import Image, ImageOps
+from timm.data import Mixup, auto_augment
 from timm.data.transforms_factory import transforms_imagenet_train
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
@@ -35,8 +36,14 @@ def ours(place: Path, policy: str = "rrc,flip", *, views_per_image: int = 1) -> 
 
 def timm_strong(place: Path) -> Iterator[Tensor]:
     """STRONG by timm: what its create_transform calls, which would leave the jitter out beside RandAugment."""
+    auto_augment.NAME_TO_OP["PosterizeIncreasing"] = _posterize
     return _folder(
-        place, auto_augment="rand-m9-mstd0.5-inc1", color_jitter=0.4, force_color_jitter=True, re_prob=0.25, re_mode="pixel"
+        place,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        color_jitter=0.4,
+        force_color_jitter=True,
+        re_prob=0.25,
+        re_mode="pixel",
     )
 
 
@@ -45,6 +52,11 @@ def timm_mixed(place: Path) -> Iterator[Tensor]:
     mixup = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, num_classes=NUM_CLASSES)
     for images, labels in _loader(place, color_jitter=None):
         yield mixup(images, labels)[0]
+
+
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """timm's, but that 0 bits, which RandAugment of magnitude 10 asks for and Pillow 13 refuses, are black."""
+    return ImageOps.posterize(image, bits) if bits else Image.new("RGB", image.size)
 
 
 def _folder(place: Path, **settings: Any) -> Iterator[Tensor]:

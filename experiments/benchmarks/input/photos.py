@@ -43,8 +43,8 @@ def write_images(variable: str, folder: Path, num: int) -> str:
         if len(members) == 2 * SHARD_SAMPLES or number == num - 1:
             write_tar(folder / "shards" / f"train-{number // SHARD_SAMPLES:04d}.tar", members)
             members = {}
-    described = {"class_names": [str(label) for label in range(NUM_CLASSES)]}
-    (folder / "shards" / "dataset.json").write_text(json.dumps(described))
+    class_names = [str(label) for label in range(NUM_CLASSES)]
+    (folder / "shards" / "dataset.json").write_text(json.dumps({"class_names": class_names}))
     return described
 
 
