@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from pld.views.steps import compiled_ops, pillow_ops
-from pld.views.steps.erase import erase, erase_with_noise
-from pld.views.steps.grey_levels import invert, posterize, solarize, solarize_add
 from pld.views.steps.op import Op
+from pld.views.steps.pixels import compiled_ops, pillow_ops
+from pld.views.steps.pixels.erase import erase, erase_with_noise
+from pld.views.steps.pixels.grey_levels import invert, posterize, solarize, solarize_add
 
 Pixels = UInt8[ndarray, "h w 3"]
 

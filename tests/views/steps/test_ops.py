@@ -12,8 +12,9 @@ from timm.data import auto_augment as aa
 
 from pld.views import Op
 from pld.views.colours import MEAN_COLOUR
-from pld.views.steps import apply_ops, compiled_ops, pillow_ops
+from pld.views.steps import apply_ops
 from pld.views.steps.ops import OPERATIONS, operations
+from pld.views.steps.pixels import compiled_ops, pillow_ops
 from tests.views.steps.images import image, images
 
 FACTORS = st.sampled_from([0.0, 0.1, 1.0, 1.9, 2.0]) | st.floats(0, 2)

@@ -1,4 +1,4 @@
-// pld.views.steps._pixels: operations on the pixels of a view, bit for bit Pillow's; compiled_ops.py is how it is used.
+// pld.views.steps.pixels._pixels: operations on pixels, bit for bit Pillow's; compiled_ops.py is how they are used.
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

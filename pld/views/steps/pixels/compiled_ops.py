@@ -12,10 +12,10 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from pld.views.colours import MEAN_COLOUR
-from pld.views.steps import pillow_ops
+from pld.views.steps.pixels import pillow_ops
 
 try:
-    from pld.views.steps import _pixels
+    from pld.views.steps.pixels import _pixels
 except ImportError:
     HAS_PIXELS = False
 else:
