@@ -13,7 +13,7 @@ from torch import Tensor
 from pld.images.dataset import ImageDataset
 from pld.loading.nvjpeg import NvjpegViewDecoder
 from pld.loading.view_decoder import CpuViewDecoder, ViewDecoder, ViewRequest
-from pld.views import Policy
+from pld.views import Mixing, MixingPlan, Policy
 from pld.views.preprocessing import Preprocessing
 
 
@@ -32,15 +32,24 @@ def view_decoder(
 
 
 def decode_views(
-    decoder: ViewDecoder, rows: Sequence[int], view_indexes: Sequence[int]
+    decoder: ViewDecoder, rows: Sequence[int], view_indexes: Sequence[int], plan: MixingPlan | None = None
 ) -> tuple[UInt8[Tensor, "n V 3 h w"], ...]:
     """Decode some views of some images, for each of the decoder's outputs.
+
+    Args:
+        decoder: makes the views.
+        rows: n of the dataset's.
+        view_indexes: V of them, the same of every image.
+        plan: which images are mixed, if the decoder's policy mixes some: `pld.join.mixing.plan_mixing` makes it.
 
     Raises:
         UndecodableImageError: an image cannot be decoded and bad images are not skipped; names the sample.
         DataError: an image cannot be read.
+        ConfigError: the policy mixes images and there is no plan.
     """
-    request = ViewRequest(np.asarray(rows, dtype=np.int64), view_indexes)
+    some = np.asarray(rows, dtype=np.int64)
+    mixing = Mixing.stack([plan.mixing(index, some) for index in view_indexes]) if plan else None
+    request = ViewRequest(some, view_indexes, mixing=mixing)
     memory = torch.empty(decoder.num_bytes(request), dtype=torch.uint8)
-    images, _ = decoder.views(request, memory, decoder.fill(request, memory, lambda row: None))
+    images, _, _ = decoder.views(request, memory, decoder.fill(request, memory, lambda row: None))
     return images

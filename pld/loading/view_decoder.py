@@ -8,14 +8,17 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from jaxtyping import Int64, UInt8
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from pld.errors import UndecodableImageError
 from pld.images.dataset import ImageDataset, decode_row
 from pld.images.decode.image import jpeg_size
+from pld.loading.mix_views import check_mixing, find_mixable, find_partners, leave_unmixed, mix_within
 from pld.views import Mixing, Policy, View, apply_view, draw_view
+from pld.views.mix_pixels import mix_pixels
 from pld.views.preprocessing import Preprocessing
 
 Map = Callable[[Callable[[int], bool], Iterable[int]], Iterable[bool]]
@@ -80,18 +83,20 @@ class ViewDecoder(abc.ABC):
             map_rows: `map`, or a thread pool's, which processes several rows at once.
 
         Returns:
-            For each row what `views` needs to know of it; false if it could not be decoded.
+            What `views` needs to know, of each row first: false if it could not be decoded.
 
         Raises:
-            UndecodableImageError: an image cannot be decoded and bad images are not skipped; names the sample.
+            UndecodableImageError: an image cannot be decoded and bad images are not skipped; names the sample, which
+                may be one that another is mixed with.
             DataError: an image cannot be read.
+            ConfigError: the policy mixes images and the request does not say which, or the other way round.
         """
 
     @abc.abstractmethod
     def views(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], filled: Sequence[Any]
-    ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
-        """The views that `fill` prepared, channels last, for each output, and which rows are good.
+    ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool], Mixing | None]:
+        """The views that `fill` prepared, channels last, for each output, which rows are good, and how they were mixed.
 
         Raises:
             UndecodableImageError: as `fill`.
@@ -99,7 +104,11 @@ class ViewDecoder(abc.ABC):
 
 
 class CpuViewDecoder(ViewDecoder):
-    """Decodes each image once and cuts its views on the CPU."""
+    """Decodes each image that a request needs once, and cuts and mixes its views on the CPU, in place.
+
+    Beside its block a request needs a decoded image for each thread, and one more view of each output: where partners
+    are far apart within a request, one of each pair.
+    """
 
     def num_bytes(self, request: ViewRequest) -> int:
         """The bytes of all views."""
@@ -107,31 +116,86 @@ class CpuViewDecoder(ViewDecoder):
 
     def fill(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
-    ) -> list[bool]:
-        """See ViewDecoder; the memory holds the views themselves."""
-        places = self._split(request, memory)
+    ) -> list[tuple[bool, ...]]:
+        """See ViewDecoder; the memory holds the views themselves.
 
-        def decode(place: int) -> bool:
-            row = int(request.rows[place])
-            on_row(row)
-            try:
-                image, views = decode_for_views(self.dataset, row, request.view_indexes, self.policy)
-            except UndecodableImageError:
-                if not self.skip_bad_images:
-                    raise
+        Returns:
+            For each row whether each of its views is mixed as requested; nothing if it could not be decoded.
+        """
+        check_mixing(self.policy, request.mixing)
+        outputs = self._split(request, memory)
+
+        def cut(place: int) -> bool:
+            decoded = self._decode(int(request.rows[place]), request.view_indexes, on_row)
+            if decoded is None:
                 return False
-            for images, output in zip(places, self.outputs, strict=True):
+            image, views = decoded
+            for images, output in zip(outputs, self.outputs, strict=True):
                 for view, pixels in zip(views, images[place], strict=True):
                     apply_view(image, view, output.input_size, output.interpolation, out=pixels)
             return True
 
-        return list(map_rows(decode, range(len(request.rows))))
+        good = np.array(list(map_rows(cut, range(len(request.rows)))), dtype=bool)
+        done = np.repeat(good[:, None], len(request.view_indexes), axis=1)
+        if request.mixing is not None:
+            done = self._mix(request, request.mixing, outputs, good, on_row, map_rows)
+        return [tuple(views) if is_good else () for views, is_good in zip(done.tolist(), good.tolist(), strict=True)]
+
+    def _mix(
+        self,
+        request: ViewRequest,
+        mixing: Mixing,
+        outputs: Sequence[UInt8[Tensor, "n V 3 _ _"]],
+        good: Bool[ndarray, "n"],
+        on_row: Callable[[int], object],
+        map_rows: Map,
+    ) -> Bool[ndarray, "n V"]:
+        """Mix the views in place; returns which are as requested."""
+        inside, beside = find_partners(request.rows, mixing, len(request.view_indexes))
+        # First, while views whose partners are beside the request still show their own images alone.
+        for images in outputs:
+            mix_within(images, inside, find_mixable(good, inside, {}), mixing)
+
+        def mix_with(row: int) -> bool:
+            uses = beside[row]
+            decoded = self._decode(row, [request.view_indexes[number] for number in uses], on_row)
+            if decoded is None:
+                return False
+            image, views = decoded
+            for images, output in zip(outputs, self.outputs, strict=True):
+                for (number, places), view in zip(uses.items(), views, strict=True):
+                    other = apply_view(image, view, output.input_size, output.interpolation).permute(1, 2, 0).numpy()
+                    for place in places:
+                        own = images[place, number].permute(1, 2, 0).numpy()
+                        mix_pixels(own, other, mixing[place, number, ...], out=own)
+            return True
+
+        are_good = map_rows(mix_with, beside)
+        bad = {row for row, is_good in zip(beside, are_good, strict=True) if not is_good}
+        return find_mixable(good, inside, beside, bad)
+
+    def _decode(
+        self, row: int, view_indexes: Sequence[int], on_row: Callable[[int], object]
+    ) -> tuple[UInt8[Tensor, "3 h w"], list[View]] | None:
+        on_row(row)
+        try:
+            return decode_for_views(self.dataset, row, view_indexes, self.policy)
+        except UndecodableImageError:
+            if not self.skip_bad_images:
+                raise
+            return None
 
     def views(
         self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], filled: Sequence[Any]
-    ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool]]:
+    ) -> tuple[tuple[UInt8[Tensor, "n V 3 h w"], ...], list[bool], Mixing | None]:
         """See ViewDecoder."""
-        return self._split(request, memory), list(filled)
+        good = list(map(bool, filled))
+        mixing = request.mixing
+        if mixing is not None:
+            nothing = (False,) * len(request.view_indexes)
+            done = np.array([views or nothing for views in filled], dtype=bool).reshape(mixing.kinds.shape)
+            mixing = leave_unmixed(mixing, request.rows, done)
+        return self._split(request, memory), good, mixing
 
     def _shapes(self, request: ViewRequest) -> list[tuple[int, ...]]:
         return [(len(request.rows), len(request.view_indexes), *output.input_size, 3) for output in self.outputs]

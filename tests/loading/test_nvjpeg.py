@@ -74,7 +74,7 @@ def test_views_are_those_of_the_cpu(tmp_path, given_to_nvjpeg):
     rows, indexes = [3, 0, 6, 5, 1, 4, 2], [7, 0]
     decoder = decoder_of(source)
     filled = fill(decoder, rows, indexes)
-    views, good = decoder.views(*filled)
+    views, good, _ = decoder.views(*filled)
     assert list(map(bool, filled[2])) == good == [True] * 7
     twins = decode_views(view_decoder(source, source.policy, SIZES), rows, indexes)
     for images, wanted, output in zip(views, twins, SIZES, strict=True):
@@ -118,12 +118,12 @@ def test_bad_images(tmp_path, bad):
         fill(decoder_of(source), range(3))
     skipping = decoder_of(source, SIZES[:1], skip=True)
     filled = fill(skipping, range(3), [0, 1])
-    (images,), good = skipping.views(*filled)
+    (images,), good, _ = skipping.views(*filled)
     assert list(map(bool, filled[2])) == good == [True, False, True]
     assert torch.equal(images[2, 1], decode_views(skipping, [2], [1])[0][0, 0])
     assert not images[1].any()
     filled = fill(skipping, [1])
-    (images,), good = skipping.views(*filled)
+    (images,), good, _ = skipping.views(*filled)
     assert list(map(bool, filled[2])) == good == [False]
     assert not images.any()
 
