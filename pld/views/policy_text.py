@@ -178,7 +178,7 @@ def _malformed(word: str) -> ConfigError:
 def _rand(word: str, values: list[str]) -> Step:
     found: dict[str, str] = {}
     for value in values:
-        match = re.fullmatch(rf"(m|mstd)({_NUMBER})|(n)(\d{1, 3})|(inc)([01])", value)
+        match = re.fullmatch(rf"(m|mstd)({_NUMBER})|(n)(\d{{1,3}})|(inc)([01])", value)
         key, number = [group for group in match.groups() if group] if match else ("", "")
         if not match or key in found:
             raise _malformed(word)

@@ -30,8 +30,8 @@ class ColorJitter:
 
     def __post_init__(self) -> None:
         for parameter in ("brightness", "contrast", "saturation"):
-            check_range(self.name, parameter, getattr(self, parameter), 0, _LARGEST)
-        check_range(self.name, "hue", self.hue, 0, 0.5)
+            check_range(self.name, parameter, getattr(self, parameter), 0.0, _LARGEST)
+        check_range(self.name, "hue", self.hue, 0.0, 0.5)
 
     def draw(self, identity: str) -> tuple[Op, ...]:
         """What one view gets: the changes that are not left out, in random order."""

@@ -42,7 +42,7 @@ def erase_with_noise(pixels: Pixels, height: float, width: float, down: float, r
     return erased
 
 
-def _box(pixels: Pixels, height: float, width: float, down: float, right: float) -> Pixels:
+def _box(pixels: Pixels, height: float, width: float, down: float, right: float) -> UInt8[ndarray, "rows columns 3"]:
     rows, columns = round(height * pixels.shape[0]), round(width * pixels.shape[1])
     top = int(down * (pixels.shape[0] - rows + 1))
     left = int(right * (pixels.shape[1] - columns + 1))

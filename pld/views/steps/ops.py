@@ -18,22 +18,22 @@ Pixels = UInt8[ndarray, "h w 3"]
 
 def shear_x(pixels: Pixels, factor: float) -> Pixels:
     """Move each row to the left by `factor` times its y."""
-    return pillow_ops.affine(pixels, (1, factor, 0, 0, 1, 0))
+    return pillow_ops.affine(pixels, (1.0, factor, 0.0, 0.0, 1.0, 0.0))
 
 
 def shear_y(pixels: Pixels, factor: float) -> Pixels:
     """Move each column up by `factor` times its x."""
-    return pillow_ops.affine(pixels, (1, 0, 0, factor, 1, 0))
+    return pillow_ops.affine(pixels, (1.0, 0.0, 0.0, factor, 1.0, 0.0))
 
 
 def translate_x(pixels: Pixels, fraction: float) -> Pixels:
     """Move to the left by a fraction of the width."""
-    return pillow_ops.affine(pixels, (1, 0, fraction * pixels.shape[1], 0, 1, 0))
+    return pillow_ops.affine(pixels, (1.0, 0.0, fraction * pixels.shape[1], 0.0, 1.0, 0.0))
 
 
 def translate_y(pixels: Pixels, fraction: float) -> Pixels:
     """Move up by a fraction of the height."""
-    return pillow_ops.affine(pixels, (1, 0, 0, 0, 1, fraction * pixels.shape[0]))
+    return pillow_ops.affine(pixels, (1.0, 0.0, 0.0, 0.0, 1.0, fraction * pixels.shape[0]))
 
 
 OPERATIONS: dict[str, Callable[..., Pixels]] = {

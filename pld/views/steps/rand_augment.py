@@ -41,8 +41,8 @@ class RandAugment:
     increasing: bool = True
 
     def __post_init__(self) -> None:
-        check_range(self.name, "magnitude", self.magnitude, 0, _LARGEST)
-        check_range(self.name, "magnitude_std", self.magnitude_std, 0, 100)
+        check_range(self.name, "magnitude", self.magnitude, 0.0, _LARGEST)
+        check_range(self.name, "magnitude_std", self.magnitude_std, 0.0, 100.0)
         if not 1 <= self.layers <= _MOST_LAYERS:
             raise ConfigError(f"view policy: {self.name}'s layers {self.layers}; wanted 1 to {_MOST_LAYERS}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 from pld.errors import ConfigError
 from pld.randomness import raw_bits
@@ -12,7 +12,7 @@ from pld.views.steps.numbers import check_range, on_grid, uniform
 from pld.views.steps.op import Op
 
 _ATTEMPTS = 10  # as timm, before nothing is erased
-Fill = Literal["pixel", "constant"]
+_FILLS = ("pixel", "constant")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,16 +34,16 @@ class RandomErasing:
     probability: float = 0.25
     area: tuple[float, float] = (0.02, 1 / 3)
     ratio: tuple[float, float] = (0.3, 1 / 0.3)
-    fill: Fill = "pixel"
+    fill: str = "pixel"
 
     def __post_init__(self) -> None:
-        check_range(self.name, "probability", self.probability, 0, 1)
+        check_range(self.name, "probability", self.probability, 0.0, 1.0)
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise ConfigError(f"view policy: {self.name}'s area {self.area}; wanted 0 < least <= largest <= 1")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ConfigError(f"view policy: {self.name}'s ratio {self.ratio}; wanted 0 < least <= largest")
-        if self.fill not in get_args(Fill):
-            raise ConfigError(f"view policy: {self.name}'s fill {self.fill!r}; wanted {' or '.join(get_args(Fill))}")
+        if self.fill not in _FILLS:
+            raise ConfigError(f"view policy: {self.name}'s fill {self.fill!r}; wanted {' or '.join(_FILLS)}")
 
     def draw(self, identity: str) -> tuple[Op, ...]:
         """What one view gets: one box, or none."""
