@@ -87,7 +87,15 @@ def bench(
 
 def kernel_cases() -> None:
     """Run the kernel's test cases on the GPU, in another process: this one may have Triton interpreting."""
-    argv = [sys.executable, "-m", "pytest", "--noconftest", "-m", "not long", "tests/losses/triton_cases.py"]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--noconftest",
+        "-m",
+        "not long",
+        "tests/losses/plackett_luce/triton_cases.py",
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:

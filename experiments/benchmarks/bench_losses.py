@@ -17,6 +17,7 @@ from torch import Tensor
 from experiments.benchmarks.loss_steps import Size, kd_and_ce, problem, reference
 from experiments.benchmarks.timing import CPU, Step, extra_bytes, machine, paired_seconds, print_figures, ratio
 from pld.losses import pld_loss
+from pld.signals import MixedLabels
 
 ROUNDS = 20
 SIZES = [Size(256, classes, 50, torch.float32) for classes in (1000, 21841)]
@@ -26,12 +27,15 @@ def steps(size: Size) -> dict[str, Step]:
     """Each loss as a call that runs it forward and backward."""
     student, teacher, topk = problem(size, CPU)
     student.requires_grad_()
+    share = torch.full((size.rows,), 0.75)
+    mixed = MixedLabels(labels=topk.labels, others=topk.labels.flip(0), share=share)
 
     def step(loss: Callable[[], Tensor]) -> Step:
         return lambda: torch.autograd.grad(loss(), student)
 
     return {
         "PLD": step(lambda: pld_loss(student, topk, topk.labels)),
+        "PLD, mixed labels": step(lambda: pld_loss(student, topk, mixed)),
         "cross entropy": step(lambda: F.cross_entropy(student, topk.labels)),
         "KD + cross entropy": step(lambda: kd_and_ce(student, teacher, topk.labels)),
         "sort + logcumsumexp": step(lambda: reference(student, teacher, topk.labels)),

@@ -2,7 +2,8 @@
 
     make bench-store [PHOTOS='photos-{0000..0003}.tar' WEIGHTS=lite2.safetensors]
 
-Bytes are those of one part of 1,250 samples x 8 views and everything around it, 5 temperatures. The view that is read
+Bytes are those of one part of 1,250 samples x 8 views and everything around it, 5 temperatures; for k = 10 also those
+of a policy with mixup and CutMix, whose partners, shares and boxes are not stored. The view that is read
 has 1.28 million rows at k = 50, made synthetically, local, in the page cache. Random batches of 256 rows come from it,
 from TinyViT's records of as many rows and from files of 50,000 of them, all in the page cache, which flatters the
 files. Ends with one line of JSON. Not measured: cold disks, memory, remote stores.
@@ -10,10 +11,12 @@ files. Ends with one line of JSON. Not measured: cold disks, memory, remote stor
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,19 @@ import psutil
 import torch
 
 from experiments.benchmarks.store.layouts import Files, TinyViT, dense_bytes
-from experiments.benchmarks.store.logits import NUM_SAMPLES, NUM_VIEWS, TEMPERATURES, Logits, logits, write_large
+from experiments.benchmarks.store.logits import (
+    MIXED_POLICY,
+    NUM_SAMPLES,
+    NUM_VIEWS,
+    TEMPERATURES,
+    Logits,
+    logits,
+    write_large,
+)
 from experiments.benchmarks.timing import CPU, Spread, Step, machine, paired_seconds, print_figures, ratio, timed
 from pld.signals import TopK
 from pld.store import FormatName, Shard, StoreWriter, open_store
+from pld.views import RandomResizedCrop, policy_to_json
 from tests.store.world import World, tree
 
 SHARDS, NUM_FILES, BATCH, ROUNDS = 1024, 50_000, 256, 20
@@ -39,6 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for k in (10, 50):
             figures |= sizes(Path(folder), given, k)
+        figures |= mixed_sizes(Path(folder), logits(mixed=True), 10)
         topks = signals(given, 50)[:2]
         write_large(Path(folder) / "large", topks, SHARDS)
         figures |= reading(Path(folder) / "large")
@@ -74,10 +87,26 @@ def sizes(folder: Path, given: Logits, k: int) -> dict[str, float]:
     return found
 
 
-def write_part(root: Path, given: Logits, topks: list[TopK], format: FormatName) -> int:
+def mixed_sizes(folder: Path, given: Logits, k: int) -> dict[str, float]:
+    """Write mixed images' logits under a policy that mixes and under one that does not; print bytes per sample-view."""
+    topks, held = signals(given, k), {}
+    for name, policy in {"mixed": MIXED_POLICY, "unmixed": RandomResizedCrop()}.items():
+        described = policy_to_json(policy)
+        described.pop("seed")
+        write_part(folder / f"{name}-{k}", given, topks, "zarr", described)
+        held[name] = sum(map(len, tree(folder / f"{name}-{k}").values()))
+    each, more = held["mixed"] / (NUM_SAMPLES * NUM_VIEWS), held["mixed"] - held["unmixed"]
+    print(f"k = {k}: zarr, mixed images {each:8.1f} bytes a view; the mixing itself is {more} bytes in the whole store")
+    return {f"bytes_mixed_k{k}": each}
+
+
+def write_part(
+    root: Path, given: Logits, topks: list[TopK], format: FormatName, policy: Mapping[str, Any] | None = None
+) -> int:
     """A store of one part; the bytes that this process wrote for it."""
     k, keys = topks[0].k, [f"n{row:08d}_{row:05d}" for row in range(NUM_SAMPLES)]
-    identity = World(sizes=(NUM_SAMPLES,), num_classes=given.values.shape[2], k=k).identity
+    world = World(sizes=(NUM_SAMPLES,), num_classes=given.values.shape[2], k=k)
+    identity = dataclasses.replace(world, policy=policy or world.policy).identity
     before = psutil.Process().io_counters().write_chars
     writer = StoreWriter.open(
         str(root), identity, [Shard(name="train-0000", num_samples=NUM_SAMPLES)], {}, format=format

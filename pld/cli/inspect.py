@@ -7,7 +7,7 @@ import argparse
 from pld.cli.arguments import add_images, local_path, open_images
 from pld.extras import needs_extra
 from pld.files import write_text
-from pld.report.table import as_text, store_rows
+from pld.report.table import as_text, store_rows, views_text
 from pld.store import Store, open_store
 
 _NUM_SAMPLES = 18
@@ -29,7 +29,7 @@ def execute(arguments: argparse.Namespace) -> None:
     rows = [
         ("weights' sha256", teacher.weights_sha256),
         *([("code's sha256", teacher.code_sha256)] if teacher.code_sha256 else []),
-        ("views drawn by", f"{views.policy}, seed {views.seed}"),
+        ("views drawn by", views_text(views)),
         *store_rows(store),
     ]
     print(as_text(("store", store.url), rows))

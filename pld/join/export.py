@@ -5,7 +5,6 @@ docs/webdataset_pipeline.md trains from them.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import tarfile
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pld.errors import OutputError
+from pld.errors import OutputError, StoreError
 from pld.files import write_atomically, writing
 from pld.images import Source
 from pld.images.dataset import read_image
@@ -27,6 +26,8 @@ from pld.store import Store
 from pld.views import View, draw_view
 
 ABOUT_FILE = "export.json"
+# What of a view an export carries.
+_BOX = ("top", "left", "height", "width", "flip")
 
 
 def export_with_images(
@@ -53,10 +54,18 @@ def export_with_images(
     Raises:
         DataError: the source does not match the store, or a key has a dot, at which webdataset would cut it.
         DifferentPixelsError: these are not the images that the teacher saw.
+        StoreError: the store's views have steps after their crop, which an export cannot carry.
         OutputError: `out` holds another export, or tars that no export wrote, or cannot be written.
         NotCachedError: the store does not hold the view.
     """
-    source, policy = join_source(store, source), stored_policy(store)
+    policy = stored_policy(store)
+    if policy.steps:
+        raise StoreError(
+            f"{store.url}: its views are not crops alone, but have steps: {', '.join(s.name for s in policy.steps)}. "
+            "An export says where to crop and flip and no more: readers would see other pixels than the teacher. Train "
+            "from the store itself (train-student), or export one that was cached without these steps"
+        )
+    source = join_source(store, source)
     check_keys(source)
     warning = compare_probes(store.probes, source, policy, store.url)
     table = store.load_view(view)
@@ -90,7 +99,7 @@ def _members(data: bytes, box: View, topk: TopK, row: int) -> Mapping[str, bytes
     return {
         image_extension(data): data,
         **label,
-        "view.json": json.dumps(dataclasses.asdict(box)).encode(),
+        "view.json": json.dumps({name: getattr(box, name) for name in _BOX}).encode(),
         "topk.npy": _npy(entries),
         "rest.npy": _npy(np.concatenate(rest).astype(np.float32)),
     }

@@ -47,15 +47,15 @@ def plan_mixing(source: Source, policy: Policy, stores: Sequence[Store] = ()) ->
         pools = np.repeat(np.arange(len(source.shards)), source.shard_sizes)
         pools = pools if policy.partners == "shard" else np.zeros_like(pools)
         return MixingPlan(source.keys, pools, steps, seed=policy.seed)
-    plans = [_stored_plan(store, source, policy) for store in stores]
-    first = plans[0].partners(0)
-    for store, plan in zip(stores, plans, strict=True):
-        if not np.array_equal(plan.partners(0), first):
+    first, plan = stores[0], _stored_plan(stores[0], source, policy)
+    for store in stores[1:]:
+        same = set(store.skipped) == set(first.skipped)
+        if not same or not np.array_equal(_stored_plan(store, source, policy).partners(0), plan.partners(0)):
             raise StoreError(
-                f"{store.url}: mixes other images with each other than {stores[0].url}: its shards or the images that "
-                "it had to skip are others; average stores that were cached from the same shards"
+                f"{store.url}: mixes other images with each other than {first.url}: its shards or the images that it "
+                "had to skip are others; read stores together that were cached from the same shards"
             )
-    return plans[0]
+    return plan
 
 
 def _stored_plan(store: Store, source: Source, policy: Policy) -> MixingPlan:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pld.errors import NotCachedError
 from pld.extras import install_command
-from pld.report.table import store_rows
+from pld.report.table import store_rows, views_text
 from pld.store import Store
 from pld.store.objects.storage import Storage
 
@@ -98,7 +98,7 @@ def _facts(store: Store) -> list[tuple[str, str]]:
         *store_rows(store),
         ("weights' sha256", teacher.weights_sha256),
         ("teacher's input", f"{teacher.input_size[0]} x {teacher.input_size[1]}, {teacher.interpolation}"),
-        ("views drawn by", json.dumps({**identity.views.policy, "seed": identity.views.seed})),
+        ("views drawn by", views_text(identity.views)),
         ("temperatures", ", ".join(f"{t:g}" for t in identity.codec.temperatures)),
         ("made", str(provenance.get("date", "unknown"))),
     ]

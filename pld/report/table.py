@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pld.store import Store
+from pld.store import Store, ViewIdentity
 
 # Bytes of a float16 in a dense store, to compare with.
 _DENSE_BYTES = 2
@@ -31,6 +32,22 @@ def store_rows(store: Store) -> list[tuple[str, str]]:
         ("as float16", f"{_DENSE_BYTES * teacher.num_classes} bytes per view, all classes"),
         ("fingerprint", store.manifest.identity.fingerprint),
     ]
+
+
+def views_text(views: ViewIdentity) -> str:
+    """How views are drawn, such as "random_resized_crop(flip=True), then mixup(alpha=0.8); partners=shard; seed=7"."""
+    policy = dict(views.policy)
+    steps = policy.pop("steps", [])
+    if not isinstance(steps, list) or not all(isinstance(step, Mapping) for step in steps):
+        policy, steps = dict(views.policy), []  # another program's
+    partners = {"partners": policy.pop("partners")} if steps and "partners" in policy else {}
+    drawn = ", then ".join(_call(step) for step in (policy, *steps))
+    return "; ".join([drawn, *(f"{name}={value}" for name, value in {**partners, "seed": views.seed}.items())])
+
+
+def _call(part: Mapping[str, Any]) -> str:
+    """Such as mixup(alpha=0.8)."""
+    return f"{part.get('name')}({', '.join(f'{name}={value}' for name, value in part.items() if name != 'name')})"
 
 
 def _accuracy_row(store: Store) -> tuple[str, str]:

@@ -13,13 +13,16 @@ import webdataset
 
 from pld.cli.main import _main
 from pld.config import run
+from pld.errors import StoreError
 from pld.images import open_source
 from pld.images.dataset import read_image
+from pld.join.export import export_with_images
 from pld.join.match import stored_policy
 from pld.store import open_store
-from pld.views import apply_view, draw_view
+from pld.views import View, apply_view, draw_view
 from tests.making import NUM_CLASSES, SIDE, STUDENT, jpeg, make_dataset, make_store, make_teacher, write_tar
 from tests.processes import ROOT, tree_bytes
+from tests.store.world import World
 
 # webdataset leaves closing tars to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -56,7 +59,7 @@ def test_samples_carry_the_images_bytes_the_views_box_and_the_stores_numbers(wor
         row = rows[sample["__key__"]]
         image = read_image(source, row)
         box = draw_view(source.key(row), 1, tuple(image.shape[1:]), policy)
-        assert sample["view.json"] == vars(box)
+        assert View(**sample["view.json"]) == box
         assert sample["cls"] == source.labels[row]
         topk = table[table.rows([source.key(row)])]
         assert np.array_equal(sample["topk.npy"][0], topk.classes[0].numpy())
@@ -129,6 +132,17 @@ def test_the_same_images_in_other_shards_are_another_export(world, tmp_path, cap
     assert export(world, tmp_path / "o", data=world / "data" / f"{first.name}.tar") == 0
     assert export(world, tmp_path / "o") == 2
     assert "or of other image shards" in capsys.readouterr().err
+
+
+def test_views_with_steps_are_refused(world, tmp_path):
+    """An export carries crops: its readers would see other pixels than the teacher."""
+    steps = {"steps": [{"name": "mixup", "alpha": 0.8}], "partners": "shard"}
+    World(policy={"name": "random_resized_crop", **steps}).write(tmp_path / "store", 1)
+    with pytest.raises(StoreError, match=r"not crops alone, but have steps: mixup\. .* or export one that was cached"):
+        export_with_images(
+            open_store(str(tmp_path / "store")), open_source(str(world / "data")), tmp_path / "o", 0, lambda _: None
+        )
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_url_is_no_folder_to_export_to(world, tmp_path, monkeypatch, capsys):

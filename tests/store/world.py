@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +37,9 @@ class World:
     spread: float = 3.0
     labelled: bool = True
     format: FormatName = "zarr"
+    policy: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {"name": "random_resized_crop", "scale": (0.08, 1)}
+    )
 
     @property
     def shards(self) -> list[Shard]:
@@ -62,7 +67,7 @@ class World:
                 interpolation="bicubic",
                 precision="fp32",
             ),
-            views=ViewIdentity(policy={"name": "random_resized_crop", "scale": (0.08, 1)}, seed=7, drawing_version=1),
+            views=ViewIdentity(policy=self.policy, seed=7, drawing_version=1),
             dataset=DatasetIdentity(
                 digest=dataset_digest(self.keys, self.labels if self.labelled else None),
                 num_samples=sum(self.sizes),

@@ -16,11 +16,13 @@ from pld.remote.cache_folder import cache_folder
 from pld.signals import TopK
 from pld.store import Shard, StoreWriter, dataset_digest
 from pld.teachers import Teacher, build_teacher
-from pld.views import apply_view, draw_view
+from pld.views import CutMix, Mixing, MixingPlan, Mixup, RandomResizedCrop, apply_view, draw_view
+from pld.views.mix_pixels import mix_pixels
 from tests.store.world import World
 
 NUM_CLASSES, NUM_SAMPLES, NUM_VIEWS = 1000, 1250, 8
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
+MIXED_POLICY = RandomResizedCrop(steps=(Mixup(alpha=0.8), CutMix(alpha=1.0)), partners="dataset")
 ARCHITECTURE = "tf_efficientnet_lite2"
 
 
@@ -33,14 +35,17 @@ class Logits:
     origin: str
 
 
-def logits() -> Logits:
-    """Of $PHOTOS by $TEACHER (lite2 if not set) with $WEIGHTS, as pld's commands take them; made up without $PHOTOS."""
+def logits(*, mixed: bool = False) -> Logits:
+    """Of $PHOTOS by $TEACHER (lite2 if not set) with $WEIGHTS, as pld's commands take them; made up without $PHOTOS.
+
+    Where `mixed`, of the same views after mixup and CutMix.
+    """
     if photos := os.environ.get("PHOTOS"):
-        return of_photos(photos, os.environ.get("TEACHER", ARCHITECTURE), os.environ.get("WEIGHTS"))
-    return made_up()
+        return of_photos(photos, os.environ.get("TEACHER", ARCHITECTURE), os.environ.get("WEIGHTS"), mixed=mixed)
+    return made_up(mixed=mixed)
 
 
-def of_photos(photos: str, name: str, weights: str | None) -> Logits:
+def of_photos(photos: str, name: str, weights: str | None, *, mixed: bool) -> Logits:
     """A sample is a photo in 8 of its random views; a photo has as many samples as it takes to come to 1,250."""
     source, teacher = open_source(photos), build_teacher(name, weights)
     rows = np.random.default_rng(0).permutation(len(source))[:NUM_SAMPLES]
@@ -48,10 +53,10 @@ def of_photos(photos: str, name: str, weights: str | None) -> Logits:
     origin = f"{teacher.architecture}'s logits, {views_each} views of each of {len(rows)} images"
     # The teacher takes minutes and says the same each time.
     identity = f"{teacher.weights_sha256[:16]}-{dataset_digest(source.keys, source.labels)[:16]}-{views_each}"
-    kept = cache_folder() / "benchmarks" / f"{identity}-by-view.npy"
+    kept = cache_folder() / "benchmarks" / f"{identity}{'-mixed' * mixed}-by-view.npy"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        values = _run(teacher, source, rows, views_each)
+        values = _run(teacher, source, rows, views_each, _plan(source.keys[rows]) if mixed else None)
         np.save(kept.with_suffix(".tmp.npy"), values.numpy())
         kept.with_suffix(".tmp.npy").replace(kept)
     by_view = torch.from_numpy(np.load(kept))
@@ -61,21 +66,41 @@ def of_photos(photos: str, name: str, weights: str | None) -> Logits:
     return Logits(values, torch.from_numpy(source.labels[samples]), origin)
 
 
-def _run(teacher: Teacher, source: Source, rows: np.ndarray, views_each: int) -> torch.Tensor:
+def _run(teacher: Teacher, source: Source, rows: np.ndarray, views_each: int, plan: MixingPlan | None) -> torch.Tensor:
     """float32 [views, rows, classes]."""
     size, interpolation = teacher.preprocessing.input_size, teacher.preprocessing.interpolation
+    images = [(source.key(row), read_image(source, row)) for row in rows.tolist()]
     found = []
-    for row in tqdm(rows.tolist(), desc="the teacher", unit="image"):
-        image = read_image(source, row)
-        image_size = image.shape[1], image.shape[2]
-        views = [draw_view(source.key(row), view, image_size, source.policy) for view in range(views_each)]
-        crops = torch.stack([apply_view(image, view, size, interpolation) for view in views])
+    for view in tqdm(range(views_each), desc="the teacher", unit="view"):
+        crops = torch.stack(
+            [
+                apply_view(image, draw_view(key, view, tuple(image.shape[1:]), source.policy), size, interpolation)
+                for key, image in images
+            ]
+        )
+        if plan:
+            crops = _mix(crops, plan.mixing(view, np.arange(len(rows))))
         found.append(torch.cat([teacher.logits(batch) for batch in crops.split(16)]))
-    return torch.stack(found, dim=1)
+    return torch.stack(found)
 
 
-def made_up() -> Logits:
-    """Spread as a classifier's are: a few near classes stand out of a Gaussian crowd, some samples are sure."""
+def _plan(keys: np.ndarray) -> MixingPlan:
+    return MixingPlan(keys, np.zeros(len(keys), np.int64), MIXED_POLICY.steps, seed=MIXED_POLICY.seed)
+
+
+def _mix(crops: torch.Tensor, mixing: Mixing) -> torch.Tensor:
+    own = crops.permute(0, 2, 3, 1).contiguous().numpy()
+    mixed = np.empty_like(own)
+    for row, partner in enumerate(mixing.partners.tolist()):
+        mix_pixels(own[row], own[partner], mixing[row], mixed[row])
+    return torch.from_numpy(mixed).permute(0, 3, 1, 2)
+
+
+def made_up(*, mixed: bool) -> Logits:
+    """Spread as a classifier's are: a few near classes stand out of a Gaussian crowd, some samples are sure.
+
+    Those of a mixed image are the mean of two images', weighted by their shares.
+    """
     rng = np.random.default_rng(0)
     labels = rng.integers(0, NUM_CLASSES, NUM_SAMPLES)
     sure = rng.gamma(4.0, 3.0, (1, NUM_SAMPLES, 1)) * rng.uniform(0.7, 1.2, (NUM_VIEWS, NUM_SAMPLES, 1))
@@ -86,6 +111,12 @@ def made_up() -> Logits:
     for rank in range(6):
         values[:, np.arange(NUM_SAMPLES), near[:, rank]] += sure[..., 0] * 0.75**rank * 0.8
     values[:, np.arange(NUM_SAMPLES), labels] += sure[..., 0]
+    if mixed:
+        plan = _plan(np.array([f"n{row:05d}".encode() for row in range(NUM_SAMPLES)]))
+        for view, own in enumerate(values):
+            drawn = plan.mixing(view, np.arange(NUM_SAMPLES))
+            share = drawn.shares[:, None]
+            values[view] = share * own + (1 - share) * own[drawn.partners]
     origin = "made-up logits, not a teacher's: set PHOTOS and WEIGHTS for a teacher's"
     return Logits(torch.from_numpy(values).float(), torch.from_numpy(labels), origin)
 

@@ -21,7 +21,7 @@ needs_triton = pytest.mark.skipif(
 @pytest.mark.parametrize("cases", ["not long", pytest.param("long", marks=pytest.mark.long)])
 def test_the_cases_under_the_interpreter(cases):
     # Triton reads the variable when it is imported, which in this process may have happened.
-    argv = ("-m", "pytest", "-m", cases, "tests/losses/triton_cases.py")
+    argv = ("-m", "pytest", "-m", cases, "tests/losses/plackett_luce/triton_cases.py")
     result = python(*argv, cwd=ROOT, check=False, env={"TRITON_INTERPRET": "1"}, timeout=1500)
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -1,7 +1,7 @@
 """The Triton kernel against the slow float64 twins. Not collected by itself: `test_triton` runs it in another process.
 
 Triton decides when it is imported whether kernels are interpreted. With TRITON_INTERPRET=1 in the environment the
-kernel runs in NumPy on CPU tensors; without it, on the GPU: `pytest tests/losses/triton_cases.py`.
+kernel runs in NumPy on CPU tensors; without it, on the GPU: `pytest tests/losses/plackett_luce/triton_cases.py`.
 """
 
 import functools
