@@ -24,7 +24,7 @@ setup: $(READY_DEV)  ## create .venv and install everything into it, developers'
 
 $(READY): EXTRA = report
 $(READY_DEV): EXTRA = dev
-$(READY) $(READY_DEV): pyproject.toml $(wildcard pld/images/decode/native/*)
+$(READY) $(READY_DEV): pyproject.toml $(wildcard pld/images/decode/native/* pld/views/steps/pixels/native/*)
 	$(PYTHON) -m venv .venv
 	rm -f pld/images/decode/*.so  # so that no older build is left where this one fails
 	@echo 'Installing pld-distill[$(EXTRA)] into .venv takes some minutes; PyTorch is most of it.'

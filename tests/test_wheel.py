@@ -10,6 +10,7 @@ import yaml
 
 from pld.images.decode.jpeg_box import HAS_BOXES
 from pld.store import open_store
+from pld.views.steps.pixels.compiled_ops import HAS_PIXELS
 from tests.making import make_dataset, make_teacher, student_settings
 from tests.processes import ROOT, environment
 
@@ -48,8 +49,12 @@ def test_the_wheel_is_what_runs(installed, tmp_path):
     assert not (installed / "tests").exists()
     for data in ("pld/py.typed", "pld/store/FORMAT.md", "pld/report/templates", "train_student/recipes/paper"):
         assert (installed / data).exists(), data
-    assert not (installed / "pld" / "images" / "decode" / "native").exists()
-    assert len(list((installed / "pld" / "images" / "decode").glob("_box.*.so"))) >= HAS_BOXES  # built, and of use here
+    for folder, module, is_of_use in (
+        ("images/decode", "_box", HAS_BOXES),
+        ("views/steps/pixels", "_pixels", HAS_PIXELS),
+    ):
+        assert not (installed / "pld" / folder / "native").exists()
+        assert len(list((installed / "pld" / folder).glob(f"{module}.*.so"))) >= is_of_use  # built, and of use here
 
 
 @pytest.mark.long

@@ -74,7 +74,7 @@ class Mixing:
 
     def __getitem__(self, index: object) -> Mixing:
         """Some of these, by an index of the leading axes."""
-        return Mixing(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
+        return Mixing(*(np.asarray(getattr(self, field.name)[index]) for field in dataclasses.fields(self)))
 
     @classmethod
     def stack(cls, views: Sequence[Mixing]) -> Mixing:

@@ -1,5 +1,7 @@
 """Each operation gives the pixels of timm's or torchvision's at the same arguments."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torchvision.transforms.functional as F
@@ -11,7 +13,8 @@ from timm.data import auto_augment as aa
 from pld.views import Op
 from pld.views.colours import MEAN_COLOUR
 from pld.views.steps import apply_ops
-from pld.views.steps.ops import OPERATIONS
+from pld.views.steps.ops import OPERATIONS, operations
+from pld.views.steps.pixels import compiled_ops, pillow_ops
 from tests.views.steps.images import image, images
 
 FACTORS = st.sampled_from([0.0, 0.1, 1.0, 1.9, 2.0]) | st.floats(0, 2)
@@ -39,18 +42,27 @@ TWINS = {
 }
 
 
+needs_compiled = pytest.mark.skipif(not compiled_ops.HAS_PIXELS, reason="the compiled part is not there")
+LIBRARIES = [
+    pytest.param(operations(compiled_ops), id="compiled", marks=needs_compiled),
+    pytest.param(operations(pillow_ops), id="pillow"),
+]
+both_ways = pytest.mark.parametrize("library", LIBRARIES)
+
+
 def timms(name: str, pixels: np.ndarray, arguments) -> np.ndarray:
     filling = {"fillcolor": MEAN_COLOUR, "resample": Image.Resampling.BICUBIC}
     return np.asarray(TWINS[name][0](Image.fromarray(pixels), *arguments, **filling))
 
 
+@both_ways
 @pytest.mark.parametrize("name", TWINS)
 @settings(max_examples=60)
 @given(pixels=images, data=st.data())
-def test_pixels_are_the_librarys(name, pixels, data):
+def test_pixels_are_the_librarys(library, name, pixels, data):
     arguments = data.draw(TWINS[name][1])
     before = pixels.copy()
-    found = apply_ops(pixels, [Op(name, tuple(map(float, arguments)))])
+    found = apply_ops(pixels, [Op(name, tuple(map(float, arguments)))], library)
     assert np.array_equal(found, timms(name, pixels, arguments))
     assert np.array_equal(pixels, before)
     assert found.flags.writeable
@@ -71,11 +83,12 @@ USUAL = [("auto_contrast",), ("equalize",), ("rotate", 21.3), ("rotate", -4.0), 
 ]
 
 
+@both_ways
 @pytest.mark.parametrize("op", USUAL, ids=str)
-def test_pixels_are_the_librarys_at_usual_sizes(op):
+def test_pixels_are_the_librarys_at_usual_sizes(library, op):
     name, *arguments = op
     for pixels in (image(224, 224, 3, 2), image(160, 199, 4, 1)):
-        assert np.array_equal(apply_ops(pixels, [Op(name, tuple(arguments))]), timms(name, pixels, arguments))
+        assert np.array_equal(apply_ops(pixels, [Op(name, tuple(arguments))], library), timms(name, pixels, arguments))
 
 
 @given(images, FACTORS)
@@ -115,3 +128,56 @@ def test_operations_follow_each_other_in_any_memory_layout():
     assert np.array_equal(apply_ops(np.asfortranarray(pixels), ops), wanted)
     assert np.array_equal(apply_ops(pixels[:, ::-1], ops[1:2]), apply_ops(pixels, ops[1:2])[:, ::-1])
     assert apply_ops(pixels, []) is pixels
+
+
+@needs_compiled
+@pytest.mark.parametrize("degrees", [0.0, 90.0, -90.0, 180.0, 360.0, 45.0, 400.0, 1e-300])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (30, 30), (31, 18)])
+def test_any_rotation_is_pillows(degrees, size):
+    pixels = image(*size, 2, 1)
+    assert np.array_equal(compiled_ops.rotate(pixels, degrees), pillow_ops.rotate(pixels, degrees))
+
+
+matrices = st.tuples(*[st.floats(-3, 3), st.floats(-3, 3), st.floats(-90, 90)] * 2)
+
+
+@needs_compiled
+@given(images, matrices)
+def test_any_affine_transform_is_pillows(pixels, matrix):
+    assert np.array_equal(compiled_ops.affine(pixels, matrix), pillow_ops.affine(pixels, matrix))
+
+
+@needs_compiled
+@given(images, st.tuples(*[st.floats()] * 6))
+def test_no_matrix_reaches_other_memory(pixels, matrix):
+    assert compiled_ops.affine(pixels, matrix).shape == pixels.shape
+
+
+@needs_compiled
+@pytest.mark.parametrize("size", [(4, 5), (5, 4), (0, 5), (-4, -4), (2**31 - 1, 2**31 - 1), (2**30, 4)])
+def test_memory_of_another_size_is_refused(size):
+    pixels, out = image(4, 4, 0, 1), np.empty((4, 4, 3), np.uint8)
+    with pytest.raises(ValueError, match="as large as the image"):
+        compiled_ops._pixels.blend_grey(size, pixels.data, out.data, 0.5)
+    with pytest.raises(ValueError, match="as large as the image"):
+        compiled_ops._pixels.blend_grey((4, 4), pixels.data, out[1:].data, 0.5)
+
+
+@needs_compiled
+def test_all_levels_smoothed_and_blended():
+    """Edges between any two levels, and each level beside itself."""
+    for level in range(256):
+        pixels = np.full((3, 3 * 256, 3), level, np.uint8)
+        pixels[1] = np.repeat(np.arange(256), 3)[:, None]
+        for factor in (0.0, 0.3, 1.9):
+            for name in ("sharpness", "color", "brightness"):
+                found, wanted = (getattr(library, name)(pixels, factor) for library in (compiled_ops, pillow_ops))
+                assert np.array_equal(found, wanted)
+
+
+def test_threads_change_nothing():
+    ops = [Op("rotate", (12.0,)), Op("color", (1.4,)), Op("sharpness", (0.2,)), Op("equalize")]
+    pictures = [image(90, 80, seed, 2) for seed in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        for found, picture in zip(pool.map(lambda p: apply_ops(p, ops), pictures), pictures, strict=True):
+            assert np.array_equal(found, apply_ops(picture, ops))

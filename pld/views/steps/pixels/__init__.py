@@ -1,0 +1,1 @@
+"""What operations do to pixels: with Pillow, with NumPy, or in C."""
