@@ -14,7 +14,7 @@ from cache_teacher.cache import cache
 from cache_teacher.cache import main as cache_main
 from cache_teacher.pieces import put_side_by_side, split_part
 from pld.config import run
-from pld.errors import ConfigError, DataError, StoreError
+from pld.errors import ConfigError, DataError, DifferentPixelsError, StoreError
 from pld.images import open_source
 from pld.join.match import join_source, stored_policy
 from pld.join.mixing import plan_mixing
@@ -59,7 +59,7 @@ def test_a_store_holds_what_the_teacher_says_of_mixed_views(world, tmp_path, bat
     cache(config(world, tmp_path / "s", policy=POLICY, batch_size=batch_size))
     num_reads = len(read)
     source = open_source(str(world / "data"))
-    store, joined, plan = assert_is_live(world, tmp_path / "s", source)
+    store, _, plan = assert_is_live(world, tmp_path / "s", source)
     assert store.keys.tolist() == source.keys.tolist()
     assert all((plan.partners(view) != np.arange(71)).all() for view in range(3))
     # Where a piece ends between partners both are read twice; probes are read too.
@@ -69,7 +69,7 @@ def test_a_store_holds_what_the_teacher_says_of_mixed_views(world, tmp_path, bat
 def test_images_of_one_class_a_shard_are_mixed_with_those_of_others(world, tmp_path):
     for shard in range(6):
         members = shard_members(10 * shard, 10)
-        members |= {name: str(shard).encode() for name in members if name.endswith(".cls")}
+        members |= {name: str(2 * shard + 1).encode() for name in members if name.endswith(".cls")}
         write_tar(tmp_path / "data" / f"train-{shard:04d}.tar", members)
     cache(config(world, tmp_path / "s", data=str(tmp_path / "data"), policy="mixup-0.8", views=2))
     store, source, plan = assert_is_live(world, tmp_path / "s", open_source(str(tmp_path / "data")))
@@ -132,7 +132,8 @@ def test_probes_are_mixed_views(world, tmp_path):
     with pytest.raises(ConfigError, match="nothing says which images are mixed"):
         compare_probes(store.probes, source, policy, "s")
     plain = dataclasses.replace(policy, steps=())
-    assert compare_probes(store.probes, source, plain, "s") is not None
+    with pytest.raises(DifferentPixelsError):
+        compare_probes(store.probes, source, plain, "s")
 
 
 def test_no_validation_from_views_with_steps(world, tmp_path):
@@ -144,7 +145,7 @@ def test_no_validation_from_views_with_steps(world, tmp_path):
 
 
 def test_one_image_cannot_be_mixed(world, tmp_path, capsys):
-    write_tar(tmp_path / "data" / "train-0000.tar", shard_members(0, 1))
+    write_tar(tmp_path / "data" / "train-0000.tar", shard_members(11, 1))
     assert run(cache_main, arguments(world, tmp_path / "s", data=str(tmp_path / "data"), policy="mixup-0.8")) == 2
     assert "mixing wants two images or more, found 1" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
