@@ -81,8 +81,14 @@ def test_gradients_agree_within_the_certificate(world, teacher, tmp_path, k):
     [
         ("deit", 1),
         ("a1", 4),
-        *(pytest.param(*each, marks=pytest.mark.long) for each in [("tinyvit", 1), ("a1", 1), ("deit", 4), ("light", 4)]),
-        *(pytest.param(policy, 1, marks=pytest.mark.long) for policy in ("three,jitter-0.3", "mixup-0.8", "cutmix-1.0")),
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in [("tinyvit", 1), ("a1", 1), ("deit", 4), ("light", 4)]
+        ),
+        *(
+            pytest.param(policy, 1, marks=pytest.mark.long)
+            for policy in ("three,jitter-0.3", "mixup-0.8", "cutmix-1.0")
+        ),
     ],
 )
 def test_strong_views_agree_too(world, teacher, tmp_path, policy, num_views):
