@@ -62,7 +62,7 @@ def glyphs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["deit", *(pytest.param(name, marks=pytest.mark.long) for name in ("a1", "tinyvit"))])
 def test_a_recipe_runs_on_glyphs(glyphs, tmp_path, capsys, name):
     """From caching to the exported student; with a store of other views it is refused."""
     store = make_store(glyphs, f"store-{name}", views=2, k=10, policy=name)

@@ -20,7 +20,7 @@ EPOCHS, IMAGES = 2, 8  # in a batch
 KINDS = {"mixed": ("mixed", 1), "four": ("mixed", 4), "unmixed-four": ("light", 4)}
 
 
-@pytest.fixture(params=[*KINDS])
+@pytest.fixture(params=["four", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("mixed", "unmixed-four"))])
 def kind(request):
     return request.param
 
