@@ -155,6 +155,7 @@ def test_whole_numbers_in_json_are_the_same_policy():
         {"name": "random_erasing", "area": [0.1]},
         {"name": "random_erasing", "ratio": [2.0, 1.0]},
         {"name": "random_erasing", "ratio": [0.1, float("inf")]},
+        {"name": "random_erasing", "ratio": [5e-324, 1.0]},
         {"name": "random_erasing", "fill": "white"},
         {"name": "random_erasing", "steps": []},
         {"name": "mixup", "alpha": 0},
