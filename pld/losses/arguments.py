@@ -2,8 +2,8 @@
 
 Checks that must look at values run where looking is free: on the CPU, outside `torch.compile`. On an accelerator they
 would make the host wait for the device at every step; there a label out of range is the device's own index error
-(with the Triton kernel, a nan loss), and what is not finite in logits, a signal or weights gives a loss that is not
-finite, where the loss makes use of it.
+(with the Triton kernel, a nan loss), a share out of range weighs as it is, and what is not finite in logits, a signal,
+shares or weights gives a loss that is not finite, where the loss makes use of it.
 """
 
 from __future__ import annotations

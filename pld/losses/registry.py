@@ -104,7 +104,7 @@ def loss(
             if all(name in given for name in required):  # else the call raises TypeError
                 if isinstance(given["labels"], MixedLabels) and not mixed_labels:
                     raise SignalError(
-                        f"{function.__name__}: labels: found MixedLabels, wanted int64 [B]: it knows no mixed images. "
+                        f"{function.__name__}: labels: found MixedLabels, wanted int64 [B]: it takes one label each. "
                         "Train on views without mixup and cutmix, or let the loss weigh both labels and register it by "
                         "@loss(..., mixed_labels=True)"
                     )

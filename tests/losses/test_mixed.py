@@ -132,7 +132,6 @@ def test_share_1_is_the_unmixed_loss_to_the_last_bit(name, problem, k, dense, dt
 @pytest.mark.parametrize("name", loss_names())
 @given(problem=problems())
 def test_a_loss_is_linear_in_the_share(name, problem):
-    """At one half, what the label of the larger share decides apart, both labels weigh the same."""
     student, teacher, labels = problem
     mixed = mixed_with(labels, teacher.shape[1])
     loss = functools.partial(build_loss(name, approximate=True), student, teacher, reduction="none")

@@ -83,7 +83,7 @@ def test_a_new_loss_is_one_function_and_its_registration(hinge):
     mixed = MixedLabels(labels=labels, others=labels.flip(0), share=torch.ones(3))
     for given in (topk, teacher):
         with pytest.raises(
-            SignalError, match=r"hinge_loss: labels: found MixedLabels, wanted int64 \[B\]: it knows no"
+            SignalError, match=r"hinge_loss: labels: found MixedLabels, wanted int64 \[B\]: it takes one"
         ):
             function(student, given, mixed)
     with pytest.raises(TypeError, match=r"hinge_loss\(\) missing 1 required positional argument: 'labels'"):
