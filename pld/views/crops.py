@@ -18,6 +18,7 @@ from pld.views.steps import Step, check_steps
 from pld.views.view import View
 
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop, before it falls back to the centre
+_LEAST_RATIO = 0.001  # width / height; what is far beyond overflows
 _DRAWN_AT_ONCE = 8  # uniform numbers; the first attempt takes five
 
 
@@ -44,8 +45,9 @@ class RandomResizedCrop:
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ConfigError(f"view policy: scale {self.scale}; wanted 0 < least <= largest <= 1")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ConfigError(f"view policy: ratio {self.ratio}; wanted 0 < least <= largest")
+        if not _LEAST_RATIO <= self.ratio[0] <= self.ratio[1] <= 1 / _LEAST_RATIO:
+            wanted = f"{_LEAST_RATIO} <= least <= largest <= {1 / _LEAST_RATIO:g}"
+            raise ConfigError(f"view policy: ratio {self.ratio}; wanted {wanted}")
         check_steps(self.steps, self.partners)
 
     def draw(self, key: str, view_index: int, image_size: tuple[int, int]) -> View:

@@ -55,9 +55,7 @@ def operations(library: ModuleType) -> Mapping[str, Callable[..., Pixels]]:
 OPERATIONS = operations(compiled_ops if compiled_ops.HAS_PIXELS else pillow_ops)
 
 
-def apply_ops(
-    pixels: Pixels, ops: Sequence[Op], operations: Mapping[str, Callable[..., Pixels]] = OPERATIONS
-) -> Pixels:
+def apply_ops(pixels: Pixels, ops: Sequence[Op]) -> Pixels:
     """The pixels after all operations, in their order; `pixels` is not changed.
 
     Bit for bit what Pillow gives, and so timm and torchvision on Pillow's images, with and without the compiled
@@ -65,5 +63,5 @@ def apply_ops(
     """
     pixels = np.ascontiguousarray(pixels)
     for op in ops:
-        pixels = operations[op.name](pixels, *op.arguments)
+        pixels = OPERATIONS[op.name](pixels, *op.arguments)
     return pixels

@@ -12,6 +12,7 @@ from pld.views.steps.numbers import check_range, on_grid, uniform
 from pld.views.steps.op import Op
 
 _ATTEMPTS = 10  # as timm, before nothing is erased
+_LEAST_RATIO = 0.01
 _FILLS = ("pixel", "constant")
 
 
@@ -40,8 +41,9 @@ class RandomErasing:
         check_range(self.name, "probability", self.probability, 0.0, 1.0)
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise ConfigError(f"view policy: {self.name}'s area {self.area}; wanted 0 < least <= largest <= 1")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ConfigError(f"view policy: {self.name}'s ratio {self.ratio}; wanted 0 < least <= largest")
+        if not _LEAST_RATIO <= self.ratio[0] <= self.ratio[1] <= 1 / _LEAST_RATIO:
+            wanted = f"{_LEAST_RATIO} <= least <= largest <= {1 / _LEAST_RATIO:g}"
+            raise ConfigError(f"view policy: {self.name}'s ratio {self.ratio}; wanted {wanted}")
         if self.fill not in _FILLS:
             raise ConfigError(f"view policy: {self.name}'s fill {self.fill!r}; wanted {' or '.join(_FILLS)}")
 

@@ -1,11 +1,14 @@
 """What steps draw: pinned by a golden file, and independent of each other."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +23,8 @@ from pld.views import (
     RandomErasing,
     RandomResizedCrop,
     ThreeAugment,
+    View,
+    apply_view,
     draw_view,
     policy_from_json,
     policy_to_json,
@@ -150,6 +155,7 @@ def test_whole_numbers_in_json_are_the_same_policy():
         {"name": "random_erasing", "area": [0.1]},
         {"name": "random_erasing", "ratio": [2.0, 1.0]},
         {"name": "random_erasing", "ratio": [0.1, float("inf")]},
+        {"name": "random_erasing", "ratio": [5e-324, 1.0]},
         {"name": "random_erasing", "fill": "white"},
         {"name": "random_erasing", "steps": []},
         {"name": "mixup", "alpha": 0},
@@ -171,3 +177,17 @@ def test_hostile_steps_are_refused(step):
 def test_steps_that_do_not_go_together_are_refused(steps, message):
     with pytest.raises(ConfigError, match=message):
         RandomResizedCrop(steps=steps)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("size", [(40, 40), (31, 57)])
+def test_operations_follow_resize_and_flip(flip, size):
+    picture = torch.from_numpy(image(90, 120, 3, 2)).permute(2, 0, 1)
+    ops = (Op("rotate", (20.0,)), Op("erase_with_noise", (0.5, 0.3, 0.2, 0.9, 5.0)), Op("contrast", (1.5,)))
+    view = View(5, 10, 60, 80, flip, ops)
+    plain = apply_view(picture, dataclasses.replace(view, ops=()), size)
+    wanted = apply_ops(plain.permute(1, 2, 0).numpy(), ops)
+    assert np.array_equal(apply_view(picture, view, size).permute(1, 2, 0).numpy(), wanted)
+    out = torch.zeros((*size, 3), dtype=torch.uint8).permute(2, 0, 1)
+    apply_view(picture, view, size, out=out)
+    assert np.array_equal(out.permute(1, 2, 0).numpy(), wanted)
