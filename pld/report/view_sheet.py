@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -86,10 +88,10 @@ def _paste(sheet: Image.Image, at: tuple[int, int], pixels: UInt8[ndarray, "h w 
 def _write(sheet: Image.Image, at: tuple[int, int], text: str, width: int, ink: str = _INK) -> None:
     """Write a line, shortened in its middle to a width: names differ at both ends."""
     font, draw = ImageFont.load_default(_FONT_SIZE), ImageDraw.Draw(sheet)
-    kept = len(text)
-    while kept and draw.textlength(shown := _shorten(text, kept), font) > width:
-        kept -= 1
-    draw.text(at, shown if kept else "", ink, font)
+    fits = bisect.bisect(
+        range(1, len(text) + 1), width, key=lambda kept: math.ceil(draw.textlength(_shorten(text, kept), font))
+    )
+    draw.text(at, _shorten(text, fits) if fits else "", ink, font)
 
 
 def _shorten(text: str, kept: int) -> str:
