@@ -15,13 +15,15 @@ import torch
 from jaxtyping import Int64
 
 from cache_teacher.config import CacheConfig, choose_policy, limit_views
-from cache_teacher.forward import PartRunner, PartSignals, split_part
+from cache_teacher.forward import PartRunner, PartSignals
 from cache_teacher.label_check import LabelCheck, hold_until_passed
+from cache_teacher.pieces import split_part
 from pld.classes.names import read_class_map, read_class_names
 from pld.config import parse_config
 from pld.errors import ConfigError, DataError
 from pld.images import Source, open_source
 from pld.join.match import map_classes, use_store_keys, use_teacher_classes
+from pld.join.mixing import plan_mixing
 from pld.join.pixel_probes import compare_probes, make_probes
 from pld.loading import ViewDecoder, in_flight, loading, prefetch_shards, view_decoder
 from pld.loading.nvjpeg import check_device
@@ -45,7 +47,7 @@ from pld.store import (
     open_store,
 )
 from pld.teachers import Teacher, build_teacher
-from pld.views import DRAWING_VERSION, Policy, policy_to_json
+from pld.views import DRAWING_VERSION, MixingPlan, Policy, policy_to_json
 
 _UNCHECKED = "images without labels: nothing checks that the teacher's classes and pixels are right for them"
 # Views that a worker process loads at once, 10 MB at 224 px.
@@ -74,6 +76,7 @@ def cache(config: CacheConfig) -> None:
     gpu = _decoding_gpu(config, device)
     teacher, source, class_note = _build_teacher(config, source, class_map, device)
     policy = choose_policy(config, source, teacher)
+    plan = plan_mixing(source, policy)
     num_views, view_note = limit_views(policy, config.views)
     if rank == 0:
         unchecked = None if source.labels is not None else _UNCHECKED
@@ -85,7 +88,7 @@ def cache(config: CacheConfig) -> None:
         provenance(),
         format=config.format,
     )
-    _check_pixels(writer, source, policy, config.store_path, gpu)
+    _check_pixels(writer, source, policy, config.store_path, gpu, plan)
     if config.compile:
         # A part's last batch is smaller: one set of kernels per batch size is faster than kernels for any size.
         teacher.model.compile(dynamic=False)
@@ -101,7 +104,7 @@ def cache(config: CacheConfig) -> None:
         label_check=_label_check(config, source, teacher),
     )
     parts = _assign_parts(writer.missing_parts(num_views), source, rank, world)
-    _run_parts(parts, runner, decoder, writer, config, show=rank == 0)
+    _run_parts(parts, runner, decoder, plan, writer, config, show=rank == 0)
     sealed = writer.seal()
     if sealed or rank == 0:
         _print_summary(open_store(config.store_path), num_views)
@@ -170,10 +173,17 @@ def _decoding_gpu(config: CacheConfig, device: str) -> torch.device | None:
     return gpu
 
 
-def _check_pixels(writer: StoreWriter, source: Source, policy: Policy, where: str, gpu: torch.device | None) -> None:
+def _check_pixels(
+    writer: StoreWriter,
+    source: Source,
+    policy: Policy,
+    where: str,
+    gpu: torch.device | None,
+    plan: MixingPlan | None,
+) -> None:
     """Keep a few views in a new store; compare this machine's with those of an existing store."""
-    writer.add_probes(make_probes(source, policy, gpu))
-    if warning := compare_probes(open_store(where).probes, source, policy, where, gpu):
+    writer.add_probes(make_probes(source, policy, gpu, plan))
+    if warning := compare_probes(open_store(where).probes, source, policy, where, gpu, plan):
         _warn(warning)
 
 
@@ -214,6 +224,7 @@ def _run_parts(
     parts: Sequence[PartId],
     runner: PartRunner,
     decoder: ViewDecoder,
+    plan: MixingPlan | None,
     writer: StoreWriter,
     config: CacheConfig,
     *,
@@ -227,6 +238,19 @@ def _run_parts(
     def rows_of(part: PartId) -> Int64[np.ndarray, "n"]:
         return np.arange(rows[part.shard].start, rows[part.shard].stop)
 
+    # Parts come block by block, and those of a block have the same views; fetching is planned a block ahead.
+    partners = (
+        functools.lru_cache(2 * max((part.block.num_views for part in parts), default=1))(plan.partners)
+        if plan
+        else None
+    )
+
+    def rows_to_read(part: PartId) -> Int64[np.ndarray, "n"]:
+        own = rows_of(part)
+        if partners is None or decoder.policy.partners == "shard":
+            return own
+        return np.unique(np.concatenate([own, *(partners(view)[own] for view in part.views)]))
+
     def write(result: tuple[PartId, PartSignals]) -> None:
         part, signals = result
         if not signals.rows:
@@ -238,12 +262,14 @@ def _run_parts(
     threads = config.threads or _share_of_cores()
     processes = decoding_processes(runner.device, threads)
     blocks = [functools.partial(iter, list(block)) for _, block in itertools.groupby(parts, lambda part: part.block)]
-    local_parts = prefetch_shards(source, blocks, rows_of, in_flight=in_flight(processes))
+    local_parts = prefetch_shards(source, blocks, rows_to_read, in_flight=in_flight(processes))
     size, piece_size = config.batch_size, _VIEWS_AT_ONCE if processes else config.batch_size
     pieces = (
         piece
         for part in local_parts
-        for piece in split_part(rows_of(part), part.views, batch_size=size, piece_size=piece_size)
+        for piece in split_part(
+            rows_of(part), part.views, batch_size=size, piece_size=piece_size, plan=plan, partners=partners
+        )
     )
     num_views = sum(len(rows[part.shard]) * part.block.num_views for part in parts)
     with (

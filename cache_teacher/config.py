@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Literal
 
 from pld.errors import ConfigError
 from pld.images import Source
+from pld.join.mixing import choose_partners
 from pld.options import AT_LEAST_ONE, check_values, option
 from pld.precision import Precision
 from pld.store import Decoder, FormatName
 from pld.teachers import Teacher, short_name
-from pld.views import Fixed, Policy, RandomResizedCrop, policy_from_json
+from pld.views import Fixed, Policy
+from pld.views.policy_text import parse_policy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,9 @@ class CacheConfig:
     views: int = option(50, "number of views of each image to store", check=AT_LEAST_ONE)
     k: int = option(50, "classes to keep for each view; the number of classes keeps every logit", check=AT_LEAST_ONE)
     policy: str | None = option(
-        None, "random_resized_crop, fixed, or JSON with parameters; what the dataset asks for if not given"
+        None,
+        "how views are drawn: steps with commas between them, such as rrc,flip,rand-m9-mstd0.5-inc1,erase-0.25; light, "
+        "deit, tinyvit or a1; fixed; or JSON; the dataset's own crop and flip if not given",
     )
     view_seed: int = option(0, "seed of the view policy; another seed draws other crops")
     temperatures: tuple[float, ...] = option(
@@ -118,29 +121,20 @@ class CacheConfig:
 
 
 def choose_policy(config: CacheConfig, source: Source, teacher: Teacher) -> Policy:
-    """The view policy: the option's, else the dataset's; a fixed crop is the one the teacher was evaluated with."""
+    """The view policy: the option's, else the dataset's; a fixed crop is the one the teacher was evaluated with.
+
+    Raises:
+        ConfigError: it cannot be read, or asks for what the dataset's own rules out.
+    """
+    default = dataclasses.replace(source.policy, seed=config.view_seed)
     if config.policy is None:
-        return dataclasses.replace(source.policy, seed=config.view_seed)
-    if config.policy == "fixed":
-        return Fixed(crop_fraction=teacher.preprocessing.crop_fraction, seed=config.view_seed)
-    if config.policy == "random_resized_crop":
-        if isinstance(source.policy, RandomResizedCrop):
-            return dataclasses.replace(source.policy, seed=config.view_seed)
-        return RandomResizedCrop(seed=config.view_seed)
-    try:
-        value = json.loads(config.policy)
-    except ValueError as error:
-        raise ConfigError(
-            f"--policy {config.policy!r}: wanted random_resized_crop, fixed, or JSON such as "
-            '\'{"name": "fixed", "crop_fraction": 0.95}\''
-        ) from error
-    if isinstance(value, dict) and "seed" in value:
-        raise ConfigError(f"--policy {config.policy}: the seed is given by --view_seed")
-    return dataclasses.replace(policy_from_json(value), seed=config.view_seed)
+        return default
+    policy = parse_policy(config.policy, default, default_crop_fraction=teacher.preprocessing.crop_fraction)
+    return policy if '"partners"' in config.policy else choose_partners(policy, source)
 
 
 def limit_views(policy: Policy, wanted: int) -> tuple[int, str | None]:
     """How many of the wanted views differ, and a note for the user if they are fewer: a fixed crop has one view."""
-    if isinstance(policy, Fixed) and wanted > 1:
+    if isinstance(policy, Fixed) and not policy.steps and wanted > 1:
         return 1, f"fixed draws one view of each image: 1 view is cached in place of {wanted}"
     return wanted, None

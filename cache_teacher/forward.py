@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,35 +12,12 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from cache_teacher.label_check import LabelCheck
-from pld.errors import SignalError, TeacherError
+from cache_teacher.pieces import PartPiece
+from pld.errors import DataError, SignalError, TeacherError
 from pld.images import Source
-from pld.loading import LoadedViews, ViewRequest
+from pld.loading import LoadedViews
 from pld.signals import TopK
 from pld.teachers import Teacher
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PartPiece(ViewRequest):
-    """Rows of a part that are loaded at once, and whether they are the last of a forward pass and of the part."""
-
-    ends_batch: bool
-    ends_part: bool
-
-
-def split_part(
-    rows: Int64[np.ndarray, "n"], view_indexes: Sequence[int], *, batch_size: int, piece_size: int
-) -> Iterator[PartPiece]:
-    """Cut a part into batches of at most `batch_size` views and these into pieces of `piece_size`, of a row at least.
-
-    Worker processes have shared memory for each piece that they load ahead, so that it does not grow with the batch.
-    """
-    batch_rows, piece_rows = (max(1, size // len(view_indexes)) for size in (batch_size, piece_size))
-    for first in range(0, len(rows), batch_rows):
-        batch = rows[first : first + batch_rows]
-        for start in range(0, len(batch), piece_rows):
-            ends_batch = start + piece_rows >= len(batch)
-            ends_part = ends_batch and first + batch_rows >= len(rows)
-            yield PartPiece(batch[start : start + piece_rows], view_indexes, ends_batch, ends_part)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,12 +59,12 @@ class PartRunner:
             on_done: called with the number of views of each piece.
 
         Raises:
-            DataError: the labels are probably in another order than the teacher's classes.
+            DataError: the labels are probably in another order than the teacher's classes, or an image can be decoded
+                in some of its views only.
             TeacherError: the teacher's logits are not finite.
         """
-        kept: list[int] = []
-        skipped: list[str] = []
-        signals: list[TopK] = []
+        done: list[_Batch] = []
+        bad: set[int] = set()
         unmapped_mass = 0.0
         batch: list[Tensor] = []
         rows: list[int] = []
@@ -97,22 +74,23 @@ class PartRunner:
             good_images = images if all(piece.good) else images[torch.tensor(piece.good)]
             batch.append(good_images.flatten(0, 1).to(self.device, non_blocking=True))
             rows += request.rows[piece.good].tolist()
-            skipped += map(self.source.key, request.rows[~np.array(piece.good)].tolist())
+            bad.update(request.rows[~np.array(piece.good)].tolist())
             if request.ends_batch:
                 if rows:
                     topk, mass = self._forward(batch[0] if len(batch) == 1 else torch.cat(batch), rows, num_views)
-                    signals.append(topk)
                     unmapped_mass += mass
                     if self.label_check:
-                        self.label_check.add(topk, rows)
-                kept += rows
+                        # Mixed views come one view after another.
+                        is_first = not done or done[0].view_indexes == request.view_indexes
+                        self.label_check.add(topk, rows, new_images=is_first)
+                    done.append(_Batch(rows, request.view_indexes, topk))
                 batch, rows = [], []
             on_done(len(piece.good) * num_views)
             if request.ends_part:
-                yield PartSignals(
-                    rows=kept, views=_by_view(signals, num_views), skipped=skipped, unmapped_mass=unmapped_mass
-                )
-                kept, skipped, signals, unmapped_mass = [], [], [], 0.0
+                kept, views = self._by_view(done)
+                skipped = [self.source.key(row) for row in sorted(bad)]
+                yield PartSignals(rows=kept, views=views, skipped=skipped, unmapped_mass=unmapped_mass)
+                done, bad, unmapped_mass = [], set(), 0.0
 
     @torch.inference_mode()
     def _forward(self, images: UInt8[Tensor, "B 3 h w"], rows: list[int], num_views: int) -> tuple[TopK, float]:
@@ -131,17 +109,47 @@ class PartRunner:
             ) from error
         return topk, float(self.teacher.unmapped_mass(model_logits).double().sum())
 
+    def _by_view(self, batches: Sequence[_Batch]) -> tuple[list[int], list[TopK]]:
+        """Regroup batches of [images x views] into the rows in the source's order, and one TopK over them per view.
 
-def _by_view(signals: list[TopK], num_views: int) -> list[TopK]:
-    """Regroup chunks of [images x views] rows into one TopK per view."""
-    if not signals:
-        return []
-    tensors: dict[str, Any] = {
-        field.name: torch.cat([getattr(signal, field.name) for signal in signals])
-        for field in dataclasses.fields(TopK)
-        if isinstance(getattr(signals[0], field.name), Tensor)
-    }
-    return [
-        dataclasses.replace(signals[0], **{name: value[view::num_views] for name, value in tensors.items()})
-        for view in range(num_views)
-    ]
+        Raises:
+            DataError: an image can be decoded in some views only.
+        """
+        rows_of: dict[int, list[int]] = {}
+        parts_of: dict[int, list[TopK]] = {}
+        for batch in batches:
+            for number, view in enumerate(batch.view_indexes):
+                rows_of.setdefault(view, []).extend(batch.rows)
+                parts_of.setdefault(view, []).append(_every(batch.topk, number, len(batch.view_indexes)))
+        kept = sorted(next(iter(rows_of.values()), []))
+        for rows in rows_of.values():
+            if changed := set(rows) ^ set(kept):
+                where = self.source.where(min(changed))
+                raise DataError(f"{where}: can be decoded in some of its views alone; did it change? Cache again")
+        return kept, [_concatenate(parts, np.argsort(rows_of[view])) for view, parts in parts_of.items()]
+
+
+class _Batch(NamedTuple):
+    """A forward pass: images, the views of each, and their signals, image by image."""
+
+    rows: list[int]
+    view_indexes: Sequence[int]
+    topk: TopK
+
+
+def _every(topk: TopK, first: int, step: int) -> TopK:
+    """One view's rows of a batch."""
+    return _map_rows(topk, lambda name, value: value[first::step])
+
+
+def _concatenate(parts: Sequence[TopK], order: Int64[np.ndarray, "n"]) -> TopK:
+    """The rows of all parts, in an order."""
+    index = torch.from_numpy(order)
+    return _map_rows(parts[0], lambda name, _: torch.cat([getattr(part, name) for part in parts])[index])
+
+
+def _map_rows(topk: TopK, change: Callable[[str, Tensor], Tensor]) -> TopK:
+    """A TopK whose tensors are changed."""
+    values = {field.name: getattr(topk, field.name) for field in dataclasses.fields(topk)}
+    tensors: dict[str, Any] = {name: change(name, v) for name, v in values.items() if isinstance(v, Tensor)}
+    return dataclasses.replace(topk, **tensors)

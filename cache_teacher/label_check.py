@@ -105,12 +105,13 @@ class LabelCheck:
         """Whether the teacher has been checked on enough views."""
         return self._num_views >= _FIRST_VIEWS
 
-    def add(self, topk: TopK, rows: Sequence[int]) -> None:
+    def add(self, topk: TopK, rows: Sequence[int], *, new_images: bool = True) -> None:
         """Count the views of some images.
 
         Args:
             topk: their signals, image by image, with the same number of views of each.
             rows: the images' rows in the dataset. All views of an image are in the same half.
+            new_images: whether none of them was counted before, in another view.
 
         Raises:
             DataError: enough views were seen, and the order is probably wrong.
@@ -121,7 +122,7 @@ class LabelCheck:
         for index, pair in enumerate(pairs):
             self._halves[rows[index // views_each] % 2][pair] += 1
         self._num_views += len(topk.labels)
-        self._num_images += len(rows)
+        self._num_images += len(rows) if new_images else 0
         self._confidence += float(topk.logprobs[:, 0].double().exp().sum())
         if self._num_views >= self._next:
             self._next = 2 * self._num_views

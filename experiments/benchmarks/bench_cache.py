@@ -28,7 +28,7 @@ import torch
 
 from cache_teacher.cache import cache
 from cache_teacher.config import CacheConfig
-from cache_teacher.forward import split_part
+from cache_teacher.pieces import split_part
 from experiments.benchmarks.input.photos import write_images
 from experiments.benchmarks.timing import Spread, in_turn, machine, print_figures, ratio, timed
 from pld.buffer_pool import keep_freed_memory

@@ -1,15 +1,17 @@
-"""Say what a dataset holds, find its broken images, or write it as tar shards; `pld data glyphs` also makes it."""
+"""Say what a dataset holds, find its broken images, show its views, or write it as tar shards."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 import numpy as np
 
 from pld.classes.names import read_class_names
 from pld.cli.arguments import add_part, local_path, positive
 from pld.errors import ConfigError
+from pld.files import writing
 from pld.images import Source, open_source
 from pld.images.check import find_broken_images
 from pld.images.open_reader import open_reader
@@ -17,8 +19,14 @@ from pld.images.reader import ImageReader
 from pld.images.shards.encoding import Encoding
 from pld.images.shards.write import write_shards
 from pld.images.sources.image_files import format_counts
+from pld.join.mixing import choose_partners, plan_mixing
 from pld.progress import progress
+from pld.report.view_sheet import draw_sheet
 from pld.views import policy_to_json
+from pld.views.policy_text import parse_policy
+
+_SHEET, _VIEWS = Path("views.png"), 4
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quality", type=positive, help="with --longest_side: of the JPEGs that are written, 1 to 100 (default: 90)"
     )
     parser.add_argument("--decode", action="store_true", help="decode every image, and name those that are broken")
+    parser.add_argument(
+        "--show", type=positive, metavar="N", help="draw views of N images as a student will see them, into a picture"
+    )
+    parser.add_argument(
+        "--policy", help="with --show: how views are drawn, as cache-teacher's (default: the dataset's)"
+    )
+    parser.add_argument("--views", type=positive, help="with --show: views of each image (default: 4)")
+    parser.add_argument(
+        "--out", type=local_path, metavar="FILE", help="with --show: the picture to write (default: views.png)"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -60,6 +78,7 @@ def execute(arguments: argparse.Namespace) -> None:
     With --decode, SystemExit(1) where images cannot be decoded.
     """
     encoding = _encoding(arguments)
+    _check_show(arguments)
     names = read_class_names(arguments.class_names)
     reader = open_reader(
         arguments.location,
@@ -72,11 +91,14 @@ def execute(arguments: argparse.Namespace) -> None:
         _describe(reader, arguments.location, arguments.split)
     else:
         reader = _write(reader, arguments, encoding)
-    if arguments.decode:
-        if not isinstance(reader, Source):
+    for option in ("decode", "show"):
+        if getattr(arguments, option) and not isinstance(reader, Source):
             raise ConfigError(
-                f"--decode: {arguments.location} cannot be decoded in place; add --shards OUT to decode the shards"
+                f"--{option}: {arguments.location} cannot be decoded in place; add --shards OUT to decode the shards"
             )
+    if isinstance(reader, Source) and arguments.show:
+        _show(reader, arguments)
+    if isinstance(reader, Source) and arguments.decode:
         _decode_all(reader)
 
 
@@ -95,6 +117,29 @@ def _encoding(arguments: argparse.Namespace) -> Encoding | None:
     if arguments.quality is None:
         return Encoding(longest_side=arguments.longest_side)
     return Encoding(longest_side=arguments.longest_side, quality=arguments.quality)
+
+
+def _check_show(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError if --policy, --views or --out are given without --show, or the picture is of no known kind."""
+    for option in ("policy", "views", "out"):
+        if arguments.show is None and getattr(arguments, option) is not None:
+            raise ConfigError(f"--{option} applies only to the views that are drawn: add --show, such as --show 8")
+    out = arguments.out or _SHEET
+    if arguments.show and out.suffix.lower() not in _PICTURES:
+        raise ConfigError(f"--out {out}: wanted the name of a picture, ending in {', '.join(_PICTURES)}")
+
+
+def _show(source: Source, arguments: argparse.Namespace) -> None:
+    """Draw some views into a picture."""
+    policy, text = source.policy, arguments.policy
+    if text is not None:
+        policy = choose_partners(parse_policy(text, policy), source)
+    title = f"{source.location}, {arguments.split}: {text or policy_to_json(policy)}"
+    plan, out, num_views = plan_mixing(source, policy), arguments.out or _SHEET, arguments.views or _VIEWS
+    sheet = draw_sheet(source, policy, plan, title, num_images=arguments.show, num_views=num_views)
+    with writing(out):
+        sheet.save(out)
+    print(f"views of {min(arguments.show, len(source))} images: {out}")
 
 
 def _write(reader: ImageReader, arguments: argparse.Namespace, encoding: Encoding | None) -> Source:

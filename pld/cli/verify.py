@@ -11,6 +11,7 @@ import torch
 from pld.cli.arguments import add_images, open_images, positive
 from pld.errors import ConfigError, CorruptStoreError, DataError, DifferentPixelsError
 from pld.join.match import join_source, stored_policy
+from pld.join.mixing import plan_mixing
 from pld.join.pixel_probes import compare_probes
 from pld.join.recheck_teacher import rerun_teacher
 from pld.loading.nvjpeg import check_device
@@ -90,9 +91,9 @@ def _replay(store: Store, arguments: argparse.Namespace) -> Iterator[Problem]:
             f"{store.url}: keeps {len(store.probes)} views' pixels, none of samples of {source.location}: nothing to "
             "compare; give the store's own images, or run its --teacher again on some"
         )
-    gpu = _decoding_gpu(store)
+    gpu, policy = _decoding_gpu(store), stored_policy(store)
     try:
-        warning = compare_probes(probes, source, stored_policy(store), store.url, gpu)
+        warning = compare_probes(probes, source, policy, store.url, gpu, plan_mixing(source, policy, [store]))
     except DifferentPixelsError as error:
         yield Problem(name=PROBES_NAME, found=str(error))
     else:

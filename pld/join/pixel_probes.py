@@ -19,7 +19,7 @@ from pld.images.dataset import decode_row
 from pld.images.decode.image import jpeg_size
 from pld.loading import decode_views, view_decoder
 from pld.store import Probe
-from pld.views import Policy
+from pld.views import MixingPlan, Policy
 from pld.views.preprocessing import Preprocessing
 
 _NUM_PROBES = 4
@@ -31,18 +31,23 @@ _MAX_DISTANCE = 0.25
 _MIN_CONTRAST = 8.0
 
 
-def make_probes(source: Source, policy: Policy, gpu: torch.device | None = None) -> list[Probe]:
+def make_probes(
+    source: Source, policy: Policy, gpu: torch.device | None = None, plan: MixingPlan | None = None
+) -> list[Probe]:
     """Draw view 0 of a few samples spread over the dataset, leaving out those that cannot be decoded.
+
+    Those whose partner cannot be decoded are left out too.
 
     Args:
         source: the images.
         policy: how views are drawn.
         gpu: where nvJPEG decodes them, if it does.
+        plan: what they are mixed with, if they are.
     """
     probes: list[Probe] = []
     for row in _candidates(len(source)):
         try:
-            pixels = _pixels(source, row, 0, policy, (_SIDE, _SIDE), gpu)
+            pixels = _pixels(source, row, 0, policy, (_SIDE, _SIDE), gpu, plan)
             image_size = _image_size(source, row)
         except UndecodableImageError:
             continue
@@ -53,7 +58,12 @@ def make_probes(source: Source, policy: Policy, gpu: torch.device | None = None)
 
 
 def compare_probes(
-    probes: Sequence[Probe], source: Source, policy: Policy, where: str, gpu: torch.device | None = None
+    probes: Sequence[Probe],
+    source: Source,
+    policy: Policy,
+    where: str,
+    gpu: torch.device | None = None,
+    plan: MixingPlan | None = None,
 ) -> str | None:
     """Redraw a store's probes, those of the source's samples, and compare.
 
@@ -63,6 +73,7 @@ def compare_probes(
         policy: how its views are drawn.
         where: the store's place, for messages.
         gpu: where nvJPEG decodes them, if it does.
+        plan: what they are mixed with, if they are.
 
     Returns:
         None if every pixel is the same or no image can be decoded, else a warning with the size of the difference.
@@ -70,6 +81,7 @@ def compare_probes(
     Raises:
         DifferentPixelsError: an image's size has changed, or views differ so much that the images or crops are others.
         DataError: an image cannot be read.
+        ConfigError: the policy mixes images and there is no plan.
     """
     rows = {key.decode(): row for row, key in enumerate(source.keys.tolist())} if probes else {}
     held = [probe for probe in probes if probe.key in rows]
@@ -79,7 +91,7 @@ def compare_probes(
         # An image that is broken now cannot be compared; the code that needs it reports or skips it.
         with contextlib.suppress(UndecodableImageError):
             _check_size(probe, _image_size(source, row), where)
-            found.append((probe, _pixels(source, row, probe.view, policy, probe.pixels.shape[1:], gpu)))
+            found.append((probe, _pixels(source, row, probe.view, policy, probe.pixels.shape[1:], gpu, plan)))
     distances = [_distance(probe.pixels, pixels) for probe, pixels in found]
     steps = [float(np.abs(probe.pixels.astype(float) - pixels).mean()) for probe, pixels in found]
     if max(distances, default=0.0) > _MAX_DISTANCE:
@@ -127,10 +139,16 @@ def _check_size(probe: Probe, size: tuple[int, int], where: str) -> None:
 
 
 def _pixels(
-    source: Source, row: int, view_index: int, policy: Policy, size: tuple[int, int], gpu: torch.device | None
+    source: Source,
+    row: int,
+    view_index: int,
+    policy: Policy,
+    size: tuple[int, int],
+    gpu: torch.device | None,
+    plan: MixingPlan | None,
 ) -> UInt8[np.ndarray, "3 h w"]:
     decoder = view_decoder(source, policy, [Preprocessing(input_size=size)], gpu=gpu)
-    (views,) = decode_views(decoder, [row], [view_index])
+    (views,) = decode_views(decoder, [row], [view_index], plan)
     return views[0, 0].cpu().contiguous().numpy()
 
 

@@ -10,6 +10,7 @@ import torch
 from pld.errors import TeacherError
 from pld.images import Source
 from pld.join.match import join_source, stored_policy
+from pld.join.mixing import plan_mixing
 from pld.store import Store
 from pld.teachers import Teacher, view_logits
 
@@ -35,7 +36,8 @@ def rerun_teacher(store: Store, source: Source, teacher: Teacher, num_rows: int,
 
     Raises:
         TeacherError: its weights are not those that the store was made with.
-        DataError, StoreError: the source does not match the store, or cannot be read.
+        DataError, StoreError: the source does not match the store, lacks images that its own are mixed with, or cannot
+            be read.
     """
     wanted = store.manifest.identity.teacher.weights_sha256
     if teacher.weights_sha256 != wanted:
@@ -51,9 +53,8 @@ def rerun_teacher(store: Store, source: Source, teacher: Teacher, num_rows: int,
     rows = rng.permutation(len(source))[:num_rows]
     table = store.load_view(view_index)
     topk = table[table.rows(source.keys[rows])]
-    live = torch.log_softmax(view_logits(teacher, source, rows.tolist(), view_index, policy), dim=1).gather(
-        1, topk.classes
-    )
+    logits = view_logits(teacher, source, rows.tolist(), view_index, policy, plan_mixing(source, policy, [store]))
+    live = torch.log_softmax(logits, dim=1).gather(1, topk.classes)
     l1 = (live.double().exp() - topk.logprobs.double().exp()).abs().sum(dim=1)
     return Agreement(
         num_rows=len(rows),

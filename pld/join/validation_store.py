@@ -22,12 +22,15 @@ def join_validation(store: Store, source: Source, option: str) -> Source:
 
     Raises:
         DataError: the label space or labels are others than the store's.
-        StoreError: the store lacks images, has random views, or was made of other pixels.
+        StoreError: the store lacks images, has random views or views with steps, or was made of other pixels.
     """
     advice = ADVICE.format(option=option)
     policy = stored_policy(store)
     if not isinstance(policy, Fixed):
         raise StoreError(f"{store.url}: its views are random crops, and validation crops the centre; {advice}")
+    if policy.steps:
+        names = ", ".join(step.name for step in policy.steps)
+        raise StoreError(f"{store.url}: its views have {names}, and validation only crops the centre; {advice}")
     found = join_source(store, source, skip_missing=True)
     if len(found) < len(source):
         raise StoreError(

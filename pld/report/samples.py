@@ -1,4 +1,4 @@
-"""Sample views of a store, each with the teacher's predictions."""
+"""Sample views of a store as the teacher saw them, each with its predictions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import dataclasses
 import io
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from pld.images import Source
 from pld.join.match import join_source, stored_policy
+from pld.join.mixing import plan_mixing
 from pld.loading import decode_views, view_decoder
 from pld.store import Store
+from pld.views import Mixing
 from pld.views.preprocessing import Preprocessing
 
 _SHOWN = Preprocessing(input_size=(96, 96))
@@ -26,34 +30,63 @@ class Sample:
     Attributes:
         picture: a data URL.
         label: the true class's name; None without labels.
+        other: what the view is mixed with: the other class's name, or its key without labels; None if with nothing.
+        share: of the sample's own image, 0.5 to 1.
         guesses: (class name, probability), most probable first.
     """
 
     picture: str
     label: str | None
     guesses: tuple[tuple[str, float], ...]
+    other: str | None = None
+    share: float = 1.0
 
 
 def draw_samples(store: Store, source: Source, num: int, *, seed: int = 0) -> list[Sample]:
-    """Samples of view 0, the least certain ones among a random draw, where a ranking says most."""
-    source = join_source(store, source)
+    """Samples of view 0, the least certain ones among a random draw, where a ranking says most.
+
+    Raises:
+        DataError: the source does not match the store, or lacks images that its own are mixed with.
+    """
+    source, policy = join_source(store, source), stored_policy(store)
+    plan = plan_mixing(source, policy, [store])
     drawn = np.random.default_rng(seed).permutation(len(source))[: 8 * num]
     table = store.load_view(0)
     topk = table[table.rows(source.keys[drawn])]
-    chosen = topk.logprobs[:, 0].argsort()[: 2 * num : 2].tolist()
-    return [_sample(store, source, int(drawn[i]), topk.classes[i].tolist(), topk.logprobs[i].tolist()) for i in chosen]
+    chosen = topk.logprobs[:, 0].argsort()[: 2 * num : 2].numpy()
+    rows = drawn[chosen]
+    (views,) = decode_views(view_decoder(source, policy, [_SHOWN]), rows.tolist(), [0], plan)
+    mixing = plan.mixing(0, rows) if plan else None
+    return [
+        _sample(
+            source, row, views[i, 0], topk.classes[j].tolist(), topk.logprobs[j].tolist(), mixing and mixing[i, ...]
+        )
+        for i, (row, j) in enumerate(zip(rows.tolist(), chosen.tolist(), strict=True))
+    ]
 
 
-def _sample(store: Store, source: Source, row: int, classes: list[int], logprobs: list[float]) -> Sample:
-    (views,) = decode_views(view_decoder(source, stored_policy(store), [_SHOWN]), [row], [0])
-    guesses = zip(classes[:_GUESSES], logprobs[:_GUESSES], strict=True)
-    names, label = source.class_names, source.label(row)
-    own = names[label] if names and label is not None else label
+def _sample(
+    source: Source,
+    row: int,
+    view: UInt8[Tensor, "3 h w"],
+    classes: list[int],
+    logprobs: list[float],
+    mixing: Mixing | None,
+) -> Sample:
+    guesses, names = zip(classes[:_GUESSES], logprobs[:_GUESSES], strict=True), source.class_names
+    partner = row if mixing is None else int(mixing.partners)
     return Sample(
-        picture=_data_url(views[0, 0].permute(1, 2, 0).numpy()),
-        label=None if own is None else str(own),
+        picture=_data_url(view.permute(1, 2, 0).numpy()),
+        label=_class_of(source, row),
         guesses=tuple((names[c] if names else str(c), float(np.exp(p))) for c, p in guesses),
+        other=None if partner == row else _class_of(source, partner) or source.key(partner),
+        share=1.0 if mixing is None else float(mixing.shares),
     )
+
+
+def _class_of(source: Source, row: int) -> str | None:
+    label = source.label(row)
+    return None if label is None else source.class_names[label] if source.class_names else str(label)
 
 
 def _data_url(pixels: np.ndarray) -> str:

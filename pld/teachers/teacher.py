@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pld.images import Source
 from pld.loading import decode_views, view_decoder
 from pld.precision import Precision, autocast
-from pld.views import Policy
+from pld.views import MixingPlan, Policy
 from pld.views.preprocessing import Preprocessing
 
 _VIEWS_AT_ONCE = 64
@@ -94,7 +94,12 @@ def _index(columns: tuple[int, ...], device: torch.device) -> Int[Tensor, "C"]:
 
 
 def view_logits(
-    teacher: Teacher, source: Source, rows: Sequence[int], view_index: int, policy: Policy
+    teacher: Teacher,
+    source: Source,
+    rows: Sequence[int],
+    view_index: int,
+    policy: Policy,
+    plan: MixingPlan | None = None,
 ) -> Float[Tensor, "N C"]:
     """A teacher's logits for one view of some images, computed on the CPU.
 
@@ -104,14 +109,16 @@ def view_logits(
         rows: which images, at least one.
         view_index: which view of them.
         policy: how views are drawn.
+        plan: what they are mixed with, if they are.
 
     Raises:
         UndecodableImageError: an image cannot be decoded; names the sample.
         DataError: an image cannot be read.
+        ConfigError: the policy mixes images and there is no plan.
     """
     decoder = view_decoder(source, policy, [teacher.preprocessing])
     logits = []
     for first in range(0, len(rows), _VIEWS_AT_ONCE):
-        (images,) = decode_views(decoder, rows[first : first + _VIEWS_AT_ONCE], [view_index])
+        (images,) = decode_views(decoder, rows[first : first + _VIEWS_AT_ONCE], [view_index], plan)
         logits.append(teacher.logits(images.flatten(0, 1)))
     return torch.cat(logits)

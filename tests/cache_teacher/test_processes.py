@@ -10,7 +10,9 @@ import time
 
 import pytest
 
+from cache_teacher.cache import cache
 from pld.store import open_store
+from tests.cache_teacher.test_cache import config
 from tests.making import make_dataset
 from tests.processes import environment, python, torchrun, tree_bytes
 
@@ -46,32 +48,53 @@ def test_two_processes_write_the_same_store(bench, tmp_path):
     assert sum(int(parts) for _, parts in shares) == 5 * 2
 
 
-def test_killed_five_times_and_run_again(bench, tmp_path):
-    wanted = fresh(bench, tmp_path)
-    rng = random.Random(0)
-    argv = [sys.executable, "-m", "cache_teacher", "--data", "data", *COMMAND]
-    killed = 0
-    for _ in range(5):
+def start_and_kill(argv, folder, *, times: int) -> int:
+    """Run a command and kill it once it has begun to write, so many times; how often it was still running."""
+    rng, killed, store = random.Random(0), 0, folder / "store"
+    for _ in range(times):
         process = subprocess.Popen(
-            argv, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, *argv],
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         # Not before it has begun to write; after that, at any moment.
-        deadline = time.monotonic() + 60
-        before = len(list((tmp_path / "store").rglob("*")))
-        while (
-            process.poll() is None
-            and len(list((tmp_path / "store").rglob("*"))) == before
-            and time.monotonic() < deadline
-        ):
+        deadline, before = time.monotonic() + 60, len(list(store.rglob("*")))
+        while process.poll() is None and len(list(store.rglob("*"))) == before and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.15))
         killed += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert killed >= 3
-    python("-m", "cache_teacher", "--data", "data", *COMMAND, cwd=tmp_path)
+    return killed
+
+
+def test_killed_five_times_and_run_again(bench, tmp_path):
+    wanted = fresh(bench, tmp_path)
+    argv = ["-m", "cache_teacher", "--data", "data", *COMMAND]
+    assert start_and_kill(argv, tmp_path, times=5) >= 3
+    python(*argv, cwd=tmp_path)
     assert tree_bytes(tmp_path / "store") == wanted
     assert open_store(str(tmp_path / "store")).num_views == 12
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_killed_within_mixed_parts_and_run_again(world, bench, tmp_path, processes):
+    """Gone on with by one process, or by two, which share the parts."""
+    fresh(bench, tmp_path)
+    policy = "rand-m9,mixup-0.8,cutmix-1.0"
+    argv = ["-m", "cache_teacher", "--data", "data", *COMMAND, "--policy", policy, "--views", "4"]
+    settings = {"data": str(tmp_path / "data"), "views": 4, "policy": policy}
+    cache(config(world, tmp_path / "undisturbed", **settings))
+    assert start_and_kill(argv, tmp_path, times=1)
+    if processes == 2:
+        torchrun(2, argv, cwd=tmp_path)
+    else:
+        cache(config(world, tmp_path / "store", **settings))
+    written, wanted = tree_bytes(tmp_path / "store"), tree_bytes(tmp_path / "undisturbed")
+    written.pop("store.json"), wanted.pop("store.json")  # the command's --store is in it
+    assert written == wanted
 
 
 def test_a_full_disk(bench, tmp_path):

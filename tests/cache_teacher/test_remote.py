@@ -1,5 +1,6 @@
 """Stage one to S3: killed, resumed, inspected; and from images on S3."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -52,16 +53,21 @@ def test_killed_on_s3_and_run_again_is_the_folder_an_undisturbed_run_writes(
     assert "samples 240 views 4, top 5 of 12 classes" in printed
 
 
-def test_images_on_s3_give_the_same_store(world, bucket, tmp_path, monkeypatch):
-    """With room for the shards in flight, and of another dataset that was cached before."""
+MIXED = {"name": "random_resized_crop", "steps": [{"name": "mixup", "alpha": 0.8}], "partners": "dataset"}
+
+
+@pytest.mark.parametrize("policy", [None, json.dumps(MIXED)], ids=["plain", "mixed"])
+def test_images_on_s3_give_the_same_store(world, bucket, tmp_path, monkeypatch, policy):
+    """With room for the shards in flight, and of another dataset that was cached before; for partners, for all."""
     data = make_dataset(tmp_path / "data", shard_sizes=(20, 31, 7))
     tars = sorted(data.glob("*.tar"))
     for path in tars:
         with fsspec.open(f"{bucket}/data/{path.name}", "wb") as file:
             file.write(path.read_bytes())
-    monkeypatch.setenv("PLD_IMAGE_CACHE_BYTES", str(sum(sorted(path.stat().st_size for path in tars)[1:])))
+    room = sum(sorted(path.stat().st_size for path in tars)[0 if policy else 1 :])
+    monkeypatch.setenv("PLD_IMAGE_CACHE_BYTES", str(room))
     for url, store in ((str(data), tmp_path / "local"), (f"{bucket}/data", tmp_path / "remote")):
-        cache(config(world, store, data=url, views=10))  # two blocks
+        cache(config(world, store, data=url, views=10, policy=policy))  # two blocks
     written, wanted = tree_bytes(tmp_path / "remote"), tree_bytes(tmp_path / "local")
     written.pop("store.json"), wanted.pop("store.json")  # the command's --data is in it
     assert written == wanted

@@ -7,7 +7,7 @@ import numpy as np
 
 import cache_teacher.cache
 from cache_teacher.cache import cache, decoding_processes
-from cache_teacher.forward import split_part
+from cache_teacher.pieces import split_part
 from tests.cache_teacher.test_cache import arguments, config
 from tests.processes import python, tree_bytes
 

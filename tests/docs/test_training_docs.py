@@ -27,6 +27,11 @@ PROGRAM = indented_blocks(PAGE).replace("\\\n", "")
 COMMANDS = re.findall(r"^(?:accelerate launch )?(train_student\.py|cache-teacher) (.+)$", PROGRAM, re.MULTILINE)
 # What stands for ImageNet, a hub that takes models, and a page that is served until somebody ends it.
 SMALL = {
+    "stores/resnet152-deit": "stores/deit",
+    "--views_per_image 4": "--views_per_image 2",
+    "--config deit": "--config small.yaml",
+    "--config a1": "--config small.yaml",
+    "--config tinyvit": "--config small.yaml",
     "--config paper/resnet50_resnet152_pld": "--config small.yaml",
     "--config demo": "--config small.yaml",
     "--push_to_hub ME/MODEL": "",

@@ -8,15 +8,14 @@ from hypothesis import strategies as st
 
 from pld.errors import ConfigError, UndecodableImageError
 from pld.images import open_source
-from pld.images.dataset import read_image
 from pld.join.mixing import plan_mixing
 from pld.loading import ViewRequest, decode_views, loading, view_decoder
 from pld.loading.mix_views import mix_within
-from pld.views import CutMix, Mixing, Mixup, RandomResizedCrop, apply_view, draw_view
+from pld.views import CutMix, Mixing, Mixup, RandomResizedCrop
 from pld.views.batch_mix import mix_views
-from pld.views.mix_pixels import mix_pixels
 from pld.views.mixing import BLENDED, OWN_IN_BOX, PARTNER_IN_BOX, UNMIXED
 from pld.views.preprocessing import Preprocessing
+from tests.loading.mixed import mixed, own_view
 from tests.making import jpeg, make_dataset, shard_members, write_tar
 
 POLICY = RandomResizedCrop(seed=3, steps=(Mixup(alpha=0.8), CutMix(alpha=1.0)))
@@ -36,25 +35,12 @@ def request_of(source, rows, view_indexes) -> ViewRequest:
     return ViewRequest(rows, view_indexes, mixing=Mixing.stack([plan.mixing(v, rows) for v in view_indexes]))
 
 
-def view_of(source, row, view, output):
-    image = read_image(source, row)
-    drawn = draw_view(source.key(row), view, tuple(image.shape[1:]), POLICY)
-    return apply_view(image, drawn, output.input_size, output.interpolation)
-
-
-def mixed(own, other, mixing):
-    """The twin of what decoders do in place."""
-    out = np.empty((*own.shape[1:], 3), np.uint8)
-    mix_pixels(own.permute(1, 2, 0).numpy(), other.permute(1, 2, 0).numpy(), mixing, out)
-    return torch.from_numpy(out).permute(2, 0, 1)
-
-
 def twin(source, request, output):
     of_row = {}
 
     def view(row, index):
         if (row, index) not in of_row:
-            of_row[row, index] = view_of(source, row, index, output)
+            of_row[row, index] = own_view(source, row, index, POLICY, output)
         return of_row[row, index]
 
     partners = {place: int(partner) for place, partner in np.ndenumerate(request.mixing.partners)}

@@ -18,6 +18,12 @@ def world(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="package")
+def mixed(world):
+    """A store like `full` whose images are mixed, of 4 views."""
+    return make_store(world, "mixed", views=4, k=NUM_CLASSES, policy="mixup-0.8,cutmix-1.0")
+
+
 @pytest.fixture
 def data(world, tmp_path):
     """A copy of the images, to damage."""

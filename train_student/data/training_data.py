@@ -126,7 +126,7 @@ def open_training_data(config: TrainConfig, device: torch.device | None = None) 
     gpu = device if decoder == "nvjpeg" else None
     if gpu:
         check_device(gpu)
-    pixels = [compare_probes(member.probes, train, policy, member.url, gpu) for member in members]
+    pixels = [compare_probes(member.probes, train, policy, member.url, gpu, mixing) for member in members]
     num_classes = _num_classes(options, train, store)
     if num_classes < 2:
         raise DataError(

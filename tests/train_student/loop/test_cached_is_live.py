@@ -1,13 +1,18 @@
 """Distilling from the store is distilling from the live teacher, to within what the store certifies."""
 
+import itertools
+
 import numpy as np
 import pytest
 import timm
 import torch
 
 from pld.images import open_source
+from pld.join.match import join_source, stored_policy
+from pld.join.mixing import plan_mixing
 from pld.loading import view_decoder
 from pld.losses import gradient_error_bound, pld_loss
+from pld.signals import MixedLabels, larger_share
 from pld.store import open_store
 from pld.teachers import build_teacher
 from pld.views.preprocessing import Preprocessing
@@ -69,6 +74,63 @@ def test_gradients_agree_within_the_certificate(world, teacher, tmp_path, k):
             steps += 1
     assert steps >= STEPS
     assert worst > 0.01  # the bound is compared with something: rounding and truncation do show
+
+
+@pytest.mark.parametrize(
+    ("policy", "num_views"),
+    [
+        ("deit", 4),
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in [
+                ("deit", 1),
+                ("tinyvit", 1),
+                ("a1", 1),
+                ("light", 4),
+                ("three,jitter-0.3", 1),
+                ("cutmix-1.0", 1),
+            ]
+        ),
+    ],
+)
+def test_strong_views_agree_too(world, teacher, tmp_path, policy, num_views):
+    """Every policy, 50 steps: the live teacher sees the mixed pixels that the student sees."""
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(map(str, range(NUM_CLASSES))))
+    data = str(world / "data")
+    store = open_store(str(make_store(world, str(tmp_path / "store"), class_names=str(names), policy=policy, k=10,
+                                      teacher=f"local-dir:{teacher}", views=4)))  # fmt: skip
+    source = join_source(store, open_source(data, class_names=tuple(map(str, range(NUM_CLASSES)))))
+    views_policy = stored_policy(store)
+    plan = plan_mixing(source, views_policy, [store])
+    live, stored = LiveTeacher(build_teacher(f"local-dir:{teacher}")), StoredTeacher(store, source)
+    preprocessing = Preprocessing(input_size=(SIDE - 8, SIDE))  # another size than the teacher's
+    torch.manual_seed(0)
+    student = timm.create_model("test_resnet", num_classes=NUM_CLASSES)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    decoder = view_decoder(source, views_policy, [preprocessing, *live.preprocessings])
+    cpu, steps, worst, num_mixed = torch.device("cpu"), 0, 0.0, 0
+    for epoch in range(4 // num_views):
+        views = tuple(range(epoch * num_views, (epoch + 1) * num_views))
+        items = epoch_items(source, seed=0, epoch=epoch, view_indexes=views, batch_size=16, streams=2, rank=0, world=1,
+                            plan=plan)  # fmt: skip
+        for batch in itertools.islice(read_batches(source, decoder, items), STEPS * num_views // 4 + 1):
+            logits = student(preprocessing.normalize(batch.images[0]))
+            from_store, from_teacher = stored(batch, cpu), live(batch, cpu)
+            assert torch.equal(from_store.labels, larger_share(batch.labels))
+            losses = [pld_loss(logits, signal, batch.labels, reduction="none") for signal in (from_store, from_teacher)]
+            gradients = [torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0] for loss in losses]
+            difference, bound = (gradients[0] - gradients[1]).abs().sum(1), gradient_error_bound(from_store)
+            assert bool((difference <= bound + 1e-5).all()), (steps, difference - bound)
+            worst = max(worst, float((difference / bound).max()))
+            num_mixed += int((batch.labels.share < 1).sum()) if isinstance(batch.labels, MixedLabels) else 0
+            optimizer.zero_grad()
+            losses[0].mean().backward()
+            optimizer.step()
+            steps += 1
+    assert steps >= STEPS
+    assert worst > 0.01
+    assert (num_mixed > 0) == (plan is not None)
 
 
 def test_another_view_or_another_crop_breaks_it(world, tmp_path):
