@@ -133,7 +133,7 @@ def test_all_steps_in_processes(world, decoder):
 @pytest.mark.parametrize("decoder", GPUS)
 @pytest.mark.parametrize("text", POLICIES)
 def test_whoever_decodes(world, text, decoder):
-    """Both stages, from the folder and from the tars: every step in forked workers, all together in spawned ones too."""
+    """Both stages, from the folder and from the tars: every step in forked workers, all in spawned ones."""
     policy, gpu = policy_of(world, text), GPUS[decoder]
     wanted = stage_one(world, policy, gpu)
     assert_same(stage_one(world, policy, gpu, processes=3), wanted)
