@@ -16,6 +16,7 @@ from jaxtyping import Int64
 
 from cache_teacher.config import CacheConfig, choose_policy, limit_views
 from cache_teacher.forward import PartRunner, PartSignals
+from cache_teacher.identity import store_identity
 from cache_teacher.label_check import LabelCheck, hold_until_passed
 from cache_teacher.pieces import split_part
 from pld.classes.names import read_class_map, read_class_names
@@ -32,22 +33,15 @@ from pld.progress import progress
 from pld.provenance import provenance
 from pld.report.table import as_text, store_rows
 from pld.store import (
-    ClassMap,
-    CodecIdentity,
-    DatasetIdentity,
-    Identity,
     PartId,
     Shard,
     Store,
     StoreWriter,
-    TeacherIdentity,
-    ViewIdentity,
-    dataset_digest,
     find_manifest,
     open_store,
 )
 from pld.teachers import Teacher, build_teacher
-from pld.views import DRAWING_VERSION, MixingPlan, Policy, policy_to_json
+from pld.views import MixingPlan, Policy
 
 _UNCHECKED = "images without labels: nothing checks that the teacher's classes and pixels are right for them"
 # Views that a worker process loads at once, 10 MB at 224 px.
@@ -132,36 +126,6 @@ def _build_teacher(
             f"--k {config.k}: {teacher.architecture} has {teacher.num_outputs} classes here; choose at most as many"
         )
     return teacher, source, note
-
-
-def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy: Policy) -> Identity:
-    """Everything that the store's numbers depend on."""
-    described = policy_to_json(policy)
-    return Identity(
-        teacher=TeacherIdentity(
-            name=teacher.architecture,
-            tag=teacher.tag,
-            weights_sha256=teacher.weights_sha256,
-            num_classes=teacher.num_outputs,
-            input_size=teacher.preprocessing.input_size,
-            mean=teacher.preprocessing.mean,
-            std=teacher.preprocessing.std,
-            interpolation=teacher.preprocessing.interpolation,
-            precision=teacher.precision,
-            class_map=ClassMap(model_classes=teacher.num_classes, columns=teacher.columns) if teacher.columns else None,
-            code_sha256=teacher.code_sha256,
-        ),
-        views=ViewIdentity(
-            policy=described, seed=described.pop("seed"), drawing_version=DRAWING_VERSION, decoder=config.decoder
-        ),
-        dataset=DatasetIdentity(
-            digest=dataset_digest(source.keys, source.labels),
-            num_samples=len(source),
-            class_names=source.class_names,
-            labelled=source.labels is not None,
-        ),
-        codec=CodecIdentity(k=config.k, temperatures=config.temperatures),
-    )
 
 
 def _decoding_gpu(config: CacheConfig, device: str) -> torch.device | None:

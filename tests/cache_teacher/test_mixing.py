@@ -170,3 +170,16 @@ def test_partners_come_side_by_side(num, first, view, piece_size):
         for piece in mine:
             assert piece.mixing.shares.shape == (len(piece.rows), 1)
             assert np.array_equal(piece.mixing.partners[:, 0], plan.partners(wanted)[piece.rows])
+
+
+def test_an_image_that_breaks_while_it_is_cached_is_no_skipped_one(world, tmp_path, capsys, monkeypatch):
+    """It was mixed into others in its first views; the store would say that it was not."""
+    read, original = [], pld.images.Source.read
+
+    def breaking(source, row):
+        read.append(source.key(row))
+        return original(source, row)[: 200 if read.count("train-0033") > 3 and read[-1] == "train-0033" else None]
+
+    monkeypatch.setattr(pld.images.Source, "read", breaking)
+    assert run(cache_main, arguments(world, tmp_path / "s", policy="mixup-0.8", views=6, on_bad_image="skip")) == 2
+    assert "train-0033: can be decoded in some of its views alone; did it change?" in capsys.readouterr().err

@@ -133,10 +133,11 @@ def test_all_steps_in_processes(world, decoder):
 @pytest.mark.parametrize("decoder", GPUS)
 @pytest.mark.parametrize("text", POLICIES)
 def test_whoever_decodes(world, text, decoder):
-    """Every step, both stages with 0, 1 and 3 workers, forked and spawned, from the folder and from the tars."""
+    """Both stages, from the folder and from the tars: every step in forked workers, all in spawned ones."""
     policy, gpu = policy_of(world, text), GPUS[decoder]
     wanted = stage_one(world, policy, gpu)
+    assert_same(stage_one(world, policy, gpu, processes=3), wanted)
     for processes, context in WORKERS:
-        assert_same(stage_one(world, policy, gpu, processes=processes, context=context), wanted)
-        for kind in ("data", "tars"):
-            assert_same(stage_two(world, kind, policy, gpu, processes=processes, context=context), wanted)
+        if context != "spawn" or text == ALL:
+            for kind in ("data", "tars"):
+                assert_same(stage_two(world, kind, policy, gpu, processes=processes, context=context), wanted)
