@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 
 import torch
@@ -29,10 +31,12 @@ class TeacherSignal:
     Attributes:
         preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
         approximate: whether the loss asks for more than this teacher holds.
+        identity: of a live teacher: digests of its weights and code, and which of its classes are used.
     """
 
     preprocessings: tuple[Preprocessing, ...] = ()
     approximate: bool = False
+    identity: str | None = None
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
         """The signal of a batch, on the device."""
@@ -76,6 +80,8 @@ class LiveTeacher(TeacherSignal):
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher
         self.preprocessings = (teacher.preprocessing,)
+        described = json.dumps([teacher.weights_sha256, teacher.code_sha256, teacher.columns])
+        self.identity = hashlib.sha256(described.encode()).hexdigest()
 
     def __call__(self, batch: Batch, device: torch.device) -> Tensor:
         """The teacher's logits [B, C]."""
