@@ -21,7 +21,13 @@ FRACTION: Check = ("a number between 0 and 1", lambda value: 0 < value < 1)
 
 
 def option(
-    default: Any, help: str, *, flat: str | None = None, check: Check | None = None, affects_result: bool = True
+    default: Any,
+    help: str,
+    *,
+    flat: str | None = None,
+    check: Check | None = None,
+    affects_result: bool = True,
+    may_change: bool = False,
 ) -> Any:
     """A field of a configuration.
 
@@ -32,8 +38,16 @@ def option(
         check: what the value must be unless it is None.
         affects_result: False for where and how a run works: it may change when the run is resumed, and runs that differ
             in it alone are of one configuration.
+        may_change: True for what may change when a run is resumed although it tells configurations apart, such as a
+            place whose content is compared by digest.
     """
-    metadata = {"help": help, "flat": flat, "check": check, "affects_result": affects_result}
+    metadata = {
+        "help": help,
+        "flat": flat,
+        "check": check,
+        "affects_result": affects_result,
+        "may_change": may_change or not affects_result,
+    }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -70,6 +84,11 @@ class Option:
     def affects_result(self) -> bool:
         """See `option`."""
         return bool(self.field.metadata.get("affects_result", True))
+
+    @property
+    def may_change(self) -> bool:
+        """See `option`."""
+        return bool(self.field.metadata.get("may_change", False))
 
 
 def groups(kind: type[Any]) -> dict[str, type[Any]]:

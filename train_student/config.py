@@ -34,10 +34,13 @@ class DataOptions:
         "glyphs, tar shards such as 'train-{0000..1023}.tar' (quoted), a folder of images or shards, or ImageNet as "
         "docs/imagenet.md has it; shards also behind a URL",
         flat="data",
+        may_change=True,
     )
     split: str = option("train", "which part of a folder is trained on, by its name or another word for it")
     class_names: str | None = option(
-        None, "a file with the classes' names in the order of their numbers, as cache-teacher's --class_names"
+        None,
+        "a file with the classes' names in the order of their numbers, as cache-teacher's --class_names",
+        may_change=True,
     )
     unlabelled: bool = option(
         False, "images without labels, every one of the split; a store without labels says it by itself"
@@ -77,7 +80,7 @@ class DataOptions:
 class ValidationOptions:
     """The validation images, and what is measured on them."""
 
-    val_data: str | None = option(None, "where they are, if not in data; none goes without validation")
+    val_data: str | None = option(None, "where they are, if not in data; none goes without validation", may_change=True)
     val_split: str = option("val", "which part of a folder is validated on")
     val_share: float | None = option(
         None,
@@ -85,7 +88,9 @@ class ValidationOptions:
         check=(f"{FRACTION[0]}, such as 0.02", FRACTION[1]),
     )
     val_store: str | None = option(
-        None, "a store of the validation images, for the agreement with the teacher and its KL to the student"
+        None,
+        "a store of the validation images, for the agreement with the teacher and its KL to the student",
+        may_change=True,
     )
     crop_fraction: float | None = option(
         None,
@@ -93,7 +98,7 @@ class ValidationOptions:
         "224/236",
         check=("a number above 0, at most 1", lambda value: 0 < value <= 1),
     )
-    eval_every: int = option(1, "epochs between validations", check=AT_LEAST_ONE)
+    eval_every: int = option(1, "epochs between validations", check=AT_LEAST_ONE, may_change=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,16 +106,18 @@ class TeacherOptions:
     """Where the teacher's logits come from: stores, or the teacher itself."""
 
     store: list[str] | str | None = option(
-        None, "the folder or URL of the teacher's logits, made by cache-teacher; given again, another teacher's"
+        None,
+        "the folder or URL of the teacher's logits, made by cache-teacher; given again, another teacher's",
+        may_change=True,
     )
     combine: Combine = option(
         "average", "of several stores average the probabilities, or pick one for each image and view"
     )
     online_teacher: bool = option(False, "run the teacher in training in place of a store, for comparison")
     name: str | None = option(None, "the live teacher, as cache-teacher's --teacher", flat="teacher")
-    weights: str | None = option(None, "the live teacher's weights, as cache-teacher's --weights")
+    weights: str | None = option(None, "the live teacher's weights, as cache-teacher's --weights", may_change=True)
     class_map: str | None = option(
-        None, "which of the live teacher's classes the data's are, as cache-teacher's --class_map"
+        None, "which of the live teacher's classes the data's are, as cache-teacher's --class_map", may_change=True
     )
 
     @property
@@ -190,7 +197,10 @@ class OptimizerOptions:
         check=AT_LEAST_ONE,
     )
     accumulate: int = option(
-        1, "micro-batches that a process cuts its share of a batch into, to need less memory", check=AT_LEAST_ONE
+        1,
+        "micro-batches that a process cuts its share of a batch into, to need less memory",
+        check=AT_LEAST_ONE,
+        may_change=True,
     )
     opt: str = option("lamb", "timm optimizer, such as lamb, adamw, adan, adabelief")
     lr: float = option(5e-3, "peak learning rate")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -33,11 +35,13 @@ class TeacherSignal:
         preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
         approximate: whether the loss asks for more than this teacher holds.
         is_cached: whether it saw the images at another time.
+        identity: of a live teacher: digests of its weights and code, and which of its classes are used.
     """
 
     preprocessings: tuple[Preprocessing, ...] = ()
     approximate: bool = False
     is_cached: bool = False
+    identity: str | None = None
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
         """The signal of a batch, on the device."""
@@ -97,6 +101,8 @@ class LiveTeacher(TeacherSignal):
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher
         self.preprocessings = (teacher.preprocessing,)
+        described = json.dumps([teacher.weights_sha256, teacher.code_sha256, teacher.columns])
+        self.identity = hashlib.sha256(described.encode()).hexdigest()
 
     def __call__(self, batch: Batch, device: torch.device) -> Tensor:
         """The teacher's logits [B, C]."""

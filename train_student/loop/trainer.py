@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -44,7 +44,19 @@ class Trainer:
         learner: Learner,
         steps_per_epoch: int,
         folder: Path,
+        check_owner: Callable[[], object] | None = None,
     ) -> None:
+        """A trainer at the beginning of a run.
+
+        Args:
+            accelerator: of this process.
+            config: the run's.
+            data: what is trained on.
+            learner: what is trained.
+            steps_per_epoch: see `count_steps`.
+            folder: the run's.
+            check_owner: called before anything is saved; raises if the folder has become another command's.
+        """
         self.data, self._learner = data, learner
         self._accelerator, self._config, self._folder = accelerator, config, folder
         self.progress = Progress(
@@ -60,6 +72,7 @@ class Trainer:
             steps=options.checkpoint_steps,
         )
         self._metrics = MetricsFile(folder)
+        self._check_owner = check_owner
         self._guard = LossGuard(folder, accelerator.process_index, data.train.key)
         self._val_teacher = stored_signals(data.val_store, data.val) if data.val and data.val_store else None
         self._skips_bad_images = config.data.on_bad_image == "skip"
@@ -162,6 +175,8 @@ class Trainer:
         step = self.progress.steps_done
         if self._accelerator.is_main_process and self._checkpoints.last_step != step:
             self._guard.look()  # no checkpoint after a loss that is not finite
+            if self._check_owner:
+                self._check_owner()
             self._checkpoints.save(step, self.progress.state(self.data, self._learner, self._config.run.seed))
         self._checkpoints.mark(step)
 

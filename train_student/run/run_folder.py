@@ -80,7 +80,10 @@ def _complete(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_same_settings(folder: Path, config: TrainConfig) -> None:
-    """Raise ConfigError, naming them, where settings differ from those that the run in `folder` was begun with."""
+    """Raise ConfigError, naming them, where settings differ from those that the run in `folder` was begun with.
+
+    Places may change; `check_same_content` compares what is there.
+    """
     path = folder / "config.yaml"
     try:
         before = flatten(TrainConfig, yaml.safe_load(path.read_text()))
@@ -88,6 +91,7 @@ def check_same_settings(folder: Path, config: TrainConfig) -> None:
         raise ConfigError(f"{path}: cannot be read: {error}; name another folder with --output") from error
     now = json.loads(json.dumps(_settings(config)))
     before = _complete({name: before.get(name, _default(name)) for name in now})
+    now = {name: value for name, value in now.items() if not options(TrainConfig)[name].may_change}
     different = [f"{name} {before[name]!r}, now {value!r}" for name, value in now.items() if before[name] != value]
     if different:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -26,9 +27,11 @@ from train_student.loop.trainer import Trainer, count_steps
 from train_student.model.initial_weights import InitialWeights
 from train_student.model.student import build_student
 from train_student.run.beginning import Beginning, check_same_weights, read_beginning
+from train_student.run.content import Content, check_same_content
 from train_student.run.describe import describe_run, first_lines
 from train_student.run.dry_run import dry_run
 from train_student.run.init_from import open_initial_weights
+from train_student.run.lock import RunLock, lock_run
 from train_student.run.publish import publish
 from train_student.run.run_folder import check_same_settings, create_run_folder, holds_run, how_to_continue
 
@@ -53,6 +56,12 @@ def train(config: TrainConfig) -> None:
         _use_deterministic_kernels()
     accelerator = _accelerator(config.run)
     folder = Path(config.run.output)
+    with lock_run(folder) if accelerator.is_main_process else contextlib.nullcontext() as lock:
+        _train(accelerator, config, folder, lock)
+
+
+def _train(accelerator: Accelerator, config: TrainConfig, folder: Path, lock: RunLock | None) -> None:
+    """`train` once this command has the run's folder to itself."""
     is_begun = holds_run(folder)
     if is_begun and config.run.resume == "never":
         raise ConfigError(
@@ -64,7 +73,7 @@ def train(config: TrainConfig) -> None:
         if any(line["epoch"] == config.optimizer.epochs for line in MetricsFile(folder).lines()):
             print(f"{folder}: finished already.{how_to_continue(folder)}")
             return
-    trainer = _start(accelerator, config, folder, is_begun=is_begun)
+    trainer = _start(accelerator, config, folder, lock, is_begun=is_begun)
     with Preemption() as preemption:
         trainer.train(preemption)
     if accelerator.is_main_process and config.run.push_to_hub:
@@ -72,11 +81,16 @@ def train(config: TrainConfig) -> None:
     accelerator.end_training()
 
 
-def _start(accelerator: Accelerator, config: TrainConfig, folder: Path, *, is_begun: bool) -> Trainer:
+def _start(
+    accelerator: Accelerator, config: TrainConfig, folder: Path, lock: RunLock | None, *, is_begun: bool
+) -> Trainer:
     """A trainer at the run's beginning or last checkpoint, its folder in order, what it does told."""
     data, world = open_training_data(config, accelerator.device), accelerator.num_processes
     steps_per_epoch = count_steps(config.optimizer, config.data.streams, len(data.train), world)
     signal = open_teacher_signal(config, data, accelerator)
+    content = Content.of(data, signal)
+    if is_begun:
+        check_same_content(folder, content)
     set_seed(config.run.seed)
     begun, weights = _find_beginning(config, folder, is_begun=is_begun)
     student = build_student(
@@ -87,12 +101,13 @@ def _start(accelerator: Accelerator, config: TrainConfig, folder: Path, *, is_be
         begun=begun.preprocessing if begun else None,
     )
     learner = Learner(accelerator, config, signal, student, steps_per_epoch=steps_per_epoch)
-    trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder)
+    trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder, lock.check if lock else None)
     checkpoint = trainer.restore() if is_begun else None
     if accelerator.is_main_process:
         if not is_begun:
             beginning = Beginning.of(student, weights)
-            create_run_folder(folder, config, describe_run(config, data, learner, world) | beginning.facts())
+            facts = describe_run(config, data, learner, world) | beginning.facts() | content.facts()
+            create_run_folder(folder, config, facts)
         MetricsFile(folder).drop_after(trainer.progress.epoch)
         for line in first_lines(config, trainer.data, signal.approximate, world):
             print(f"{config.run.output}: {line}")

@@ -1,0 +1,219 @@
+"""A lock beside a run's folder: one command trains in it at a time, and what a crashed one leaves is taken over.
+
+It is a file with a heartbeat, which works on network file systems that have no locks of their own. No two machines'
+clocks are compared: whoever finds the file watches whether it is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from pld.errors import ConfigError
+from pld.files import writing
+
+HEARTBEAT_SECONDS = 15.0
+# Without a heartbeat for so long, longer than network file systems cache a file's times, an owner elsewhere is dead.
+_PATIENCE_SECONDS = 105.0
+_POLL_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Who holds a lock.
+
+    Attributes:
+        host: its name.
+        space: of process numbers: the machine's boot and the container's, as far as the system tells.
+        process: its number there.
+        started: when the system started it, in the system's own words; "" where it does not tell.
+        since: when it took the lock, as text.
+        token: of this holder alone.
+    """
+
+    host: str
+    space: str
+    process: int
+    started: str
+    since: str
+    token: str
+
+    @classmethod
+    def this_process(cls) -> Owner:
+        """This process, from now on."""
+        return cls(
+            host=socket.gethostname(),
+            space=_process_space(),
+            process=os.getpid(),
+            started=_started(os.getpid()),
+            since=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            token=uuid.uuid4().hex,
+        )
+
+
+class RunLock:
+    """The lock of a run's folder, held until `release`."""
+
+    def __init__(self, path: Path, owner: Owner) -> None:
+        self._path, self._owner = path, owner
+        self._released = threading.Event()
+        threading.Thread(target=self._beat, name="run-lock", daemon=True).start()
+
+    def check(self) -> None:
+        """Raise ConfigError if another command took the lock over, as one may of a process that was suspended."""
+        holder = _read(self._path)
+        if holder is None or holder.token != self._owner.token:
+            by = f"process {holder.process} on {holder.host}" if holder else "another command"
+            raise ConfigError(
+                f"{self._path}: {by} has taken this run over, since this process was not heard of for more than "
+                f"{_PATIENCE_SECONDS:.0f} s; it goes on there"
+            )
+
+    def release(self) -> None:
+        """Give the folder up."""
+        self._released.set()
+        with contextlib.suppress(OSError, ConfigError):
+            self.check()
+            self._path.unlink()
+
+    def _beat(self) -> None:
+        while not self._released.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(OSError):  # a file system that is away for a moment
+                os.utime(self._path)
+
+
+@contextlib.contextmanager
+def lock_run(folder: Path) -> Iterator[RunLock]:
+    """Hold a run's folder, which need not be there yet.
+
+    Where the lock is another machine's, wait for its next heartbeat, or until there should have been several.
+
+    Raises:
+        ConfigError: a command that is alive trains in the folder; says which.
+        OutputError: the lock cannot be written.
+    """
+    folder = folder.absolute()
+    path, owner = folder.with_name(f".{folder.name}.lock"), Owner.this_process()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while not _create(path, owner):
+            holder, stamp = _read(path), _stamp(path)
+            if stamp is None:
+                continue  # given up meanwhile
+            if _is_alive(path, holder, stamp):
+                raise ConfigError(_in_use(folder, holder))
+            _remove_dead(path, holder)
+    lock = RunLock(path, owner)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _create(path: Path, owner: Owner) -> bool:
+    """Create the lock unless it is there."""
+    temporary = path.with_name(f"{path.name}.{owner.token}")
+    temporary.write_text(json.dumps(dataclasses.asdict(owner)))
+    try:
+        os.link(temporary, path)
+        return True
+    except FileExistsError:
+        return False
+    except OSError:  # no hard links: a reader may find the file before its text, and then waits
+        with contextlib.suppress(FileExistsError), path.open("x") as file:
+            file.write(temporary.read_text())
+            return True
+        return False
+    finally:
+        temporary.unlink()
+
+
+def _read(path: Path) -> Owner | None:
+    """The holder; None where the lock is gone or cannot be understood."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Owner)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _stamp(path: Path) -> int | None:
+    """When the lock was last touched, by its file system's clock; None where it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def _is_alive(path: Path, holder: Owner | None, stamp: int) -> bool:
+    """Whether the holder lives: asked of the system if it is this one, else seen by a heartbeat."""
+    if holder and (holder.host, holder.space) == (socket.gethostname(), _process_space()):
+        return _lives(holder)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+        now = _stamp(path)
+        if now is None:
+            return False
+        if now != stamp:
+            return True
+    return False
+
+
+def _lives(holder: Owner) -> bool:
+    try:
+        os.kill(holder.process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return _started(holder.process) == holder.started
+
+
+def _remove_dead(path: Path, holder: Owner | None) -> None:
+    """Remove a dead holder's lock, of several commands that find it once; a lock that is new by then is put back."""
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    try:
+        if _read(aside) != holder:
+            with contextlib.suppress(FileExistsError):  # whoever lost it finds out when it checks
+                os.link(aside, path)
+    finally:
+        aside.unlink()
+
+
+def _in_use(folder: Path, holder: Owner | None) -> str:
+    who = f"process {holder.process} on {holder.host} has, since {holder.since}" if holder else "another command has"
+    return (
+        f"{folder}: is in use: {who}. Wait for it or stop it (kill -TERM saves a checkpoint), or name another folder "
+        "with --output"
+    )
+
+
+def _process_space() -> str:
+    """What process numbers are of: the machine's boot and the container's, on Linux."""
+    with contextlib.suppress(OSError):
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+    return ""
+
+
+def _started(process: int) -> str:
+    """When a process started, in ticks since the machine's boot; "" where the system does not tell."""
+    try:
+        # The name, in parentheses, may have spaces.
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
