@@ -10,6 +10,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from pld.errors import ConfigError
 from pld.store.objects.fsspec_storage import FsspecStorage
 from train_student.config import RunOptions
 from train_student.run.bucket.lock import lock_bucket
@@ -58,6 +59,8 @@ def hold_run(accelerator: Accelerator, options: RunOptions) -> Iterator[RunPlace
         if "://" not in options.output or options.output.startswith("file://"):
             yield RunPlace(name=str(folder), folder=folder, check_owner=check_owner)
             return
+        if options.output.startswith(("http://", "https://")):
+            raise ConfigError(f"--output {options.output}: web servers can only be read; name a folder, or s3://...")
         storage = FsspecStorage(options.output)
         bucket_lock = stack.enter_context(lock_bucket(storage)) if is_writer else None
         mirror = Mirror(storage, folder, options.keep_checkpoints, bucket_lock)

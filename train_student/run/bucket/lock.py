@@ -119,6 +119,12 @@ def _is_alive(storage: FsspecStorage, number: int, holder: Owner | None) -> bool
         return False
     if holder and (lives := lives_here(holder)) is not None:
         return lives
+    who = f"process {holder.process} on {holder.host}" if holder else "another command"
+    print(
+        f"{storage.url}: {who} had this run and has not said that it ended; waiting up to {PATIENCE_SECONDS:.0f} s for "
+        "a sign of it",
+        flush=True,
+    )
     before, deadline = _read_beat(storage, number), time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
