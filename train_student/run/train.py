@@ -30,6 +30,7 @@ from train_student.run.content import Content, check_same_content
 from train_student.run.describe import describe_run, first_lines
 from train_student.run.dry_run import dry_run
 from train_student.run.init_from import open_initial_weights
+from train_student.run.launcher_variables import check_launcher_variables
 from train_student.run.place import RunPlace, folder_of, hold_run
 from train_student.run.publish import publish
 from train_student.run.run_folder import check_same_settings, create_run_folder, holds_run, how_to_continue
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     """The command."""
     description = TrainConfig.__doc__ or ""
     config = parse_config(TrainConfig, argv, prog="train-student", description=description, named_files=RECIPES)
+    check_launcher_variables(os.environ, config.run.resolved_precision)
     (dry_run if config.run.dry_run else train)(config)
 
 
