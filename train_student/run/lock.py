@@ -101,7 +101,7 @@ def lock_run(folder: Path) -> Iterator[RunLock]:
     """
     folder = folder.absolute()
     path, owner = folder.with_name(f".{folder.name}.lock"), Owner.this_process()
-    with writing(path):
+    with writing(folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         while not _create(path, owner):
             holder, stamp = _read(path), _stamp(path)
