@@ -62,6 +62,7 @@ class FaultyProxy:
     body, reaches nobody, else half of the answer's body comes back.
 
     Attributes:
+        failing: the share that fails, which may be changed.
         faults: how many requests met which.
         sent: bytes of bodies that came back from GETs of each path.
     """
@@ -69,6 +70,7 @@ class FaultyProxy:
     def __init__(self, upstream: int, *, failing: float, cutting: float, seed: int = 0) -> None:
         self.faults: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
+        self.failing = failing
         self._rng = random.Random(seed)
         proxy = self
 
@@ -85,7 +87,7 @@ class FaultyProxy:
                 pass
 
             def forward(self) -> None:
-                proxy.serve(self, upstream, failing, cutting)
+                proxy.serve(self, upstream, cutting)
 
         for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
             setattr(Handler, f"do_{method}", Handler.forward)
@@ -101,9 +103,9 @@ class FaultyProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def serve(self, client, upstream: int, failing: float, cutting: float) -> None:
+    def serve(self, client, upstream: int, cutting: float) -> None:
         body = client.rfile.read(int(client.headers.get("Content-Length") or 0))
-        fault = self._draw(failing, cutting)
+        fault = self._draw(self.failing, cutting)
         if fault == "error":
             client.send_response(500)
             client.send_header("Content-Length", "0")

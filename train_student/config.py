@@ -231,7 +231,9 @@ class RunOptions:
         False, "only kernels that give the same bits each time on one kind of machine; slower on GPUs"
     )
     output: str = option(
-        "runs/student", "the folder to write: configuration, metrics, model, checkpoints", affects_result=False
+        "runs/student",
+        "the folder to write, or a URL such as s3://BUCKET/RUN: configuration, metrics, model, checkpoints",
+        affects_result=False,
     )
     checkpoint_minutes: float = option(15.0, "minutes between checkpoints", check=ABOVE_ZERO, affects_result=False)
     checkpoint_steps: int | None = option(

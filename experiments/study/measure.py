@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def teacher_facts() -> dict[str, Any]:
 
 def top1_by_confidence(run: RunRecord) -> Sequence[float]:
     """A student's top-1, percent, in fifths of the validation images by the teacher's confidence, the least first."""
-    student, source = build_teacher(f"local-dir:{run.path / 'model'}"), open_source(str(DATA / "student"), "val")
+    student, source = build_teacher(f"local-dir:{Path(run.path) / 'model'}"), open_source(str(DATA / "student"), "val")
     # The crop that training validates with.
     policy = Fixed(crop_fraction=student.preprocessing.crop_fraction)
     right = view_logits(student, source, range(len(source)), 0, policy).argmax(1).numpy() == source.labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pld.classes.names import read_class_names
@@ -21,7 +22,7 @@ _NUM_SAMPLES = 18
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("runs", nargs="+", type=local_path, help="folders that train_student.py wrote")
+    parser.add_argument("runs", nargs="+", type=_run, help="folders that train_student.py wrote, or their URLs")
     parser.add_argument("--store", help="the store that the students learned from")
     parser.add_argument("--out", type=local_path, help="write the page here")
 
@@ -45,6 +46,10 @@ def execute(arguments: argparse.Namespace) -> None:
     samples = draw_samples(store, _training_images(config, store), _NUM_SAMPLES) if store else []
     write_text(arguments.out, render_page(runs, store, samples))
     print(f"page: {arguments.out}")
+
+
+def _run(text: str) -> Path | str:
+    return text.rstrip("/") if "://" in text else local_path(text)
 
 
 def _training_images(config: Mapping[str, Any], store: Store) -> Source:

@@ -3,6 +3,7 @@
 import json
 import re
 
+import fsspec
 import pytest
 import yaml
 
@@ -72,6 +73,16 @@ def test_the_table_and_the_spread(runs, monkeypatch, capsys):
     assert "a machine, commit abc" in printed
     assert pld(monkeypatch, "report", "a", "c") == 0
     assert "lowest to highest" not in capsys.readouterr().out
+
+
+def test_a_run_behind_a_url_is_read_as_its_folder(runs, monkeypatch, capsys):
+    assert pld(monkeypatch, "report", "a", "b") == 0
+    printed = capsys.readouterr().out
+    fsspec.filesystem("memory").put(str(runs / "a"), "/bucket/a", recursive=True)
+    assert pld(monkeypatch, "report", "memory://bucket/a/", "b") == 0
+    assert capsys.readouterr().out == printed
+    assert pld(monkeypatch, "report", "memory://bucket/nothing") == 2
+    assert "memory://bucket/nothing: not a run's folder: " in capsys.readouterr().err
 
 
 def test_the_page_holds_everything_itself(runs, monkeypatch):

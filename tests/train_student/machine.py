@@ -13,5 +13,5 @@ if __name__ == "__main__":
     rank = os.environ["RANK"]
     os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{os.environ['PORTS'].split(',')[int(rank)]}"
     os.environ["PLD_CACHE"] += f"-{rank}"
-    os.environ["LOCAL_WORLD_SIZE"] = "1"
+    os.environ["LOCAL_WORLD_SIZE"], os.environ["LOCAL_RANK"] = "1", "0"
     raise SystemExit(run(main, sys.argv[1:]))

@@ -45,6 +45,7 @@ class Trainer:
         steps_per_epoch: int,
         folder: Path,
         check_owner: Callable[[], object] | None = None,
+        push: Callable[[], object] | None = None,
     ) -> None:
         """A trainer at the beginning of a run.
 
@@ -56,6 +57,7 @@ class Trainer:
             steps_per_epoch: see `count_steps`.
             folder: the run's.
             check_owner: called before anything is saved; raises if the folder has become another command's.
+            push: called after a checkpoint or an epoch's metrics were written, to keep them elsewhere, too.
         """
         self.data, self._learner = data, learner
         self._accelerator, self._config, self._folder = accelerator, config, folder
@@ -72,7 +74,7 @@ class Trainer:
             steps=options.checkpoint_steps,
         )
         self._metrics = MetricsFile(folder)
-        self._check_owner = check_owner
+        self._check_owner, self._push = check_owner, push
         self._guard = LossGuard(folder, accelerator.process_index, data.train.key)
         self._val_teacher = stored_signals(data.val_store, data.val) if data.val and data.val_store else None
         self._skips_bad_images = config.data.on_bad_image == "skip"
@@ -167,6 +169,8 @@ class Trainer:
             return
         export(learner.kept, learner.preprocessing, self.data.class_names, self._folder / "model")
         self._metrics.append(epoch=now.epoch, lr=learner.lr, seconds=round(now.seconds, 3), **figures)
+        if self._push:
+            self._push()
         for line in epoch_lines(figures, bad_keys, now.epoch, config.data.workers, now.seconds if is_last else None):
             self._print(line)
 
@@ -178,6 +182,8 @@ class Trainer:
             if self._check_owner:
                 self._check_owner()
             self._checkpoints.save(step, self.progress.state(self.data, self._learner, self._config.run.seed))
+            if self._push:
+                self._push()
         self._checkpoints.mark(step)
 
     def _print(self, line: str) -> None:

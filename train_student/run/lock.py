@@ -25,7 +25,7 @@ from pld.files import writing
 
 HEARTBEAT_SECONDS = 15.0
 # Without a heartbeat for so long, longer than network file systems cache a file's times, an owner elsewhere is dead.
-_PATIENCE_SECONDS = 105.0
+PATIENCE_SECONDS = 105.0
 _POLL_SECONDS = 0.5
 
 
@@ -74,11 +74,7 @@ class RunLock:
         """Raise ConfigError if another command took the lock over, as one may of a process that was suspended."""
         holder = _read(self._path)
         if holder is None or holder.token != self._owner.token:
-            by = f"process {holder.process} on {holder.host}" if holder else "another command"
-            raise ConfigError(
-                f"{self._path}: {by} has taken this run over, since this process was not heard of for more than "
-                f"{_PATIENCE_SECONDS:.0f} s; it goes on there"
-            )
+            raise ConfigError(taken_over(self._path, holder))
 
     def release(self) -> None:
         """Give the folder up."""
@@ -105,14 +101,14 @@ def lock_run(folder: Path) -> Iterator[RunLock]:
     """
     folder = folder.absolute()
     path, owner = folder.with_name(f".{folder.name}.lock"), Owner.this_process()
-    with writing(path):
+    with writing(folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         while not _create(path, owner):
             holder, stamp = _read(path), _stamp(path)
             if stamp is None:
                 continue  # given up meanwhile
             if _is_alive(path, holder, stamp):
-                raise ConfigError(_in_use(folder, holder))
+                raise ConfigError(in_use(folder, holder))
             _remove_dead(path, holder)
     lock = RunLock(path, owner)
     try:
@@ -157,9 +153,9 @@ def _stamp(path: Path) -> int | None:
 
 def _is_alive(path: Path, holder: Owner | None, stamp: int) -> bool:
     """Whether the holder lives: asked of the system if it is this one, else seen by a heartbeat."""
-    if holder and (holder.host, holder.space) == (socket.gethostname(), _process_space()):
-        return _lives(holder)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    if holder and (lives := lives_here(holder)) is not None:
+        return lives
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
         now = _stamp(path)
@@ -170,7 +166,10 @@ def _is_alive(path: Path, holder: Owner | None, stamp: int) -> bool:
     return False
 
 
-def _lives(holder: Owner) -> bool:
+def lives_here(holder: Owner) -> bool | None:
+    """Whether a process of this machine lives; None of one that is elsewhere."""
+    if (holder.host, holder.space) != (socket.gethostname(), _process_space()):
+        return None
     try:
         os.kill(holder.process, 0)
     except ProcessLookupError:
@@ -195,10 +194,20 @@ def _remove_dead(path: Path, holder: Owner | None) -> None:
         aside.unlink()
 
 
-def _in_use(folder: Path, holder: Owner | None) -> str:
+def taken_over(where: object, holder: Owner | None) -> str:
+    """The error's text of a run that another command took over."""
+    by = f"process {holder.process} on {holder.host}" if holder else "another command"
+    return (
+        f"{where}: {by} has taken this run over, since this process was not heard of for more than "
+        f"{PATIENCE_SECONDS:.0f} s; it goes on there"
+    )
+
+
+def in_use(where: object, holder: Owner | None) -> str:
+    """The error's text of a run that another command has."""
     who = f"process {holder.process} on {holder.host} has, since {holder.since}" if holder else "another command has"
     return (
-        f"{folder}: is in use: {who}. Wait for it or stop it (kill -TERM saves a checkpoint), or name another folder "
+        f"{where}: is in use: {who}. Wait for it or stop it (kill -TERM saves a checkpoint), or name another folder "
         "with --output"
     )
 

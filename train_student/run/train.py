@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -31,7 +30,8 @@ from train_student.run.content import Content, check_same_content
 from train_student.run.describe import describe_run, first_lines
 from train_student.run.dry_run import dry_run
 from train_student.run.init_from import open_initial_weights
-from train_student.run.lock import RunLock, lock_run
+from train_student.run.launcher_variables import check_launcher_variables
+from train_student.run.place import RunPlace, folder_of, hold_run
 from train_student.run.publish import publish
 from train_student.run.run_folder import check_same_settings, create_run_folder, holds_run, how_to_continue
 
@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     """The command."""
     description = TrainConfig.__doc__ or ""
     config = parse_config(TrainConfig, argv, prog="train-student", description=description, named_files=RECIPES)
+    check_launcher_variables(os.environ, config.run.resolved_precision)
     (dry_run if config.run.dry_run else train)(config)
 
 
@@ -55,36 +56,37 @@ def train(config: TrainConfig) -> None:
     if config.run.deterministic:
         _use_deterministic_kernels()
     accelerator = _accelerator(config.run)
-    folder = Path(config.run.output)
-    with lock_run(folder) if accelerator.is_main_process else contextlib.nullcontext() as lock:
-        _train(accelerator, config, folder, lock)
+    with hold_run(accelerator, config.run) as place:
+        _train(accelerator, config, place)
 
 
-def _train(accelerator: Accelerator, config: TrainConfig, folder: Path, lock: RunLock | None) -> None:
-    """`train` once this command has the run's folder to itself."""
+def _train(accelerator: Accelerator, config: TrainConfig, place: RunPlace) -> None:
+    """`train` once this command has the run's place to itself."""
+    folder = place.folder
     is_begun = holds_run(folder)
     if is_begun and config.run.resume == "never":
         raise ConfigError(
-            f"{folder}: holds a run already. Continue it with --resume auto, remove it, or name another folder with "
-            f"--output.{how_to_continue(folder)}"
+            f"{place.name}: holds a run already. Continue it with --resume auto, remove it, or name another place "
+            f"with --output.{how_to_continue(folder)}"
         )
     if is_begun:
         check_same_settings(folder, config)
         if any(line["epoch"] == config.optimizer.epochs for line in MetricsFile(folder).lines()):
-            print(f"{folder}: finished already.{how_to_continue(folder)}")
+            print(f"{place.name}: finished already.{how_to_continue(folder)}")
             return
-    trainer = _start(accelerator, config, folder, lock, is_begun=is_begun)
+    trainer = _start(accelerator, config, place, is_begun=is_begun)
     with Preemption() as preemption:
         trainer.train(preemption)
+    if place.mirror:
+        place.mirror.finish()
     if accelerator.is_main_process and config.run.push_to_hub:
         publish(folder / "model", config.run.push_to_hub)
     accelerator.end_training()
 
 
-def _start(
-    accelerator: Accelerator, config: TrainConfig, folder: Path, lock: RunLock | None, *, is_begun: bool
-) -> Trainer:
+def _start(accelerator: Accelerator, config: TrainConfig, place: RunPlace, *, is_begun: bool) -> Trainer:
     """A trainer at the run's beginning or last checkpoint, its folder in order, what it does told."""
+    folder, mirror = place.folder, place.mirror
     data, world = open_training_data(config, accelerator.device), accelerator.num_processes
     steps_per_epoch = count_steps(config.optimizer, config.data.streams, len(data.train), world)
     signal = open_teacher_signal(config, data, accelerator)
@@ -101,13 +103,16 @@ def _start(
         begun=begun.preprocessing if begun else None,
     )
     learner = Learner(accelerator, config, signal, student, steps_per_epoch=steps_per_epoch)
-    trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder, lock.check if lock else None)
+    push = mirror.push if mirror else None
+    trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder, place.check_owner, push)
     checkpoint = trainer.restore() if is_begun else None
     if accelerator.is_main_process:
         if not is_begun:
             beginning = Beginning.of(student, weights)
             facts = describe_run(config, data, learner, world) | beginning.facts() | content.facts()
             create_run_folder(folder, config, facts)
+            if mirror:
+                mirror.begin()
         MetricsFile(folder).drop_after(trainer.progress.epoch)
         for line in first_lines(config, trainer.data, signal.approximate, world):
             print(f"{config.run.output}: {line}")
@@ -152,7 +157,9 @@ def _accelerator(options: RunOptions) -> Accelerator:
     log_with = None if options.tracker == "none" else options.tracker
     try:
         accelerator = Accelerator(
-            mixed_precision=_MIXED_PRECISION[options.resolved_precision], log_with=log_with, project_dir=options.output
+            mixed_precision=_MIXED_PRECISION[options.resolved_precision],
+            log_with=log_with,
+            project_dir=str(folder_of(options.output)),
         )
     except ValueError as error:
         raise ConfigError(f"--tracker {options.tracker} or --precision {options.precision}: {error}") from error

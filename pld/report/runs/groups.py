@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pld.report.runs.read import RunRecord
@@ -35,7 +36,8 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
     A second run of one configuration and seed is a configuration of its own, named by its folder.
     """
     members: dict[str, dict[int, RunRecord]] = {}
-    for run in {run.path.resolve(): run for run in runs}.values():
+    distinct = {run.path.resolve() if isinstance(run.path, Path) else run.path: run for run in runs}
+    for run in distinct.values():
         settings, seed = {name: value for name, value in run.config.items() if name != "seed"}, run.config["seed"]
         if seed in members.get(json.dumps(settings, sort_keys=True), {}):
             settings["output"] = str(run.path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pld.errors import CorruptStoreError, NotCachedError, StoreError
@@ -66,8 +67,17 @@ class FsspecStorage:
 
         def write(driver: Any) -> None:
             driver.pipe_file(path, data)
-            if (size := driver.info(path)["size"]) != len(data):
-                raise ConnectionError(f"{size} of {len(data)} bytes arrived")
+            _check_size(driver, path, len(data))
+
+        self._retry(write, name, "written")
+
+    def put_file(self, name: str, path: Path) -> None:
+        """Create or replace an object by a local file, which need not fit into memory; raises as `put`."""
+        target, size = self._path(name), path.stat().st_size
+
+        def write(driver: Any) -> None:
+            driver.put_file(str(path), target)
+            _check_size(driver, target, size)
 
         self._retry(write, name, "written")
 
@@ -141,6 +151,11 @@ class FsspecStorage:
         where = f"{self.url}/{name}".rstrip("/")
         with _missing_objects(where, done):
             return self._driver.retry(action, where, done)
+
+
+def _check_size(driver: Any, path: str, wanted: int) -> None:
+    if (size := driver.info(path)["size"]) != wanted:
+        raise ConnectionError(f"{size} of {wanted} bytes arrived")
 
 
 @contextlib.contextmanager

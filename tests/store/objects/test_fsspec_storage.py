@@ -90,11 +90,21 @@ def test_what_is_missing_cut_or_too_large_is_said(storage):
         storage.put("../x", b"")
 
 
+def test_a_file_replaces_an_object(storage, tmp_path):
+    for content in (b"0123456789", b""):
+        (tmp_path / "file").write_bytes(content)
+        storage.put_file("a/file", tmp_path / "file")
+        assert storage.read("a/file", 10) == content
+
+
 @pytest.mark.long
-def test_an_object_above_the_size_of_one_request_arrives_whole(s3):
+def test_an_object_above_the_size_of_one_request_arrives_whole(s3, tmp_path):
     data = np.random.default_rng(0).bytes(101 * 2**20)
     s3.put("parts/large", data)
-    assert s3.read("parts/large", len(data)) == data
+    (tmp_path / "large").write_bytes(data)
+    s3.put_file("parts/file", tmp_path / "large")
+    for name in ("large", "file"):
+        assert s3.read(f"parts/{name}", len(data)) == data
     assert s3.read_range("parts/large", 50 * 2**20 - 5, 10) == data[50 * 2**20 - 5 :][:10]
 
 

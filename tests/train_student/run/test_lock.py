@@ -66,7 +66,7 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_not_it(tmp_path):
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """A lock of another machine; watching and heartbeats are quick."""
-    for name, seconds in {"_PATIENCE_SECONDS": 1.0, "_POLL_SECONDS": 0.02, "HEARTBEAT_SECONDS": 0.1}.items():
+    for name, seconds in {"PATIENCE_SECONDS": 1.0, "_POLL_SECONDS": 0.02, "HEARTBEAT_SECONDS": 0.1}.items():
         monkeypatch.setattr(lock, name, seconds)
     owner = dataclasses.replace(Owner.this_process(), host="node7", space="other", process=1)
     path = path_of(tmp_path / "run")
