@@ -1,20 +1,49 @@
 """`python -m tests.train_student.recording FILE ARGUMENTS...`: train, and log what each step consumes.
 
 A line of FILE is a step's share of one process: the step, the view, the keys, the process and how many there are.
+With HOLD in the environment the run's last process holds there until it is asked to stop, and makes FILE.held first.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
+import pld.evaluation
+import train_student.data.view_tables
+import train_student.loop.checkpoint
 import train_student.loop.learner
 import train_student.run.train
-from pld.config import run
-from train_student.run.train import main
+from train_student.__main__ import main
 
 LOG = Path(sys.argv[1])
 PLACE = [int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))]
+HOLD = os.environ.get("HOLD")  # a step's number, or a name of `hold`'s
+PACE = float(os.environ.get("PACE", "0"))  # a step's seconds at least
+SOURCE, STOPPING = [], []
+
+
+def hold(place):
+    """Wait here until this process is asked to stop, if it is the place; goes on at once if it is asked again."""
+    if place == HOLD and PLACE[0] == PLACE[1] - 1:
+        LOG.with_suffix(".held").write_text(str(os.getpid()))
+        STOPPING[0].wait(120)
+
+
+def holding(module, name, place, *, times_before=0):
+    """Make a function of a module hold when it is called, but for the first times."""
+    function, calls = getattr(module, name), []
+
+    def held(*arguments, **named):
+        calls.append(1)
+        if len(calls) > times_before:
+            hold(place)
+        return function(*arguments, **named)
+
+    setattr(module, name, held)
+
+
 _step = train_student.loop.learner.Learner.step
 
 
@@ -24,20 +53,34 @@ def recorded(self, batches, steps_done):
         for batch in batches:
             keys = [SOURCE[0].key(row) for row in batch.request.rows.tolist()]
             file.write(json.dumps([steps_done + 1, batch.request.view_index, keys, *PLACE]) + "\n")
+    time.sleep(PACE)
+    hold(str(steps_done + 1))
     return losses
 
 
-SOURCE = []
 _open = train_student.run.train.open_training_data
 
 
 def opened(*arguments, **named):
+    hold("startup")
     data = _open(*arguments, **named)
     SOURCE.append(data.train)
     return data
 
 
+_train = train_student.run.train.train
+
+
+def trained(config, stopping):
+    STOPPING.append(stopping)
+    _train(config, stopping)
+
+
 if __name__ == "__main__":
     train_student.loop.learner.Learner.step = recorded
     train_student.run.train.open_training_data = opened
-    raise SystemExit(run(main, sys.argv[2:]))
+    train_student.run.train.train = trained
+    holding(pld.evaluation.measure, "batch_sums", "validation")
+    holding(train_student.loop.checkpoint, "save_file", "saving")
+    holding(train_student.data.view_tables.ViewTables, "_load", "view", times_before=1)
+    raise SystemExit(main(sys.argv[2:]))

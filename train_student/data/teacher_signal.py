@@ -45,6 +45,10 @@ class TeacherSignal:
     def prepare(self, view_index: int) -> None:
         """Begin to load the view that comes next, where views are loaded."""
 
+    def is_ready(self, view_index: int, seconds: float) -> bool:
+        """Whether the view can be had within so many seconds."""
+        return True
+
     def settle(self) -> None:
         """Wait for it."""
 
@@ -62,6 +66,10 @@ class StoredTeacher(TeacherSignal):
     def prepare(self, view_index: int) -> None:
         """Begin to load the view that comes next."""
         self._tables.prepare(view_index)
+
+    def is_ready(self, view_index: int, seconds: float) -> bool:
+        """Load the view, if it was not prepared; whether it is there within so many seconds."""
+        return self._tables.is_ready(view_index, seconds)
 
     def settle(self) -> None:
         """Wait for it."""

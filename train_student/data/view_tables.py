@@ -51,12 +51,20 @@ class ViewTables:
     def __getitem__(self, view: int) -> LogitTable | GroupTable:
         """The view's table, loaded now if it was not prepared; raises what `Store.load_view` raises."""
         if self._table is None or self._table.view != view:
-            if self._next is None or self._next[0] != view:
-                self._table = None  # two views at once only where the second was asked for
-                self.prepare(view)
+            self.is_ready(view, None)
             assert self._next is not None
             self._table, self._next = self._next[1].result(), None
         return self._table
+
+    def is_ready(self, view: int, seconds: float | None) -> bool:
+        """Load a view, if it was not prepared; whether it is there, or cannot be loaded, within so many seconds."""
+        if self._table is not None and self._table.view == view:
+            return True
+        if self._next is None or self._next[0] != view:
+            self._table = None  # two views at once only where the second was asked for
+            self.prepare(view)
+        assert self._next is not None
+        return bool(concurrent.futures.wait([self._next[1]], seconds).done)
 
     def prepare(self, view: int) -> None:
         """Begin to load the view that comes next, in the background, unless that was done already."""
