@@ -1,7 +1,8 @@
 """`python -m tests.train_student.recording FILE ARGUMENTS...`: train, and log what each step consumes.
 
 A line of FILE is a step's share of one process: the step, the view, the keys, the process and how many there are.
-With HOLD in the environment the run's last process holds there until it is asked to stop, and makes FILE.held first.
+With HOLD in the environment the run's last process writes its number to FILE.held there, and holds until it is asked to
+stop, or for ever if HOLD is "hang".
 """
 
 import json
@@ -25,10 +26,11 @@ SOURCE, STOPPING = [], []
 
 
 def hold(place):
-    """Wait here until this process is asked to stop, if it is the place; goes on at once if it is asked again."""
+    """Wait here until this process is asked to stop, if it is the place;"""
     if place == HOLD and PLACE[0] == PLACE[1] - 1:
         LOG.with_suffix(".held").write_text(str(os.getpid()))
-        STOPPING[0].wait(120)
+        while not STOPPING[0].wait(120) or HOLD == "hang":
+            time.sleep(1)
 
 
 def holding(module, name, place, *, times_before=0):
@@ -54,7 +56,7 @@ def recorded(self, batches, steps_done):
             keys = [SOURCE[0].key(row) for row in batch.request.rows.tolist()]
             file.write(json.dumps([steps_done + 1, batch.request.view_index, keys, *PLACE]) + "\n")
     time.sleep(PACE)
-    hold(str(steps_done + 1))
+    hold("hang" if HOLD == "hang" and steps_done == 4 else str(steps_done + 1))
     return losses
 
 
