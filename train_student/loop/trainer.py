@@ -76,7 +76,7 @@ class Trainer:
             steps=options.checkpoint_steps,
         )
         self._metrics = MetricsFile(folder)
-        self._stopping, self._vote = stopping, StopVote(accelerator, stopping)
+        self._stopping, self._vote = stopping, StopVote(accelerator, stopping, self._save)
         self._check_owner = check_owner
         self._guard = LossGuard(folder, accelerator.process_index, data.train.key)
         self._val_teacher = stored_signals(data.val_store, data.val) if data.val and data.val_store else None
@@ -114,7 +114,7 @@ class Trainer:
                     self._stopping.defer()  # before the first step there was nothing to save
                     if self._checkpoints.is_due(now.steps_done):
                         self._save()
-                    self._stop_if(self._vote.is_stop(), f" after step {now.steps_done}")
+                    self._vote.look(f" after step {now.steps_done}")
                 self._end_epoch()
 
     def _step(self, batches: Iterator[Batch]) -> None:
@@ -123,7 +123,7 @@ class Trainer:
         micro = [now.meter.wait_for(batches) for _ in range(self._config.optimizer.accumulate)]
         if now.step == 0:
             is_ready = functools.partial(self._learner.signal.is_ready, micro[0].request.view_index)
-            self._stop_if(self._vote.is_stop_before(is_ready), f" while it loaded a view after step {now.steps_done}")
+            self._vote.wait_until(is_ready, f" while it loaded a view after step {now.steps_done}")
         losses = self._learner.step(micro, now.steps_done)
         self._prefetch_next_view()  # after the loaders were started
         now.step += 1
@@ -155,10 +155,11 @@ class Trainer:
         val = self.data.val if is_last or (now.epoch + 1) % config.validation.eval_every == 0 else None
         learner.signal.settle()  # before loaders are started
         if val is not None:
-            self._save_together()  # whatever stops the validation, the epoch is trained
+            self._save()  # whatever stops the validation, the epoch is trained
+            accelerator.wait_for_everyone()  # a process that stops ends the one that saves, too
         now.epoch, now.step, now.meter = now.epoch + 1, 0, Meter(accelerator.device)
         if val is not None:
-            vote = StopVote(accelerator, self._stopping)
+            vote = StopVote(accelerator, self._stopping, self._save)
             figures |= evaluate(
                 accelerator,
                 learner.kept,
@@ -167,7 +168,7 @@ class Trainer:
                 teacher=self._val_teacher,
                 workers=config.data.workers,
                 on_bad_image=config.data.on_bad_image,
-                on_batch=lambda: self._stop_if(vote.is_stop(), f" in the validation after epoch {now.epoch}"),
+                on_batch=functools.partial(vote.look, f" in the validation after epoch {now.epoch}"),
             )
         accelerator.log(figures, step=now.epoch)
         if not accelerator.is_main_process:
@@ -176,17 +177,6 @@ class Trainer:
         self._metrics.append(epoch=now.epoch, lr=learner.lr, seconds=round(now.seconds, 3), **figures)
         for line in epoch_lines(figures, bad_keys, now.epoch, config.data.workers, now.seconds if is_last else None):
             self._print(line)
-
-    def _stop_if(self, is_stop: bool, where: str) -> None:
-        """Save, and raise what ends the command."""
-        if is_stop:
-            self._save_together()
-            raise self._stopping.stopped(f"{where}, which is saved")
-
-    def _save_together(self) -> None:
-        """A checkpoint, before any process goes on: one that ended would end the one that saves, too."""
-        self._save()
-        self._accelerator.wait_for_everyone()
 
     def _save(self) -> None:
         """A checkpoint, unless this step has one, by the main process alone: all processes hold the same."""

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from pld.config import parse_config
-from pld.errors import ConfigError, first_line
+from pld.errors import ConfigError
 from pld.options import as_flat
 from pld.stopping import Stopping
 from train_student.config import RECIPES, RunOptions, TrainConfig
@@ -80,9 +80,8 @@ def train(config: TrainConfig, stopping: Stopping | None = None) -> None:
             if not _has_ended(error, accelerator) or not stopping.wait(_LAUNCHER_SECONDS):
                 raise
             raise stopping.stopped(
-                f", since another process of the run has ended ({first_line(error)}); steps since the last checkpoint "
-                "are lost"
-            ) from None
+                ", since another process of the run has ended; steps since the last checkpoint are lost"
+            ) from error
 
 
 def _train(

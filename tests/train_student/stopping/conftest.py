@@ -5,7 +5,7 @@ from tests.processes import python
 from tests.train_student.runs import as_arguments
 
 EPOCHS, STEPS = 3, 16  # 260 images in batches of 16
-SETTINGS = {"epochs": EPOCHS, "ema_decay": 0.9, "tracker": "none", "workers": 1, "resume": "never"}
+SETTINGS = {"epochs": EPOCHS, "ema_decay": 0.9, "tracker": "none", "workers": 1}
 SETTINGS |= {"model_kwargs": {**STUDENT, "drop_rate": 0.1}}
 
 

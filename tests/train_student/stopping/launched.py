@@ -96,7 +96,7 @@ def checkpoints(folder: Path) -> list[int]:
 
 def go_on(printed: str, cwd: Path, **env) -> subprocess.CompletedProcess:
     """Run the command that a stopped run says goes on."""
-    (command,) = re.findall(r"; go on with: (.*)", printed)
+    command = re.findall(r"; go on with: (.*)", printed)[0]  # torchrun repeats what its processes say
     return subprocess.run(
         shlex.split(command), cwd=cwd, env=environment(**env), capture_output=True, text=True, check=True, timeout=300
     )

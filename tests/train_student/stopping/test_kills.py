@@ -1,5 +1,6 @@
 """Any one process of a run of two is killed: all are gone soon, nothing is half-written, the same command goes on."""
 
+import contextlib
 import random
 import time
 
@@ -14,8 +15,11 @@ SECONDS = 60
 
 def kinds(launcher):
     """The processes of a run by what they are: the launcher, its ranks, and their loaders."""
-    ranks = launcher.children()
-    return {"launcher": [launcher], "rank": ranks, "loader": [each for rank in ranks for each in rank.children()]}
+    ranks, loaders = launcher.children(), []
+    for rank in ranks:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            loaders += rank.children()
+    return {"launcher": [launcher], "rank": ranks, "loader": loaders}
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 20))])
