@@ -90,8 +90,8 @@ class Stopping:
         for each, handler in self._before.items():
             # Launchers ask their other processes to end when the first one has; this one does.
             signal.signal(each, signal.SIG_IGN if self.status else handler)
-        if self.status:
-            self._deadline = time.monotonic() + _GRACE_SECONDS
+        if self.status:  # threads that still load something may not keep the process
+            self._is_deferred, self._deadline = True, time.monotonic() + _GRACE_SECONDS
         else:
             self._tells.close()  # ends the thread
 
@@ -128,8 +128,6 @@ class Stopping:
         self._asked.set()
         if not self._is_deferred:
             raise self.stopped(f": {self._kept}")
-        if number == signal.SIGINT and is_first_process():
-            print("\nstops and saves after this step; Ctrl-C again ends at once", file=sys.stderr, flush=True)
 
     def _watch(self) -> None:
         """Of the watching thread: end the process where the main thread does not."""
@@ -143,6 +141,8 @@ class Stopping:
                 if number == signal.SIGINT:
                     if now - interrupted_at > _SAME_SECONDS:
                         _end_now(INTERRUPTED, _SECOND)
+                    if self._is_deferred and interrupted_at == math.inf:
+                        _say("stops and saves after this step; Ctrl-C again ends at once")
                     interrupted_at = min(interrupted_at, now)
             if has_launcher and os.getppid() != self._parent:
                 has_launcher = False
@@ -186,7 +186,7 @@ def leave_to_parent() -> None:
 def find_launcher(process: int) -> list[str] | None:
     """The command line of a process if it is accelerate's or torchrun's, which live as long as what they launched."""
     try:
-        words = Path(f"/proc/{process}/cmdline").read_text().split("\0")[:-1]
+        words = Path(f"/proc/{process}/cmdline").read_text(errors="surrogateescape").split("\0")[:-1]
     except OSError:  # not Linux
         shown = subprocess.run(["ps", "-o", "args=", "-p", str(process)], capture_output=True, text=True, check=False)
         words = shown.stdout.split()
@@ -212,6 +212,12 @@ def _end_now(status: int, message: str) -> NoReturn:
     """End this process and those that it has started; nothing else is done."""
     for child in multiprocessing.active_children():
         child.kill()
-    if message and is_first_process():
-        print(message, file=sys.stderr, flush=True)
+    if message:
+        _say(message)
     os._exit(status)
+
+
+def _say(message: str) -> None:
+    """Not in the main thread's signal handler, which may have interrupted a print."""
+    if is_first_process():
+        print(f"\n{message}", file=sys.stderr, flush=True)
