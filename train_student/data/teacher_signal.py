@@ -49,8 +49,9 @@ class TeacherSignal:
         """Whether the view can be had within so many seconds."""
         return True
 
-    def settle(self) -> None:
-        """Wait for it."""
+    def is_settled(self, seconds: float) -> bool:
+        """Whether nothing is being loaded within so many seconds."""
+        return True
 
 
 class StoredTeacher(TeacherSignal):
@@ -71,9 +72,9 @@ class StoredTeacher(TeacherSignal):
         """Load the view, if it was not prepared; whether it is there within so many seconds."""
         return self._tables.is_ready(view_index, seconds)
 
-    def settle(self) -> None:
-        """Wait for it."""
-        self._tables.settle()
+    def is_settled(self, seconds: float) -> bool:
+        """Whether nothing is being loaded within so many seconds."""
+        return self._tables.is_settled(seconds)
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK:
         """The batch's top-k; waits for the view where it is another than the last batch's and was not prepared."""

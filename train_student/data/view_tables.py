@@ -73,10 +73,9 @@ class ViewTables:
             self._next = view, pool.submit(self._load, view)
             pool.shutdown(wait=False)
 
-    def settle(self) -> None:
-        """Wait for what is being loaded: a process should not be forked while a thread may hold a lock."""
-        if self._next is not None:
-            concurrent.futures.wait([self._next[1]])
+    def is_settled(self, seconds: float | None = None) -> bool:
+        """Whether nothing is being loaded within so many seconds: no process should be forked while a thread loads."""
+        return self._next is None or bool(concurrent.futures.wait([self._next[1]], seconds).done)
 
     def _load(self, view: int) -> LogitTable | GroupTable:
         if self._folder is None:

@@ -123,7 +123,7 @@ class Trainer:
         micro = [now.meter.wait_for(batches) for _ in range(self._config.optimizer.accumulate)]
         if now.step == 0:
             is_ready = functools.partial(self._learner.signal.is_ready, micro[0].request.view_index)
-            self._vote.wait_until(is_ready, f" while it loaded a view after step {now.steps_done}")
+            self._vote.wait_until(is_ready, f" after step {now.steps_done}, while it loaded a view")
         losses = self._learner.step(micro, now.steps_done)
         self._prefetch_next_view()  # after the loaders were started
         now.step += 1
@@ -153,7 +153,8 @@ class Trainer:
         share_buffers(learner.kept, accelerator.num_processes)
         is_last = now.epoch + 1 == config.optimizer.epochs
         val = self.data.val if is_last or (now.epoch + 1) % config.validation.eval_every == 0 else None
-        learner.signal.settle()  # before loaders are started
+        # Before loaders are started.
+        self._vote.wait_until(learner.signal.is_settled, f" after step {now.steps_done}, while it loaded a view")
         if val is not None:
             self._save()  # whatever stops the validation, the epoch is trained
             accelerator.wait_for_everyone()  # a process that stops ends the one that saves, too

@@ -40,7 +40,7 @@ def test_a_prepared_view_is_loaded_once_and_elsewhere(store, monkeypatch):
     first = tables[0]
     for _ in range(3):
         tables.prepare(1)
-    tables.settle()
+    assert tables.is_settled()
     assert tables[0] is first
     assert same(tables[1], open_store(store.url).load_view(1))
     assert same(tables[0], open_store(store.url).load_view(0))  # nobody prepared it
@@ -51,7 +51,7 @@ def test_a_prepared_view_is_loaded_once_and_elsewhere(store, monkeypatch):
 def test_what_cannot_be_loaded_is_said_when_it_is_needed(store):
     tables = ViewTables(store)
     tables.prepare(99)
-    tables.settle()
+    assert tables.is_settled()
     assert same(tables[0], store.load_view(0))
     with pytest.raises(NotCachedError, match="view 99"):
         tables[99]

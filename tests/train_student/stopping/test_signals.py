@@ -61,7 +61,7 @@ MOMENTS = {  # where it is held: what is printed, the steps that are saved
     "1": ("nothing was trained since it started", []),
     "validation": ("in the validation after epoch 1, which is saved", [16]),
     "saving": ("after step 16, which is saved", [16]),
-    "view": ("while it loaded a view after step 16, which is saved", [16]),
+    "view": ("after step 16, while it loaded a view, which is saved", [16]),
 }
 
 
