@@ -30,6 +30,7 @@ _GRACE_SECONDS = 10.0
 # Some programs forward a Ctrl-C that the terminal has sent to their children already: that is one, not two.
 _SAME_SECONDS = 0.5
 _SECOND = "ended by a second Ctrl-C; what was done since the last checkpoint is lost"
+_LAUNCHER_ENDED = "the end of its launcher"
 _SCRIPTS = ("accelerate", "accelerate-launch", "torchrun")
 _MODULES = ("accelerate.commands.launch", "accelerate.commands.accelerate_cli", "torch.distributed.run")
 
@@ -85,7 +86,9 @@ class Stopping:
         threading.Thread(target=self._watch, name="stopping", daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if isinstance(error, Stopped):  # raised where the command itself had not begun
+            _say(error.message)
         signal.set_wakeup_fd(self._wakeup_before)
         for each, handler in self._before.items():
             # Launchers ask their other processes to end when the first one has; this one does.
@@ -132,7 +135,8 @@ class Stopping:
     def _watch(self) -> None:
         """Of the watching thread: end the process where the main thread does not."""
         asked_at = interrupted_at = math.inf
-        has_launcher = self._launcher is not None
+        has_launcher = self._launcher is not None or _is_orphan(self._parent)
+        is_orphan = has_launcher and self._launcher is None
         while (numbers := self._read_signals()) is not None:
             now = time.monotonic()
             for number in numbers:
@@ -144,12 +148,12 @@ class Stopping:
                     if self._is_deferred and interrupted_at == math.inf:
                         _say("stops and saves after this step; Ctrl-C again ends at once")
                     interrupted_at = min(interrupted_at, now)
-            if has_launcher and os.getppid() != self._parent:
+            if has_launcher and (is_orphan or os.getppid() != self._parent):
                 has_launcher = False
                 # Only a second Ctrl-C ends torchrun before its processes; accelerate alone ends by the first.
                 if interrupted_at < math.inf and "TORCHELASTIC_RUN_ID" in os.environ:
                     _end_now(INTERRUPTED, _SECOND)
-                self.cause = self.cause or "the end of its launcher"
+                self.cause = self.cause or _LAUNCHER_ENDED
                 os.kill(os.getpid(), signal.SIGTERM)
             is_unheard = now - asked_at > _GRACE_SECONDS and not self._is_deferred
             if is_unheard or now > self._deadline:
@@ -193,6 +197,14 @@ def find_launcher(process: int) -> list[str] | None:
     is_script = any(Path(word).name in _SCRIPTS for word in words[:2])
     is_module = any(option == "-m" and module in _MODULES for option, module in itertools.pairwise(words))
     return words if is_script or is_module else None
+
+
+def _is_orphan(parent: int) -> bool:
+    """Whether torchrun ended before it could be found; a container's first process may be a launcher in Python."""
+    with contextlib.suppress(OSError):
+        is_python = "python" in Path(f"/proc/{parent}/cmdline").read_text(errors="surrogateescape").split("\0")[0]
+        return parent == 1 and "TORCHELASTIC_RUN_ID" in os.environ and not is_python
+    return False
 
 
 def _go_on(words: Sequence[str], options: Sequence[str]) -> str:
