@@ -22,6 +22,7 @@ from jsonargparse import ArgumentParser, get_loader
 
 from pld.errors import ConfigError, PLDError
 from pld.options import Config, flatten, from_flat, groups, nest, options, unknown_option
+from pld.stopping import INTERRUPTED, Stopped, is_first_process
 
 
 class _Parser(ArgumentParser):
@@ -153,12 +154,11 @@ def _named(option: str, value: str, folder: Path | None) -> str:
     return str(known) if known.is_file() else value
 
 
-# What shells report of a command that SIGINT ended.
-_INTERRUPTED = 130
-
-
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Run `main(argv)`; an error that the user can mend is printed in place of a traceback and exits with 2."""
+    """Run `main(argv)`; an error that the user can mend is printed in place of a traceback and exits with 2.
+
+    So is what stopped the command, which exits with 130 or 143.
+    """
     try:
         main(sys.argv[1:] if argv is None else argv)
     except PLDError as error:
@@ -168,9 +168,14 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
         print(text, file=sys.stderr)
         _leave_for_torchrun(f"error: {error}")
         return 2
+    except Stopped as stopped:
+        if is_first_process():
+            print(stopped.message, file=sys.stderr)
+        _leave_for_torchrun(stopped.message)
+        return stopped.status
     except KeyboardInterrupt:
-        print("interrupted; the same command again goes on where it was", file=sys.stderr)
-        return _INTERRUPTED
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

@@ -25,6 +25,7 @@ from pld.buffer_pool import lend
 from pld.errors import DataError, PLDError
 from pld.images.dataset import ImageDataset
 from pld.loading.view_decoder import ViewDecoder, ViewRequest
+from pld.stopping import held_back, leave_to_parent
 
 Request = TypeVar("Request", bound=ViewRequest)
 
@@ -80,10 +81,11 @@ def fill_in_processes(
         num_workers=processes,
         prefetch_factor=_PREFETCH,
         multiprocessing_context=context,
-        worker_init_fn=functools.partial(_defer_sigterm, ending),
+        worker_init_fn=functools.partial(_handle_signals, ending),
     )
     at_exit = atexit.register(functools.partial(ending.fill_, 1))
-    results = iter(loader)
+    with held_back():
+        results = iter(loader)
     try:
         for filled in results:
             request, block = orders.popleft()
@@ -122,12 +124,13 @@ class _Worker(Dataset[tuple[Tensor | None, list[Any]] | PLDError], Generic[Reque
             return error
 
 
-def _defer_sigterm(ending: UInt8[Tensor, "1"], worker: int) -> None:
-    """Make a worker ignore SIGTERM, which schedulers send to all processes of a job, until the main process exits.
+def _handle_signals(ending: UInt8[Tensor, "1"], worker: int) -> None:
+    """Make a worker leave to the main process what schedulers and terminals send to all processes of a job.
 
     At exit the main process sends SIGTERM to workers of loaders that are still open, and waits for them.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0) if ending.item() else None)
+    leave_to_parent()
 
 
 def _identity(filled: object) -> object:

@@ -2,6 +2,7 @@
 
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -95,6 +96,26 @@ def test_killed_within_mixed_parts_and_run_again(world, bench, tmp_path, process
     written, wanted = tree_bytes(tmp_path / "store"), tree_bytes(tmp_path / "undisturbed")
     written.pop("store.json"), wanted.pop("store.json")  # the command's --store is in it
     assert written == wanted
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_and_run_again(bench, tmp_path, number, status):
+    wanted = fresh(bench, tmp_path)
+    argv = [sys.executable, "-m", "cache_teacher", "--data", "data", *COMMAND]
+    process = subprocess.Popen(argv, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "store").glob("commits/*/*.json")) and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == status, printed
+    assert f"stopped by {number.name}: the parts that are written are kept; go on with: " in printed
+    assert "Traceback" not in printed
+    kept = [name for name in tree_bytes(tmp_path / "store") if "commits" in name]
+    assert 1 <= len(kept) < 10
+    assert not list((tmp_path / "store").rglob(".*.tmp"))
+    command = shlex.split(printed.rpartition("; go on with: ")[2])
+    subprocess.run(command, cwd=tmp_path, env=environment(), check=True, capture_output=True)
+    assert tree_bytes(tmp_path / "store") == wanted
 
 
 def test_a_full_disk(bench, tmp_path):

@@ -50,8 +50,13 @@ class TeacherSignal:
     def prepare(self, view_indexes: tuple[int, ...]) -> None:
         """Begin to load the views of the next epoch, where views are loaded."""
 
-    def settle(self) -> None:
-        """Wait for it."""
+    def is_ready(self, view_indexes: tuple[int, ...], seconds: float) -> bool:
+        """Whether the views can be had within so many seconds."""
+        return True
+
+    def is_settled(self, seconds: float) -> bool:
+        """Whether nothing is being loaded within so many seconds."""
+        return True
 
 
 class StoredTeacher(TeacherSignal):
@@ -70,9 +75,13 @@ class StoredTeacher(TeacherSignal):
         """Begin to load the views of the next epoch."""
         self._tables.prepare(view_indexes)
 
-    def settle(self) -> None:
-        """Wait for it."""
-        self._tables.settle()
+    def is_ready(self, view_indexes: tuple[int, ...], seconds: float) -> bool:
+        """Load the views, if they were not prepared; whether they are there within so many seconds."""
+        return self._tables.is_ready(view_indexes, seconds)
+
+    def is_settled(self, seconds: float) -> bool:
+        """Whether nothing is being loaded within so many seconds."""
+        return self._tables.is_settled(seconds)
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK:
         """The batch's top-k; waits for the views where they are others than the last batch's and were not prepared."""

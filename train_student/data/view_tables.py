@@ -53,12 +53,20 @@ class ViewTables:
     def __getitem__(self, views: tuple[int, ...]) -> tuple[Table, ...]:
         """The views' tables, loaded now if they were not prepared; raises what `Store.load_view` raises."""
         if set(views) != set(self._tables):
-            if self._next is None or self._next[0] != views:
-                self._tables = self._held(views)  # more at once only where they were asked for
-                self.prepare(views)
+            self.is_ready(views, None)
             assert self._next is not None
             self._tables, self._next = self._next[1].result(), None
         return tuple(self._tables[view] for view in views)
+
+    def is_ready(self, views: tuple[int, ...], seconds: float | None) -> bool:
+        """Load views that were not prepared; whether they are there, or cannot be loaded, within so many seconds."""
+        if set(views) == set(self._tables):
+            return True
+        if self._next is None or self._next[0] != views:
+            self._tables = self._held(views)  # more at once only where they were asked for
+            self.prepare(views)
+        assert self._next is not None
+        return bool(concurrent.futures.wait([self._next[1]], seconds).done)
 
     def prepare(self, views: tuple[int, ...]) -> None:
         """Begin to load the views that come next, in the background, unless that was done already."""
@@ -67,10 +75,9 @@ class ViewTables:
             self._next = views, pool.submit(self._load, views, self._held(views), {*self._tables, *views})
             pool.shutdown(wait=False)
 
-    def settle(self) -> None:
-        """Wait for what is being loaded: a process should not be forked while a thread may hold a lock."""
-        if self._next is not None:
-            concurrent.futures.wait([self._next[1]])
+    def is_settled(self, seconds: float | None = None) -> bool:
+        """Whether nothing is being loaded within so many seconds: no process should be forked while a thread loads."""
+        return self._next is None or bool(concurrent.futures.wait([self._next[1]], seconds).done)
 
     def _held(self, views: tuple[int, ...]) -> dict[int, Table]:
         """Those of some views that are here."""

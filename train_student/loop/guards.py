@@ -1,16 +1,12 @@
-"""What stops a run early: a loss that is not finite, and preemption."""
+"""Stop at the first loss that is not finite."""
 
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from pld.errors import PLDError
 from pld.files import writing
@@ -18,8 +14,6 @@ from pld.loading import ViewRequest
 
 # Looking at a loss waits for the device; on a CPU there is nothing to wait for.
 _STEPS_BETWEEN_LOOKS = 16
-_STEPS_BETWEEN_VOTES = 8
-PREEMPTED = 128 + signal.SIGTERM
 
 
 class LossGuard:
@@ -54,30 +48,3 @@ class LossGuard:
                     f"the loss is {value} in step {step}; the batch's keys are in {self._path}. Try a lower --lr, "
                     "--clip_grad 1, or --precision bf16 in place of fp16"
                 )
-
-
-class Preemption:
-    """Turns SIGTERM, which schedulers send before they preempt a machine, into a flag."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> Preemption:
-        self._before = signal.signal(signal.SIGTERM, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-    def requested(self, accelerator: Accelerator, step: int) -> bool:
-        """Whether to stop after this step; all processes get the same answer."""
-        if accelerator.num_processes == 1:
-            return self._asked
-        if step % _STEPS_BETWEEN_VOTES:
-            return False
-        votes = torch.tensor(float(self._asked), device=accelerator.device)
-        return bool(accelerator.reduce(votes, reduction="sum").item())
-
-    def _ask(self, signum: int, frame: FrameType | None) -> None:
-        self._asked = True

@@ -15,16 +15,18 @@ from pld.errors import ConfigError
 from pld.evaluation import stored_signals
 from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
 from pld.progress import progress
+from pld.stopping import Stopping
 from train_student.config import OptimizerOptions, TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches, rows_read
 from train_student.data.training_data import TrainingData
 from train_student.loop.checkpoint import Checkpoints
 from train_student.loop.evaluate import VAL_SHARE, evaluate
-from train_student.loop.guards import PREEMPTED, LossGuard, Preemption
+from train_student.loop.guards import LossGuard
 from train_student.loop.learner import Learner
 from train_student.loop.meter import Meter, epoch_lines
 from train_student.loop.metrics_file import MetricsFile
 from train_student.loop.resume import Progress
+from train_student.loop.stop_vote import StopVote
 from train_student.model.student import export, share_buffers
 
 
@@ -44,6 +46,7 @@ class Trainer:
         learner: Learner,
         steps_per_epoch: int,
         folder: Path,
+        stopping: Stopping,
         check_owner: Callable[[], object] | None = None,
         push: Callable[[], object] | None = None,
     ) -> None:
@@ -56,6 +59,7 @@ class Trainer:
             learner: what is trained.
             steps_per_epoch: see `count_steps`.
             folder: the run's.
+            stopping: asks this process to stop.
             check_owner: called before anything is saved; raises if the folder has become another command's.
             push: called after a checkpoint or an epoch's metrics were written, to keep them elsewhere, too.
         """
@@ -74,6 +78,7 @@ class Trainer:
             steps=options.checkpoint_steps,
         )
         self._metrics = MetricsFile(folder)
+        self._stopping, self._vote = stopping, StopVote(accelerator, stopping, self._save)
         self._check_owner, self._push = check_owner, push
         self._guard = LossGuard(folder, accelerator.process_index, data.train.key)
         self._val_teacher = stored_signals(data.val_store, data.val) if data.val and data.val_store else None
@@ -93,8 +98,8 @@ class Trainer:
         self._checkpoints.mark(self.progress.steps_done)
         return path
 
-    def train(self, preemption: Preemption) -> None:
-        """Train to the end; after SIGTERM save a checkpoint and raise SystemExit."""
+    def train(self) -> None:
+        """Train to the end; if the run is asked to stop, save a checkpoint and raise Stopped."""
         now, epochs = self.progress, self._config.optimizer.epochs
         self._checkpoints.mark(self._checkpoints.last_step)
         start = time.monotonic() - now.seconds
@@ -108,18 +113,19 @@ class Trainer:
                     bar.update(now.batch_size)
                     bar.set_postfix(wait=f"{100 * now.meter.wait_share:.0f}%", refresh=False)
                     now.seconds = time.monotonic() - start
-                    stop = preemption.requested(self._accelerator, now.steps_done)
-                    if stop or self._checkpoints.is_due(now.steps_done):
+                    self._stopping.defer()  # before the first step there was nothing to save
+                    if self._checkpoints.is_due(now.steps_done):
                         self._save()
-                    if stop:
-                        self._print(f"stopped by SIGTERM after step {now.steps_done}; --resume auto goes on")
-                        raise SystemExit(PREEMPTED)
+                    self._vote.look(f" after step {now.steps_done}")
                 self._end_epoch()
 
     def _step(self, batches: Iterator[Batch]) -> None:
         """One step of the optimizer, counted."""
         now = self.progress
         micro = [now.meter.wait_for(batches) for _ in range(self._config.optimizer.accumulate)]
+        if now.step == 0:
+            is_ready = functools.partial(self._learner.signal.is_ready, tuple(micro[0].request.view_indexes))
+            self._vote.wait_until(is_ready, f" after step {now.steps_done}, while it loaded a view")
         losses = self._learner.step(micro, now.steps_done)
         self._prefetch_next_views()  # after the loaders were started
         now.step += 1
@@ -149,12 +155,14 @@ class Trainer:
         share_buffers(learner.kept, accelerator.num_processes)
         is_last = now.epoch + 1 == config.optimizer.epochs
         val = self.data.val if is_last or (now.epoch + 1) % config.validation.eval_every == 0 else None
-        learner.signal.settle()  # before loaders are started
+        # Before loaders are started.
+        self._vote.wait_until(learner.signal.is_settled, f" after step {now.steps_done}, while it loaded a view")
         if val is not None:
             self._save()  # whatever stops the validation, the epoch is trained
             accelerator.wait_for_everyone()  # a process that stops ends the one that saves, too
         now.epoch, now.step, now.meter = now.epoch + 1, 0, Meter(accelerator.device)
         if val is not None:
+            vote = StopVote(accelerator, self._stopping, self._save)
             figures |= evaluate(
                 accelerator,
                 learner.kept,
@@ -163,6 +171,7 @@ class Trainer:
                 teacher=self._val_teacher,
                 workers=config.data.workers,
                 on_bad_image=config.data.on_bad_image,
+                on_batch=functools.partial(vote.look, f" in the validation after epoch {now.epoch}"),
             )
         accelerator.log(figures, step=now.epoch)
         if not accelerator.is_main_process:

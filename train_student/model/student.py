@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import nn
 
 from pld.classes.matching import Classes
 from pld.errors import ConfigError, TeacherError
-from pld.files import writing
+from pld.files import temporary_path, writing
 from pld.teachers import FOLDER_PREFIXES, check_model_name, model_preprocessing, set_image_size
 from pld.views.preprocessing import Preprocessing
 from train_student.config import ModelOptions
@@ -158,8 +157,8 @@ def export(model: Any, preprocessing: Preprocessing, class_names: tuple[str, ...
         described["label_names"] = list(class_names)
     # safetensors writes no strided tensors, and what is on disk should not depend on a run's memory format.
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-    with writing(folder), tempfile.TemporaryDirectory(dir=folder.parent) as staging:
+    with writing(folder), temporary_path(folder) as staging:
         folder.mkdir(exist_ok=True)
-        timm.models.save_for_hf(plain, staging, described, safe_serialization=True, data_config=data)
+        timm.models.save_for_hf(plain, str(staging), described, safe_serialization=True, data_config=data)
         for name in ("model.safetensors", "config.json"):
-            (Path(staging) / name).replace(folder / name)
+            (staging / name).replace(folder / name)

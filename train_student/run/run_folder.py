@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from pld.errors import ConfigError
-from pld.files import writing
+from pld.files import write_atomically, writing
 from pld.options import as_flat, flatten, options
 from pld.provenance import provenance
 from train_student.config import TrainConfig
@@ -22,9 +22,13 @@ from train_student.model.student import student_preprocessing
 _ADDED = ("pretrained", "init_from", "freeze_bn", "unlabelled", "policy", "views_per_image")
 
 
+# What a command leaves that was killed before it had written config.yaml, the last one: no run yet.
+_BEFORE_A_RUN = {"run.json", ".run.json.tmp", ".config.yaml.tmp"}
+
+
 def holds_run(folder: Path) -> bool:
     """Whether a run is there already; raises ConfigError where there is something else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= _BEFORE_A_RUN):
         return False
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{folder}: is there and is not a run's folder; name another with --output")
@@ -43,17 +47,27 @@ def create_run_folder(folder: Path, config: TrainConfig, facts: dict[str, Any]) 
         OutputError: the folder cannot be written; nothing of it is left.
     """
     texts = {
-        "config.yaml": yaml.safe_dump(dataclasses.asdict(config), sort_keys=False),
         "run.json": json.dumps({**facts, "provenance": provenance()}, indent=2) + "\n",
+        "config.yaml": yaml.safe_dump(dataclasses.asdict(config), sort_keys=False),
     }
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             for name, text in texts.items():
-                (folder / name).write_text(text)
+                with write_atomically(folder / name, unique=False) as temporary:
+                    temporary.write_text(text)
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)  # half a run would be taken for one
             raise
+
+
+def remove_remains(folder: Path) -> None:
+    """Remove what a killed command had not finished writing; for who has the run to itself."""
+    for path in [*folder.glob(".*.tmp"), *folder.glob("checkpoints/.*.tmp")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:

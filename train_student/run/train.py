@@ -15,11 +15,11 @@ from accelerate.utils import set_seed
 from pld.config import parse_config
 from pld.errors import ConfigError
 from pld.options import as_flat
+from pld.stopping import Stopping
 from train_student.config import RECIPES, RunOptions, TrainConfig
 from train_student.data.teacher_signal import open_teacher_signal
 from train_student.data.training_data import open_training_data
 from train_student.loop.checkpoint import Checkpoints
-from train_student.loop.guards import Preemption
 from train_student.loop.learner import Learner
 from train_student.loop.metrics_file import MetricsFile
 from train_student.loop.trainer import Trainer, count_steps
@@ -33,34 +33,58 @@ from train_student.run.init_from import open_initial_weights
 from train_student.run.launcher_variables import check_launcher_variables
 from train_student.run.place import RunPlace, folder_of, hold_run
 from train_student.run.publish import publish
-from train_student.run.run_folder import check_same_settings, create_run_folder, holds_run, how_to_continue
+from train_student.run.run_folder import (
+    check_same_settings,
+    create_run_folder,
+    holds_run,
+    how_to_continue,
+    remove_remains,
+)
 
+# A launcher tells a run's other processes that one has ended; it looks ten times a second.
+_LAUNCHER_SECONDS = 5.0
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
-def main(argv: Sequence[str]) -> None:
-    """The command."""
+def main(argv: Sequence[str], stopping: Stopping | None = None) -> None:
+    """The command; `stopping` is what signals ask, where they are handled."""
     description = TrainConfig.__doc__ or ""
     config = parse_config(TrainConfig, argv, prog="train-student", description=description, named_files=RECIPES)
     check_launcher_variables(os.environ, config.run.resolved_precision)
-    (dry_run if config.run.dry_run else train)(config)
+    if config.run.dry_run:
+        dry_run(config)
+    else:
+        train(config, stopping)
 
 
-def train(config: TrainConfig) -> None:
+def train(config: TrainConfig, stopping: Stopping | None = None) -> None:
     """Train a student as configured and leave everything about it in its run folder.
+
+    Args:
+        config: the run's.
+        stopping: asks this process to stop; None where nothing does.
 
     Raises:
         PLDError: something that the user can mend, found before the first step wherever possible.
-        SystemExit: with 143, after SIGTERM and a last checkpoint.
+        Stopped: the run was asked to stop, and has saved a checkpoint if it had trained anything.
     """
+    stopping = stopping or Stopping()
+    stopping.options = [] if config.run.resume == "auto" else ["--resume", "auto"]
     if config.run.deterministic:
         _use_deterministic_kernels()
     accelerator = _accelerator(config.run)
-    with hold_run(accelerator, config.run) as place:
-        _train(accelerator, config, place)
+    try:
+        with hold_run(accelerator, config.run) as place:
+            _train(accelerator, config, place, stopping)
+    except RuntimeError as error:
+        if not _has_ended(error, accelerator) or not stopping.wait(_LAUNCHER_SECONDS):
+            raise
+        raise stopping.stopped(
+            ", since another process of the run has ended; steps since the last checkpoint are lost"
+        ) from error
 
 
-def _train(accelerator: Accelerator, config: TrainConfig, place: RunPlace) -> None:
+def _train(accelerator: Accelerator, config: TrainConfig, place: RunPlace, stopping: Stopping) -> None:
     """`train` once this command has the run's place to itself."""
     folder = place.folder
     is_begun = holds_run(folder)
@@ -74,9 +98,8 @@ def _train(accelerator: Accelerator, config: TrainConfig, place: RunPlace) -> No
         if any(line["epoch"] == config.optimizer.epochs for line in MetricsFile(folder).lines()):
             print(f"{place.name}: finished already.{how_to_continue(folder)}")
             return
-    trainer = _start(accelerator, config, place, is_begun=is_begun)
-    with Preemption() as preemption:
-        trainer.train(preemption)
+    trainer = _start(accelerator, config, place, stopping, is_begun=is_begun)
+    trainer.train()
     if place.mirror:
         place.mirror.finish()
     if accelerator.is_main_process and config.run.push_to_hub:
@@ -84,7 +107,15 @@ def _train(accelerator: Accelerator, config: TrainConfig, place: RunPlace) -> No
     accelerator.end_training()
 
 
-def _start(accelerator: Accelerator, config: TrainConfig, place: RunPlace, *, is_begun: bool) -> Trainer:
+def _has_ended(error: RuntimeError, accelerator: Accelerator) -> bool:
+    """Whether it is what a process is told of another one that it exchanges tensors with."""
+    is_exchange = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+    return accelerator.num_processes > 1 and is_exchange
+
+
+def _start(
+    accelerator: Accelerator, config: TrainConfig, place: RunPlace, stopping: Stopping, *, is_begun: bool
+) -> Trainer:
     """A trainer at the run's beginning or last checkpoint, its folder in order, what it does told."""
     folder, mirror = place.folder, place.mirror
     data, world = open_training_data(config, accelerator.device), accelerator.num_processes
@@ -104,7 +135,7 @@ def _start(accelerator: Accelerator, config: TrainConfig, place: RunPlace, *, is
     )
     learner = Learner(accelerator, config, signal, student, steps_per_epoch=steps_per_epoch)
     push = mirror.push if mirror else None
-    trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder, place.check_owner, push)
+    trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder, stopping, place.check_owner, push)
     checkpoint = trainer.restore() if is_begun else None
     if accelerator.is_main_process:
         if not is_begun:
@@ -113,6 +144,7 @@ def _start(accelerator: Accelerator, config: TrainConfig, place: RunPlace, *, is
             create_run_folder(folder, config, facts)
             if mirror:
                 mirror.begin()
+        remove_remains(folder)
         MetricsFile(folder).drop_after(trainer.progress.epoch)
         for line in first_lines(config, trainer.data, signal.approximate, world):
             print(f"{config.run.output}: {line}")

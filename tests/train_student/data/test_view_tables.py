@@ -40,7 +40,7 @@ def test_a_prepared_view_is_loaded_once_and_elsewhere(store, monkeypatch):
     first = tables[(0,)][0]
     for _ in range(3):
         tables.prepare((1,))
-    tables.settle()
+    assert tables.is_settled()
     assert tables[(0,)][0] is first
     assert same(tables[(1,)][0], open_store(store.url).load_view(1))
     assert same(tables[(0,)][0], open_store(store.url).load_view(0))  # nobody prepared it
@@ -51,7 +51,7 @@ def test_a_prepared_view_is_loaded_once_and_elsewhere(store, monkeypatch):
 def test_what_cannot_be_loaded_is_said_when_it_is_needed(store):
     tables = ViewTables(store)
     tables.prepare((99,))
-    tables.settle()
+    assert tables.is_settled()
     assert same(tables[(0,)][0], store.load_view(0))
     with pytest.raises(NotCachedError, match="view 99"):
         tables[(99,)]
@@ -99,7 +99,7 @@ def test_an_epochs_views_are_loaded_once(store, monkeypatch):
     loads, tables = counting(store, monkeypatch), ViewTables(store)
     for views, new in (((0, 1), [0, 1]), ((2, 0), [2]), ((1, 2), [1]), ((0, 1), [0])):
         tables.prepare(views)
-        tables.settle()
+        assert tables.is_settled()
         found = tables[views]
         assert [table.view for table in found] == list(views)
         assert all(same(table, open_store(store.url).load_view(view)) for table, view in zip(found, views, strict=True))
@@ -118,7 +118,7 @@ def test_processes_of_a_node_map_an_epochs_views(store, tmp_path, monkeypatch):
             assert len(list(tmp_path.iterdir())) <= 3
         for tables in (writer, other):
             tables.prepare(epochs[(epoch + 1) % len(epochs)])
-            tables.settle()
+            assert tables.is_settled()
     assert len(loads) <= 5
 
 

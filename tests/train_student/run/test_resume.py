@@ -59,11 +59,15 @@ def consumed(*logs, together=1):
     return steps
 
 
-def kill_after(process, log, lines):
-    """SIGKILL to the process and all below it, each in a session of its own, once the log holds so many lines."""
+def lines(log):
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def kill_after(process, log, wanted):
+    """SIGKILL to the process and all below it, each in a session of its own, once the log holds the wanted lines."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        if log.exists() and len(log.read_text().splitlines()) >= lines:
+        if len(lines(log)) >= wanted:
             break
         time.sleep(0.005)
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -145,12 +149,12 @@ def test_sigterm_saves_and_exits(world, undisturbed, tmp_path):
     process = subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                start_new_session=True)  # fmt: skip
     deadline = time.monotonic() + 60
-    while not (tmp_path / "log").exists() and time.monotonic() < deadline:
+    while len(lines(tmp_path / "log")) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGTERM)  # loader workers get it too, as from SLURM
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
-    assert "stopped by SIGTERM after step" in out
+    assert "stopped by SIGTERM after step" in err
     assert "Traceback" not in err
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
     python(*command(tmp_path / "rest", settings), cwd=tmp_path)
