@@ -33,6 +33,7 @@ from train_student.run.dry_run import dry_run
 from train_student.run.init_from import open_initial_weights
 from train_student.run.lock import RunLock, lock_run
 from train_student.run.publish import publish
+from train_student.run.room import check_disk_room, check_loader_room
 from train_student.run.run_folder import check_same_settings, create_run_folder, holds_run, how_to_continue
 
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -103,7 +104,9 @@ def _start(
     learner = Learner(accelerator, config, signal, student, steps_per_epoch=steps_per_epoch)
     trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder, lock.check if lock else None)
     checkpoint = trainer.restore() if is_begun else None
+    check_loader_room(config, data, learner, world)
     if accelerator.is_main_process:
+        check_disk_room(config, learner, trainer.checkpoints)
         if not is_begun:
             beginning = Beginning.of(student, weights)
             facts = describe_run(config, data, learner, world) | beginning.facts() | content.facts()
