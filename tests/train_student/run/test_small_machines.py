@@ -1,8 +1,10 @@
 """Training with little /dev/shm, few descriptors, little memory or disk: it finishes, or says what to do."""
 
+import itertools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,3 +103,14 @@ def test_a_disk_that_fills_keeps_what_it_has_and_the_run_goes_on(place, training
     assert "goes on from step-000000002.safetensors" in done.stdout
     assert [line["epoch"] for line in metrics(tmp_path / "whole" / "run")] == [1, 2]
     assert_same_weights(tmp_path / "whole" / "run", tmp_path / "undisturbed")
+
+
+def test_a_clock_that_jumps_back_an_hour_changes_nothing(training, tmp_path, monkeypatch):
+    """It jumps after it was read four times; a checkpoint is due at every step."""
+    clock, readings = time.time, itertools.count()
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600 * (next(readings) > 3))
+    status, printed = training(epochs=2, image_size=64, checkpoint_minutes=1e-6, keep_checkpoints=9)
+    assert status == 0, printed
+    checkpoints = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert [path.stem for path in checkpoints] == [f"step-{step:09d}" for step in range(1, 7)]
+    assert all(0 < line["seconds"] < 600 for line in metrics(tmp_path / "run"))
