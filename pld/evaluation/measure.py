@@ -21,6 +21,9 @@ from pld.signals import TopK
 from pld.views import Fixed
 from pld.views.preprocessing import Preprocessing
 
+BATCH_SIZE = 128
+"""Images at once, if nothing else is said."""
+
 Sent = TypeVar("Sent", Tensor, TopK)
 
 
@@ -33,7 +36,7 @@ def evaluate(
     device: torch.device,
     teacher: Callable[[Int64[ndarray, "n"]], TopK] | None = None,
     workers: int = 0,
-    batch_size: int = 128,
+    batch_size: int = BATCH_SIZE,
     on_bad_image: Literal["error", "skip"] = "error",
     rank: int = 0,
     world: int = 1,

@@ -65,6 +65,7 @@ def loading(
         context: how processes are started; None for PyTorch's default.
 
     Raises:
+        ConfigError: the machine has too little memory or open files for so many processes; says what to do.
         UndecodableImageError: an image cannot be decoded and the decoder does not skip bad images; names the sample
             and the option.
         DataError: an image cannot be read, or a worker died; names the samples that the workers were reading.
@@ -73,7 +74,7 @@ def loading(
     with contextlib.ExitStack() as stack:
         if processes:
             filled = fill_in_processes(
-                decoder, requests, processes=processes, held=held, at_row=at_row, context=context
+                decoder, requests, processes=processes, held=held, at_row=at_row, option=option, context=context
             )
         else:
             filled = _fill_here(decoder, requests, threads)

@@ -1,7 +1,7 @@
 """Worker processes that fill shared memory for requests, in the requests' order.
 
-PyTorch's DataLoader runs them. By itself it allocates and maps new shared memory for each batch, which costs more than
-copying; here memory is reused.
+PyTorch's DataLoader runs them. By itself it allocates and maps new shared memory for each batch, in /dev/shm, which
+costs more than copying; here memory is reused.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import functools
 import itertools
+import logging
 import os
 import signal
 from collections import deque
@@ -17,25 +18,28 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
+from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pld.buffer_pool import lend
 from pld.errors import DataError, PLDError
 from pld.images.dataset import ImageDataset
+from pld.loading.limits import PREFETCH, Loaders, allow_open_files, check_loaders, fitting_prefetch
+from pld.loading.machine import Machine
+from pld.loading.shared_memory import SharedMemory
 from pld.loading.view_decoder import ViewDecoder, ViewRequest
 from pld.stopping import held_back, leave_to_parent
 
-Request = TypeVar("Request", bound=ViewRequest)
+_LOG = logging.getLogger(__name__)
 
-# Requests that each worker is given in advance.
-_PREFETCH = 2
+Request = TypeVar("Request", bound=ViewRequest)
 
 
 def in_flight(processes: int) -> int:
     """The largest number of requests in flight: when request n is drawn, all up to n - in_flight have been returned."""
-    return max(1, processes * _PREFETCH)
+    return max(1, processes * PREFETCH)
 
 
 def fill_in_processes(
@@ -44,7 +48,8 @@ def fill_in_processes(
     *,
     processes: int,
     held: int,
-    at_row: Int64[Tensor, "processes"],
+    at_row: SharedMemory,
+    option: str,
     context: str | None = None,
 ) -> Generator[tuple[Request, UInt8[Tensor, "bytes"], list[Any]], None, None]:
     """Run `decoder.fill` in processes: yield each request, the memory filled for it, and what `fill` returned.
@@ -54,17 +59,20 @@ def fill_in_processes(
         requests: what to fill. Shared memory is sized by the first one; larger ones take longer.
         processes: at least one.
         held: results that the caller holds at the same time.
-        at_row: shared; each process writes to it which row it is reading.
+        at_row: see `shared_rows`.
+        option: the option that sets the number of processes, for messages.
         context: how processes are started; None for PyTorch's default.
 
     Raises:
+        ConfigError: the machine has too little for so many processes; says what to do.
         PLDError: the error that a worker raised.
     """
     first = list(itertools.islice(requests := iter(requests), 1))
     block_bytes = max(map(decoder.block_bytes, first), default=0)
-    # While the caller asks for its next results it still holds the last ones.
-    blocks = torch.empty((processes * _PREFETCH + 2 * held, block_bytes), dtype=torch.uint8).share_memory_()
-    free = deque(range(len(blocks)))
+    loaders = Loaders(processes=processes, held=held, block_bytes=block_bytes, option=option)
+    prefetch = _make_room(loaders)
+    blocks = _Blocks(loaders.num_blocks(prefetch), block_bytes)
+    free = deque(range(blocks.count))
     orders: deque[tuple[Request, int | None]] = deque()
 
     def order(request: Request) -> tuple[Request, int | None]:
@@ -72,18 +80,18 @@ def fill_in_processes(
         orders.append((request, free.popleft() if fits else None))
         return orders[-1]
 
-    ending = torch.zeros(1, dtype=torch.uint8).share_memory_()
+    ending = SharedMemory(1)
     loader = DataLoader(
         _Worker(decoder, blocks, at_row),
         sampler=map(order, itertools.chain(first, requests)),
         batch_size=None,
         collate_fn=_identity,
         num_workers=processes,
-        prefetch_factor=_PREFETCH,
+        prefetch_factor=prefetch,
         multiprocessing_context=context,
         worker_init_fn=functools.partial(_handle_signals, ending),
     )
-    at_exit = atexit.register(functools.partial(ending.fill_, 1))
+    at_exit = atexit.register(functools.partial(ending.bytes.fill_, 1))
     with held_back():
         results = iter(loader)
     try:
@@ -91,45 +99,78 @@ def fill_in_processes(
             request, block = orders.popleft()
             if isinstance(filled, PLDError):
                 raise filled
-            memory, rows = filled
-            if block is not None:  # which is free again when no tensor refers to it any more
+            own, rows = filled
+            if block is None:
+                memory = torch.from_numpy(own)
+            else:  # which is free again when no tensor refers to it any more
                 memory = lend(blocks[block].numpy(), functools.partial(free.append, block))
             yield request, memory, rows
     finally:
-        ending.fill_(1)  # a worker that waits for a lock of one that was killed ends by SIGTERM alone
+        ending.bytes.fill_(1)  # a worker that waits for a lock of one that was killed ends by SIGTERM alone
         del results  # ends the workers
         atexit.unregister(at_exit)
 
 
-class _Worker(Dataset[tuple[Tensor | None, list[Any]] | PLDError], Generic[Request]):
+def _make_room(loaders: Loaders) -> int:
+    """Allow as many open files as the loaders want; returns how many requests each is given in advance.
+
+    Raises:
+        ConfigError: the machine has too little for them.
+    """
+    machine = Machine.now()
+    check_loaders([loaders], machine)
+    allow_open_files(loaders.open_files)
+    prefetch = fitting_prefetch(loaders, machine)
+    if prefetch < PREFETCH:
+        _LOG.warning("memory is short: each loader process loads %d batch ahead, not %d", prefetch, PREFETCH)
+    return prefetch
+
+
+class _Blocks:
+    """Blocks of shared memory of one size."""
+
+    def __init__(self, count: int, block_bytes: int) -> None:
+        self.count, self._block_bytes = count, block_bytes
+        self._memory = SharedMemory(count * block_bytes)
+
+    def __getitem__(self, block: int) -> UInt8[Tensor, "bytes"]:
+        return self._memory.bytes.view(self.count, self._block_bytes)[block]
+
+
+class _Worker(Dataset[tuple[UInt8[ndarray, "bytes"] | None, list[Any]] | PLDError], Generic[Request]):
     """Fills the block that comes with a request; allocates and returns memory only if there is none.
 
+    That memory is an array, which a pipe copies: a tensor would go through /dev/shm, and be lost where that is full.
     A PLDError is returned, not raised: DataLoader would wrap it in its worker's traceback.
     """
 
-    def __init__(self, decoder: ViewDecoder, blocks: Tensor, at_row: Tensor) -> None:
+    def __init__(self, decoder: ViewDecoder, blocks: _Blocks, at_row: SharedMemory) -> None:
         self._decoder = decoder
         self._blocks = blocks
         self._at_row = at_row
 
-    def __getitem__(self, order: tuple[Request, int | None]) -> tuple[Tensor | None, list[Any]] | PLDError:
+    def __getitem__(
+        self, order: tuple[Request, int | None]
+    ) -> tuple[UInt8[ndarray, "bytes"] | None, list[Any]] | PLDError:
         request, block = order
         worker = get_worker_info()
         assert worker is not None
-        on_row = functools.partial(self._at_row.numpy().__setitem__, worker.id)
-        own = torch.empty(self._decoder.num_bytes(request), dtype=torch.uint8) if block is None else None
+        on_row = functools.partial(self._at_row.bytes.view(torch.int64).numpy().__setitem__, worker.id)
         try:
-            return own, self._decoder.fill(request, self._blocks[block] if own is None else own, on_row)
+            if block is not None:
+                return None, self._decoder.fill(request, self._blocks[block], on_row)
+            own = torch.empty(self._decoder.num_bytes(request), dtype=torch.uint8)
+            return own.numpy(), self._decoder.fill(request, own, on_row)
         except PLDError as error:
             return error
 
 
-def _handle_signals(ending: UInt8[Tensor, "1"], worker: int) -> None:
+def _handle_signals(ending: SharedMemory, worker: int) -> None:
     """Make a worker leave to the main process what schedulers and terminals send to all processes of a job.
 
     At exit the main process sends SIGTERM to workers of loaders that are still open, and waits for them.
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0) if ending.item() else None)
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0) if ending.bytes.item() else None)
     leave_to_parent()
 
 
@@ -137,14 +178,15 @@ def _identity(filled: object) -> object:
     return filled
 
 
-def shared_rows(processes: int) -> Int64[Tensor, "processes"]:
-    """Shared memory to which each process writes the row that it is reading; -1 before the first."""
-    rows: Tensor = torch.full((processes,), -1, dtype=torch.int64).share_memory_()
+def shared_rows(processes: int) -> SharedMemory:
+    """Memory to which each process writes the row that it is reading, as int64; -1 before the first."""
+    rows = SharedMemory(8 * processes)
+    rows.bytes.view(torch.int64).fill_(-1)
     return rows
 
 
 @contextlib.contextmanager
-def explain_deaths(dataset: ImageDataset, at_row: Int64[Tensor, "processes"], option: str) -> Iterator[None]:
+def explain_deaths(dataset: ImageDataset, at_row: SharedMemory, option: str) -> Iterator[None]:
     """Turn the death of a worker, which PyTorch may raise anywhere in the main process, into an error for the user.
 
     Args:
@@ -161,7 +203,7 @@ def explain_deaths(dataset: ImageDataset, at_row: Int64[Tensor, "processes"], op
         # If the dead worker still held a batch's memory, the connection to it is refused or ends.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        keys = ", ".join(dataset.key(row) for row in at_row.tolist() if row >= 0)
+        keys = ", ".join(dataset.key(row) for row in at_row.bytes.view(torch.int64).tolist() if row >= 0)
         raise DataError(
             f"{dataset.location}: a loader process died ({' '.join(str(error).split())}) while loaders were reading "
             f"the samples {keys}. If it ran out of memory, use fewer {option}; else check these images"

@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -59,7 +60,7 @@ def load(decoder, requests, **workers) -> list[LoadedViews]:
 
 def shared_mappings() -> int:
     gc.collect()
-    return Path("/proc/self/maps").read_text().count("/torch_")
+    return Path("/proc/self/maps").read_text().count("/memfd:pld-views")
 
 
 @BOTH
@@ -172,6 +173,36 @@ def test_a_view_of_an_image_keeps_its_block(decoder, workers):
 @BOTH
 def test_no_requests_no_views(decoder, workers):
     assert load(decoder, [], **workers) == []
+
+
+def test_a_worker_that_is_not_forked_sees_the_same_memory(decoder):
+    requests = [request(range(8), (view,)) for view in range(6)]
+    loaded = load(decoder, requests, processes=1, context="spawn")
+    for mine, twin in zip(loaded, load(decoder, requests), strict=True):
+        assert all(map(torch.equal, mine.images, twin.images))
+
+
+SMALL_SHM = """
+import numpy as np
+from pld.images import open_source
+from pld.loading import ViewRequest, loading, view_decoder
+from pld.views.preprocessing import Preprocessing
+
+source = open_source({data!r})
+decoder = view_decoder(source, source.policy, [Preprocessing(input_size=(224, 224))])
+requests = [ViewRequest(np.arange(2), (0,)), ViewRequest(np.arange(50), (0,))]  # the first sizes the memory
+with loading(decoder, requests, processes=1) as views:
+    assert [len(each.good) for each in views] == [2, 50]
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="/dev/shm is mounted small, as only root may")
+def test_requests_larger_than_the_first_need_no_shm(data):
+    """7.5 MB in a /dev/shm of 1 MB; through it, the tensor would be lost and the loader wait for ever."""
+    mount = 'mount -t tmpfs -o size=1M tmpfs /dev/shm && exec "$@"'
+    argv = ["unshare", "-m", "sh", "-c", mount, "sh", sys.executable, "-c", SMALL_SHM.format(data=str(data))]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 LEFT_OPEN = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,7 @@ class Learner:
         """Go on from `state()`; raises RuntimeError or ValueError where it is another model's or optimizer's."""
         self.student.load_state_dict(state["student"])
         self._optimizer.load_state_dict(state["optimizer"])
+        _lay_out_as_weights(self._optimizer.state)
         if self._average:
             self._average.module.load_state_dict(state["average"])
         if self._accelerator.scaler:
@@ -129,6 +130,14 @@ def _loss_labels(batch: Batch, teacher: TopK | torch.Tensor | None) -> torch.Ten
     if isinstance(batch.labels, MixedLabels) and teacher.labels is not None:
         return dataclasses.replace(batch.labels, labels=teacher.labels)
     return teacher.labels
+
+
+def _lay_out_as_weights(state: Mapping[torch.Tensor, dict[str, Any]]) -> None:
+    """Give an optimizer's tensors their weights' memory format, in whose order norms sum them, as lamb's do."""
+    for weight, values in state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape:
+                values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

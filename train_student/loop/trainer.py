@@ -36,6 +36,7 @@ class Trainer:
     Attributes:
         data: what is trained on.
         progress: how far the run has come.
+        checkpoints: those in the folder.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Trainer:
             meter=Meter(accelerator.device),
         )
         options = config.run
-        self._checkpoints = Checkpoints(
+        self.checkpoints = Checkpoints(
             folder / "checkpoints",
             options.keep_checkpoints,
             minutes=options.checkpoint_minutes,
@@ -90,18 +91,18 @@ class Trainer:
         Raises:
             ConfigError: there are some and none can be read, or the last one is of other data or another model.
         """
-        latest = self._checkpoints.load_latest()
+        latest = self.checkpoints.load_latest()
         if latest is None:
             return None
         path, state = latest
         self.data = self.progress.restore(path, state, self.data, self._learner, self._accelerator.device)
-        self._checkpoints.mark(self.progress.steps_done)
+        self.checkpoints.mark(self.progress.steps_done)
         return path
 
     def train(self) -> None:
         """Train to the end; if the run is asked to stop, save a checkpoint and raise Stopped."""
         now, epochs = self.progress, self._config.optimizer.epochs
-        self._checkpoints.mark(self._checkpoints.last_step)
+        self.checkpoints.mark(self.checkpoints.last_step)
         start = time.monotonic() - now.seconds
         total = epochs * now.steps_per_epoch * now.batch_size
         bar = progress(total, self._config.run.output, show=self._accelerator.is_main_process)
@@ -114,7 +115,7 @@ class Trainer:
                     bar.set_postfix(wait=f"{100 * now.meter.wait_share:.0f}%", refresh=False)
                     now.seconds = time.monotonic() - start
                     self._stopping.defer()  # before the first step there was nothing to save
-                    if self._checkpoints.is_due(now.steps_done):
+                    if self.checkpoints.is_due(now.steps_done):
                         self._save()
                     self._vote.look(f" after step {now.steps_done}")
                 self._end_epoch()
@@ -186,14 +187,14 @@ class Trainer:
     def _save(self) -> None:
         """A checkpoint, unless this step has one, by the main process alone: all processes hold the same."""
         step = self.progress.steps_done
-        if self._accelerator.is_main_process and self._checkpoints.last_step != step:
+        if self._accelerator.is_main_process and self.checkpoints.last_step != step:
             self._guard.look()  # no checkpoint after a loss that is not finite
             if self._check_owner:
                 self._check_owner()
-            self._checkpoints.save(step, self.progress.state(self.data, self._learner, self._config.run.seed))
+            self.checkpoints.save(step, self.progress.state(self.data, self._learner, self._config.run.seed))
             if self._push:
                 self._push()
-        self._checkpoints.mark(step)
+        self.checkpoints.mark(step)
 
     def _print(self, line: str) -> None:
         if self._accelerator.is_main_process:

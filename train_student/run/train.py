@@ -33,6 +33,7 @@ from train_student.run.init_from import open_initial_weights
 from train_student.run.launcher_variables import check_launcher_variables
 from train_student.run.place import RunPlace, folder_of, hold_run
 from train_student.run.publish import publish
+from train_student.run.room import check_disk_room, check_loader_room
 from train_student.run.run_folder import (
     check_same_settings,
     create_run_folder,
@@ -137,7 +138,9 @@ def _start(
     push = mirror.push if mirror else None
     trainer = Trainer(accelerator, config, data, learner, steps_per_epoch, folder, stopping, place.check_owner, push)
     checkpoint = trainer.restore() if is_begun else None
+    check_loader_room(config, data, learner, world)
     if accelerator.is_main_process:
+        check_disk_room(config, learner, trainer.checkpoints)
         if not is_begun:
             beginning = Beginning.of(student, weights)
             facts = describe_run(config, data, learner, world) | beginning.facts() | content.facts()

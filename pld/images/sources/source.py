@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,9 @@ from pld.views import Policy, RandomResizedCrop
 
 # Images that a thread reads at a time: few enough for large ones, and enough to hide what a task costs.
 _READ_TOGETHER = 4
+
+# Of the files that a process may have open, one in so many is an image file or shard that is kept open.
+_SHARE_OF_OPEN_FILES = 4
 
 # As a size: read to the file's end. This avoids a stat for each file of a large folder.
 WHOLE_FILE = -1
@@ -202,6 +206,8 @@ class _OpenFile:
 
 @functools.lru_cache(maxsize=128)
 def _open_file(path: str) -> _OpenFile:
+    if _open_file.cache_info().currsize >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE_OF_OPEN_FILES:
+        _open_file.cache_clear()
     return _OpenFile(path)
 
 

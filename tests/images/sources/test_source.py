@@ -1,7 +1,9 @@
 import json
 import pickle
+import resource
 import shutil
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from pld.images import open_source
 from pld.images.dataset import read_image
 from pld.images.decode.image import decode_image
 from pld.images.sources.keys import match_keys
+from pld.images.sources.source import _open_file, forget_open_files
 from pld.views import Fixed
 from tests.making import jpeg, make_dataset, shard_members, write_tar
 
@@ -234,3 +237,18 @@ def test_links_to_folders_are_followed(tmp_path):
     for folder in (tmp_path / "elsewhere").iterdir():
         (tmp_path / "d" / folder.name).symlink_to(folder)
     assert len(open_source(str(tmp_path / "d"))) == 24
+
+
+def test_few_files_stay_open_where_few_may(tmp_path):
+    """A quarter of what the process may have."""
+    paths = [tmp_path / f"{number}.bin" for number in range(40)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]))
+    forget_open_files()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, before[1]))
+    try:
+        read = [_open_file(str(path)).read(0, 1)[0] for path in paths]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert read == list(range(40))

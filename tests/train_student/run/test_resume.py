@@ -29,6 +29,7 @@ SETTINGS = {
     "checkpoint_steps": 3,
     "ema_decay": 0.9,
     "tracker": "none",
+    "opt": "lamb",  # whose norms sum over whole tensors, in the order of their memory
     "workers": 1,
     "model_kwargs": {**STUDENT, "drop_rate": 0.1},
 }
@@ -234,7 +235,9 @@ def test_a_run_folder_of_flat_options_goes_on(world, interrupted, tmp_path, caps
     """Its config.yaml is one that the version before groups wrote."""
     written = (ROOT / "tests" / "golden" / "run-config-flat.yaml").read_text()
     assert "\nlr: 0.001\n" in written
-    (tmp_path / "run" / "config.yaml").write_text(written.replace("WORLD", str(world)))
+    (tmp_path / "run" / "config.yaml").write_text(
+        written.replace("WORLD", str(world)).replace("opt: adamw", "opt: lamb")
+    )
     assert "was begun with lr 0.001, now 0.003" in refused({**interrupted, "lr": 3e-3}, capsys)
     assert run(train_main, as_arguments(interrupted)) == 0
     assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1, 2, 3]
