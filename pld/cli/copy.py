@@ -60,7 +60,7 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
 def _copy_store(source_url: str, destination_url: str, views: str | None) -> tuple[Storage, Storage]:
     """Copy what is not there yet, with a progress bar and a summary; returns both places."""
     source, destination = open_storage(source_url), open_storage(destination_url)
-    plan, copies = transfer(source, destination, _parse_views(views))
+    plan, copies = transfer(source, destination, parse_views(views) if views is not None else None)
     if plan.num_held:
         print(f"{destination.url}: {plan.num_held} parts are there already")
     if plan.num_missing:
@@ -78,9 +78,8 @@ def _copy_store(source_url: str, destination_url: str, views: str | None) -> tup
     return source, destination
 
 
-def _parse_views(text: str | None) -> range | None:
-    if text is None:
-        return None
+def parse_views(text: str) -> range:
+    """The views that --views names; raises ConfigError."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     if not match or int(match[2] or match[1]) < int(match[1]):
         raise ConfigError(f"--views {text}: wanted a view such as 3, or a range such as 0-7")

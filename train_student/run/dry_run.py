@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -15,6 +14,7 @@ from pld.classes.matching import Classes
 from pld.classes.names import read_class_names
 from pld.errors import DataError, StoreError
 from pld.images import open_source
+from pld.report.quantities import bytes_per_view, bytes_text
 from pld.report.table import as_text
 from pld.store import StoreGroup, open_stores
 from train_student.config import LossOptions, OptimizerOptions, TrainConfig
@@ -22,12 +22,10 @@ from train_student.data.teacher_signal import check_supports
 from train_student.data.training_data import is_unlabelled, open_training_data
 from train_student.loop.trainer import count_steps
 from train_student.model.optimizer import build_schedule
-from train_student.run.smoke_run import shown, smoke_run
+from train_student.run.smoke_run import smoke_run
 
 _IMAGENET_IMAGES, _IMAGENET_CLASSES = 1_281_167, 1000
 _VIEWS, _SMALL_K = 50, 50  # what `make cache` does by itself
-# Bytes of a sample's view in a store by k, EfficientNet-Lite2 on ImageNet photos: docs/decisions/0003.
-_MEASURED_K, _MEASURED_BYTES = (10, 50, 1000), (27.7, 93.5, 1390.0)
 T = TypeVar("T")
 
 
@@ -119,11 +117,6 @@ def lr_curve(options: OptimizerOptions, epoch_steps: int) -> list[tuple[int, flo
     return curve
 
 
-def bytes_per_view(k: int) -> float:
-    """Bytes that a store takes for a view of a sample, between the measured k linearly, above them in proportion."""
-    return float(np.interp(k, _MEASURED_K, _MEASURED_BYTES)) * max(1.0, k / _MEASURED_K[-1])
-
-
 def _wanted_k(loss: LossOptions, sizes: Sizes) -> int:
     if sizes.store:
         return sizes.store.k
@@ -159,8 +152,8 @@ def _store_rows(config: TrainConfig, sizes: Sizes) -> Iterator[tuple[str, str]]:
         yield "needs", f"any k; {min(_SMALL_K, sizes.classes.count)} recommended"
     if store:
         yield "store", " + ".join(config.teacher.stores)
-        yield "holds", f"top {k} of {sizes.classes.count}, {store.num_views} views, {shown(store.num_bytes)}"
+        yield "holds", f"top {k} of {sizes.classes.count}, {store.num_views} views, {bytes_text(store.num_bytes)}"
     else:
         views, each = config.data.views or _VIEWS, bytes_per_view(k)
-        total = shown(views * sizes.num_samples * each)
+        total = bytes_text(views * sizes.num_samples * each)
         yield "size", f"about {total}: {views} views x {sizes.num_samples:,} images x {each:,.4g} bytes (k = {k})"

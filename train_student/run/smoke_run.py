@@ -16,6 +16,7 @@ from pld.classes.matching import Classes
 from pld.errors import ConfigError, PLDError
 from pld.loading import ViewRequest
 from pld.losses import RequiredSignal
+from pld.report.quantities import bytes_text
 from pld.signals import TopK
 from pld.views.preprocessing import Preprocessing
 from train_student.config import TrainConfig
@@ -85,15 +86,15 @@ def smoke_run(
     rows = [
         *([("begins with", beginning.where)] if beginning else []),
         *([("", begun.note)] if begun.note else []),
-        ("weights", f"{shown(weights)}, {sum(p.numel() for p in student.parameters()):,} parameters"),
-        ("gradients", shown(gradients)),
-        ("optimizer", f"{shown(state)}, {options.opt}"),
-        *([("average", f"{shown(average)}, of the weights")] if average else []),
-        ("activations", f"{shown(activations)} for {share:,} images at once"),
-        ("together", f"{shown(together)} in each process, without the workspace of kernels"),
+        ("weights", f"{bytes_text(weights)}, {sum(p.numel() for p in student.parameters()):,} parameters"),
+        ("gradients", bytes_text(gradients)),
+        ("optimizer", f"{bytes_text(state)}, {options.opt}"),
+        *([("average", f"{bytes_text(average)}, of the weights")] if average else []),
+        ("activations", f"{bytes_text(activations)} for {share:,} images at once"),
+        ("together", f"{bytes_text(together)} in each process, without the workspace of kernels"),
     ]
     if device.type == "cuda":
-        peak = shown(torch.cuda.max_memory_allocated(device))
+        peak = bytes_text(torch.cuda.max_memory_allocated(device))
         rows.append(("measured", f"{peak} at most allocated on the GPU with {largest} images"))
     for number, size, value in zip((1, 2), images, losses, strict=True):
         rows.append((f"step {number}", f"loss {value:.4f}, {size} made-up images in each process"))
@@ -142,11 +143,3 @@ def _measure_saved_bytes(parameters: Iterable[nn.Parameter]) -> Iterator[dict[in
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def shown(num_bytes: int | float) -> str:
-    """Bytes as people read them, in powers of 1000."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.3g} {unit}"
-    return f"{num_bytes / 1e3:.3g} kB"

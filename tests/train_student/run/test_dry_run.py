@@ -12,13 +12,14 @@ from torch import nn
 from pld.classes.matching import Classes
 from pld.config import run
 from pld.errors import ConfigError, PLDError
+from pld.report.quantities import bytes_per_view
 from pld.store import open_store
 from tests.making import student_settings
 from tests.processes import ROOT, python, torchrun
 from train_student.config import RECIPES, OptimizerOptions, TrainConfig
 from train_student.model.student import Student, student_preprocessing
 from train_student.run import smoke_run
-from train_student.run.dry_run import bytes_per_view, dry_run, lr_curve
+from train_student.run.dry_run import dry_run, lr_curve
 from train_student.run.train import main as train_main
 
 PAPER = sorted(path.stem for path in (RECIPES / "paper").iterdir())
