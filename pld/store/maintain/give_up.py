@@ -44,7 +44,7 @@ def choose_blocks(layout: Layout, views: range, where: str) -> tuple[Block, ...]
     """The blocks of these views, the last one first.
 
     Raises:
-        ConfigError: the views are not the store's last ones, do not begin with a block, or are all that there are.
+        ConfigError: the views are not the store's last ones, do not begin with a block, or are all that it has.
     """
     blocks, wanted = layout.blocks, f"--views {views.start}-{views.stop - 1}"
     held = ", ".join(f"{block.first}-{block.last}" for block in blocks) or "none"
@@ -56,16 +56,16 @@ def choose_blocks(layout: Layout, views: range, where: str) -> tuple[Block, ...]
             f"{where}: {wanted}: only the last views can be given up, since readers need all from view 0 on; the "
             f"blocks are {held}: end with {last}"
         )
-    if views.start == 0:
+    if len(blocks) == 1 or views.start == 0:
+        whole = "one block, which goes as a whole" if len(blocks) == 1 else "all that it has"
         raise ConfigError(
-            f"{where}: {wanted}: these are all the store's views; to give up the whole store, remove its folder"
+            f"{where}: {wanted}: the store's views 0-{last} are {whole}: to give up the whole store, remove its folder"
         )
     chosen = tuple(reversed([block for block in blocks if block.first >= views.start]))
     if not chosen or chosen[-1].first != views.start:
         starts = " or ".join(f"--views {block.first}-{last}" for block in blocks[1:])
         raise ConfigError(
-            f"{where}: {wanted}: a block of views goes as a whole, and the blocks are {held}; "
-            + (f"give {starts}" if starts else "they are one block, so that none of its views can go alone")
+            f"{where}: {wanted}: a block of views goes as a whole, and the blocks are {held}; give {starts}"
         )
     return chosen
 

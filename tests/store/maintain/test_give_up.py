@@ -83,7 +83,7 @@ def test_views_can_be_cached_again_in_other_blocks(world, store):
     [
         ("3-5", "only the last views can be given up, .* 0-2, 3-5, 6-6: end with 6"),
         ("4-6", "a block of views goes as a whole, and the blocks are 0-2, 3-5, 6-6; give --views 3-6 or --views 6-6"),
-        ("0-6", "all the store's views; .* remove its folder"),
+        ("0-6", "views 0-6 are all that it has: .* remove its folder"),
         ("6-7", "the store's blocks of views are 0-2, 3-5, 6-6; name views that it has"),
         ("6-5", "wanted a view such as 3, or a range such as 0-7"),
     ],
