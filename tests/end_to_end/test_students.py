@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from cache_teacher.cache import store_identity
 from cache_teacher.config import CacheConfig
+from cache_teacher.inputs import store_identity
 from pld.images import open_source
 from pld.images.sources.keys import first_version_keys
 from pld.join.match import join_source, use_store_keys
