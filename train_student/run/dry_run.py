@@ -1,4 +1,4 @@
-"""`--dry-run`: print a run's plan and needs, and train two steps, without data, store or teacher."""
+"""`--dry-run`: print a run's plan and needs, train two made-up steps, and a minute on real images if they are there."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from pld.report.table import as_text
 from pld.store import StoreGroup, open_stores
 from train_student.config import LossOptions, OptimizerOptions, TrainConfig
 from train_student.data.teacher_signal import check_supports
-from train_student.data.training_data import is_unlabelled, open_training_data
+from train_student.data.training_data import TrainingData, is_unlabelled, open_training_data
 from train_student.loop.trainer import count_steps
 from train_student.model.optimizer import build_schedule
+from train_student.run.measured_run import measured_run
 from train_student.run.smoke_run import smoke_run
 
 _IMAGENET_IMAGES, _IMAGENET_CLASSES = 1_281_167, 1000
@@ -30,17 +31,20 @@ T = TypeVar("T")
 
 
 class Sizes(NamedTuple):
-    """What a run's length and store depend on; `assumed` says why the sizes are not the run's own."""
+    """What a run's length and store depend on; `assumed` says why the sizes are not the run's own, from its `data`."""
 
     num_samples: int
     classes: Classes
     store: StoreGroup | None
     validation: str = "unknown"
     assumed: tuple[str, ...] = ()
+    data: TrainingData | None = None
 
 
 def dry_run(config: TrainConfig) -> None:
     """Print steps, learning rates, memory and the store of a run, and train two steps on made-up data.
+
+    Where its data are there, train on them for a minute and say how long the run will take.
 
     Nothing is written. Data and store are looked at where they are there; else the sizes are ImageNet-1k's.
 
@@ -50,7 +54,7 @@ def dry_run(config: TrainConfig) -> None:
     precision = config.run.resolved_precision
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
     world = accelerator.num_processes
-    sizes = _find_sizes(config)
+    sizes = _find_sizes(config, accelerator.device)
     steps = count_steps(config.optimizer, config.data.streams, sizes.num_samples, world)
     required = config.loss.build().required_signal
     if sizes.store and required.needs_teacher and not config.teacher.online_teacher:
@@ -58,6 +62,10 @@ def dry_run(config: TrainConfig) -> None:
     set_seed(config.run.seed)
     k, labelled = _wanted_k(config.loss, sizes), not is_unlabelled(config, sizes.store)
     measured = smoke_run(config, accelerator, classes=sizes.classes, k=k, labelled=labelled)
+    if sizes.data and (reason := _why_not_measured(config, sizes.data)):
+        measured.append(("not measured", reason))
+    elif sizes.data:
+        measured += measured_run(config, accelerator, sizes.data)
     if accelerator.is_main_process:
         print(
             f"{config.run.output}: {config.model.name}, {config.loss.name}: a dry run, which trains and writes nothing"
@@ -68,7 +76,7 @@ def dry_run(config: TrainConfig) -> None:
     accelerator.end_training()
 
 
-def _find_sizes(config: TrainConfig) -> Sizes:
+def _find_sizes(config: TrainConfig, device: torch.device) -> Sizes:
     """The sizes from data and store, where they are there; raises ConfigError where they contradict the settings."""
     data, teacher = config.data, config.teacher
     reasons: list[str] = []
@@ -76,9 +84,9 @@ def _find_sizes(config: TrainConfig) -> Sizes:
     if "://" in data.images:
         reasons.append(f"{data.images}: images behind URLs are fetched to be counted, which a dry run does not do")
     elif data.images:
-        whole = _try(lambda: open_training_data(config), reasons)
+        whole = _try(lambda: open_training_data(config, device if device.type == "cuda" else None), reasons)
         if whole:
-            return Sizes(len(whole.train), whole.classes, whole.store, whole.validation_text)
+            return Sizes(len(whole.train), whole.classes, whole.store, whole.validation_text, data=whole)
     store = None
     if teacher.stores:
         store = _try(lambda: open_stores(teacher.stores, teacher.combine, config.run.seed), reasons)
@@ -94,6 +102,14 @@ def _find_sizes(config: TrainConfig) -> Sizes:
         store,
         assumed=(f"{taken}'s number of images, for want of:", *dict.fromkeys(reasons)),
     )
+
+
+def _why_not_measured(config: TrainConfig, data: TrainingData) -> str | None:
+    """What keeps this machine from loading the run's images as the run will."""
+    decoders = {member.manifest.identity.views.decoder for member in (data.store.members if data.store else ())}
+    if data.gpu is None and "nvjpeg" in {config.data.decoder, *decoders}:
+        return "nvJPEG decodes the run's images, which needs a GPU"
+    return None
 
 
 def _try(open_it: Callable[[], T], reasons: list[str]) -> T | None:

@@ -23,6 +23,7 @@ from train_student.config import TrainConfig
 from train_student.data.batches import Batch
 from train_student.data.teacher_signal import TeacherSignal
 from train_student.loop.learner import Learner
+from train_student.loop.state_tree import flatten
 from train_student.model.student import build_student
 from train_student.run.init_from import open_initial_weights
 
@@ -80,6 +81,9 @@ def smoke_run(
     gradients = weights if world == 1 else 2 * weights  # DDP keeps them a second time, in its buckets
     states = learner.state()["optimizer"]["state"].values()
     state = _bytes(value for state in states for value in state.values() if torch.is_tensor(value))
+    saved_tensors: dict[str, Tensor] = {}
+    flatten(learner.state(), saved_tensors)
+    checkpoint, kept = _bytes(saved_tensors.values()), config.run.keep_checkpoints
     average = _bytes(learner.kept.parameters()) if options.ema_decay else 0
     activations = saved[1] + (share - largest) * (saved[1] - saved[0]) // max(1, images[1] - images[0])
     together = weights + gradients + state + average + activations
@@ -91,6 +95,10 @@ def smoke_run(
         ("optimizer", f"{bytes_text(state)}, {options.opt}"),
         *([("average", f"{bytes_text(average)}, of the weights")] if average else []),
         ("activations", f"{bytes_text(activations)} for {share:,} images at once"),
+        (
+            "checkpoints",
+            f"{bytes_text(checkpoint)} each, {bytes_text((kept + 1) * checkpoint)} for {kept} and one being written",
+        ),
         ("together", f"{bytes_text(together)} in each process, without the workspace of kernels"),
     ]
     if device.type == "cuda":
