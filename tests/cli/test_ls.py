@@ -159,3 +159,4 @@ def test_behind_a_url(in_bucket, capsys):
     assert found["stores/a"][5].endswith(" kB")
     assert found["b"] == ["resnet18", "pld", "stores/a", "1 of 3", "61.00", "can go on"]
     assert list(listed(capsys, f"{in_bucket}/stores/a")) == ["store", "."]
+    assert list(listed(capsys, in_bucket.removesuffix("all"))) == ["store", "all/stores/a", "run", "all/b"]
