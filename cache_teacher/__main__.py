@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pld.stopping import Stopping
+from pld.process.stopping import Stopping
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -93,6 +93,11 @@ class CacheConfig:
     format: FormatName = option(
         "zarr", "what the parts of a new store are: zarr, or webdataset (tars that plain webdataset reads)"
     )
+    dry_run: bool = option(
+        False,
+        "write nothing: say what is missing, how large the store will be, and how long it takes, from a measured "
+        "minute",
+    )
     device: str | None = option(None, "where the teacher runs; a GPU if there is one")
 
     def __post_init__(self) -> None:

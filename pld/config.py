@@ -22,7 +22,7 @@ from jsonargparse import ArgumentParser, get_loader
 
 from pld.errors import ConfigError, PLDError
 from pld.options import Config, flatten, from_flat, groups, nest, options, unknown_option
-from pld.stopping import INTERRUPTED, Stopped, is_first_process
+from pld.process.stopping import INTERRUPTED, Stopped, is_first_process
 
 
 class _Parser(ArgumentParser):

@@ -258,7 +258,7 @@ class RunOptions:
     )
     dry_run: bool = option(
         False,
-        "print the run's plan and needs, train two steps on synthetic data, and write nothing",
+        "print the run's plan and needs, train two steps on synthetic data and a minute on the run's, write nothing",
         affects_result=False,
     )
 

@@ -94,7 +94,7 @@ def write_weights(name: str, path: str) -> None:
 def run_cache(config: CacheConfig, teacher: Teacher) -> float:
     """Seconds to cache everything into a new store; the teacher's building is not counted."""
     config = dataclasses.replace(config, store=f"{config.store}-{time.monotonic_ns()}")
-    ready = mock.patch("cache_teacher.cache.build_teacher", return_value=teacher)
+    ready = mock.patch("cache_teacher.inputs.build_teacher", return_value=teacher)
     with contextlib.redirect_stdout(io.StringIO()), ready:
         return timed(lambda: cache(config))
 

@@ -1,11 +1,10 @@
-"""`pld push` and `pld pull`: copy a store with its card; run again, they go on where they were."""
+"""`pld push`, `pld pull` and `pld card`: copy a store with its card, which run again goes on; write the card."""
 
 from __future__ import annotations
 
 import argparse
 import re
 
-from pld.cli.card import add_license
 from pld.errors import ConfigError
 from pld.progress import progress
 from pld.report.card import CARD_NAME, card_license, dataset_card, is_generated, read_card, write_card
@@ -20,7 +19,7 @@ def add_push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", help="a store's folder")
     parser.add_argument("url", help="where to: s3://BUCKET/STORE, gs://..., or any other that fsspec writes; a folder")
     _add_views(parser)
-    add_license(parser)
+    _add_license(parser)
 
 
 def push(arguments: argparse.Namespace) -> None:
@@ -51,16 +50,45 @@ def pull(arguments: argparse.Namespace) -> None:
         write_card(destination, text)
 
 
+def add_card_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `pld card`."""
+    parser.add_argument("store", help="a store's folder or URL")
+    _add_license(parser)
+    parser.add_argument(
+        "--url", help="where readers will find the store, for the examples (default: the store's place)"
+    )
+
+
+def card(arguments: argparse.Namespace) -> None:
+    """Write a store's card: README.md beside it, a valid Hugging Face dataset card; no other README is replaced."""
+    store = open_store(arguments.store)
+    text = dataset_card(store, arguments.license, arguments.url or store.url)
+    if write_card(open_storage(arguments.store), text):
+        print(f"card: {store.url}/{CARD_NAME}")
+    else:
+        print(f"{store.url}/{CARD_NAME} was not written by pld and stays as it is; move it away to have one made")
+
+
 def _add_views(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", help="only the blocks that hold these views, such as 0-7, from the first view on (default: all)"
     )
 
 
+def _add_license(parser: argparse.ArgumentParser) -> None:
+    """The option that the card needs from its author."""
+    parser.add_argument(
+        "--license",
+        type=_identifier,
+        default="unknown",
+        help="the licence's identifier on the hub, such as cc-by-4.0 (default: unknown)",
+    )
+
+
 def _copy_store(source_url: str, destination_url: str, views: str | None) -> tuple[Storage, Storage]:
     """Copy what is not there yet, with a progress bar and a summary; returns both places."""
     source, destination = open_storage(source_url), open_storage(destination_url)
-    plan, copies = transfer(source, destination, _parse_views(views))
+    plan, copies = transfer(source, destination, parse_views(views) if views is not None else None)
     if plan.num_held:
         print(f"{destination.url}: {plan.num_held} parts are there already")
     if plan.num_missing:
@@ -78,10 +106,15 @@ def _copy_store(source_url: str, destination_url: str, views: str | None) -> tup
     return source, destination
 
 
-def _parse_views(text: str | None) -> range | None:
-    if text is None:
-        return None
+def parse_views(text: str) -> range:
+    """The views that --views names; raises ConfigError."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     if not match or int(match[2] or match[1]) < int(match[1]):
         raise ConfigError(f"--views {text}: wanted a view such as 3, or a range such as 0-7")
     return range(int(match[1]), int(match[2] or match[1]) + 1)
+
+
+def _identifier(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted an identifier such as cc-by-4.0, apache-2.0 or other")
+    return text

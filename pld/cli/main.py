@@ -8,15 +8,16 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from pld.cli import card, convert, copy, data, evaluate, export, inspect, landscape, report, verify
+from pld.cli import convert, copy, data, evaluate, export, inspect, landscape, ls, report, rm, verify
 from pld.config import add_completion, run
 
 # What each does, what adds its arguments, what runs it.
 _COMMANDS: dict[str, tuple[str | None, Callable[..., None], Callable[..., None]]] = {
+    "card": (copy.card.__doc__, copy.add_card_arguments, copy.card),
     "pull": (copy.pull.__doc__, copy.add_pull_arguments, copy.pull),
     "push": (copy.push.__doc__, copy.add_push_arguments, copy.push),
 }
-for _module in (card, convert, data, evaluate, export, inspect, landscape, report, verify):
+for _module in (convert, data, evaluate, export, inspect, landscape, ls, report, rm, verify):
     _COMMANDS[_module.__name__.rpartition(".")[2]] = (_module.__doc__, _module.add_arguments, _module.execute)
 
 

@@ -30,7 +30,7 @@ from pld.loading.limits import PREFETCH, Loaders, allow_open_files, check_loader
 from pld.loading.machine import Machine
 from pld.loading.shared_memory import SharedMemory
 from pld.loading.view_decoder import ViewDecoder, ViewRequest
-from pld.stopping import held_back, leave_to_parent
+from pld.process.stopping import held_back, leave_to_parent
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-import cache_teacher.cache
+import cache_teacher.inputs
+import cache_teacher.load_parts
 import pld.cli.verify
 from cache_teacher.cache import cache
 from cache_teacher.cache import main as cache_main
@@ -17,8 +18,8 @@ from tests.cache_teacher.test_cache import arguments, config
 
 @pytest.fixture
 def on_the_cpu(monkeypatch):
-    monkeypatch.setattr(cache_teacher.cache, "check_device", lambda device: None)
-    monkeypatch.setattr(cache_teacher.cache, "decoding_processes", lambda device, num: num)
+    monkeypatch.setattr(cache_teacher.inputs, "check_device", lambda device: None)
+    monkeypatch.setattr(cache_teacher.load_parts, "decoding_processes", lambda device, num: num)
 
 
 def test_who_decoded_is_part_of_the_store(world, tmp_path, on_the_cpu, capsys):

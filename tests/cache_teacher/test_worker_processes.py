@@ -5,8 +5,9 @@ import re
 
 import numpy as np
 
-import cache_teacher.cache
-from cache_teacher.cache import cache, decoding_processes
+import cache_teacher.load_parts
+from cache_teacher.cache import cache
+from cache_teacher.load_parts import decoding_processes
 from cache_teacher.pieces import split_part
 from tests.cache_teacher.test_cache import arguments, config
 from tests.processes import python, tree_bytes
@@ -29,8 +30,8 @@ def test_a_part_in_pieces():
 def test_processes_write_the_same_store(world, tmp_path, monkeypatch):
     assert [decoding_processes(device, 3) for device in ("cpu", "cuda:1", "mps")] == [0, 3, 3]
     cache(config(world, tmp_path / "threads", views=12, batch_size=30))
-    monkeypatch.setattr(cache_teacher.cache, "decoding_processes", lambda device, num: num)
-    monkeypatch.setattr(cache_teacher.cache, "_VIEWS_AT_ONCE", 13)
+    monkeypatch.setattr(cache_teacher.load_parts, "decoding_processes", lambda device, num: num)
+    monkeypatch.setattr(cache_teacher.load_parts, "_VIEWS_AT_ONCE", 13)
     cache(config(world, tmp_path / "processes", views=12, batch_size=30, threads=2))
     written, wanted = tree_bytes(tmp_path / "processes"), tree_bytes(tmp_path / "threads")
     written.pop("store.json"), wanted.pop("store.json")  # the command's --store is in it
@@ -41,6 +42,7 @@ def test_processes_write_the_same_store(world, tmp_path, monkeypatch):
 DEADLY = """
 import os, sys
 import cache_teacher.cache
+import cache_teacher.load_parts
 import pld.images
 from pld.config import run
 from torch.utils.data import get_worker_info
@@ -53,7 +55,7 @@ def deadly(source, row):
     return read(source, row)
 
 pld.images.Source.read = deadly
-cache_teacher.cache.decoding_processes = lambda device, num: num
+cache_teacher.load_parts.decoding_processes = lambda device, num: num
 sys.exit(run(cache_teacher.cache.main, sys.argv[1:]))
 """
 

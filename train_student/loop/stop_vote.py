@@ -9,7 +9,7 @@ from typing import NoReturn
 import torch
 from accelerate import Accelerator
 
-from pld.stopping import INTERRUPTED, TERMINATED, Stopping
+from pld.process.stopping import INTERRUPTED, TERMINATED, Stopping
 
 # Between two votes, for which the processes wait for each other and for their devices.
 _SECONDS = 1.0

@@ -14,8 +14,8 @@ from accelerate.utils import gather_object
 from pld.errors import ConfigError
 from pld.evaluation import stored_signals
 from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
+from pld.process.stopping import Stopping
 from pld.progress import progress
-from pld.stopping import Stopping
 from train_student.config import OptimizerOptions, TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches, rows_read
 from train_student.data.training_data import TrainingData

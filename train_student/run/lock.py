@@ -8,58 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import json
 import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from pld.errors import ConfigError
 from pld.files import writing
+from pld.process.owner import Owner, read_owner
 
 HEARTBEAT_SECONDS = 15.0
 # Without a heartbeat for so long, longer than network file systems cache a file's times, an owner elsewhere is dead.
 PATIENCE_SECONDS = 105.0
 _POLL_SECONDS = 0.5
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Owner:
-    """Who holds a lock.
-
-    Attributes:
-        host: its name.
-        space: of process numbers: the machine's boot and the container's, as far as the system tells.
-        process: its number there.
-        started: when the system started it, in the system's own words; "" where it does not tell.
-        since: when it took the lock, as text.
-        token: of this holder alone.
-    """
-
-    host: str
-    space: str
-    process: int
-    started: str
-    since: str
-    token: str
-
-    @classmethod
-    def this_process(cls) -> Owner:
-        """This process, from now on."""
-        return cls(
-            host=socket.gethostname(),
-            space=_process_space(),
-            process=os.getpid(),
-            started=_started(os.getpid()),
-            since=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            token=uuid.uuid4().hex,
-        )
 
 
 class RunLock:
@@ -72,7 +36,7 @@ class RunLock:
 
     def check(self) -> None:
         """Raise ConfigError if another command took the lock over, as one may of a process that was suspended."""
-        holder = _read(self._path)
+        holder = read_owner(self._path)
         if holder is None or holder.token != self._owner.token:
             raise ConfigError(taken_over(self._path, holder))
 
@@ -104,7 +68,7 @@ def lock_run(folder: Path) -> Iterator[RunLock]:
     with writing(folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         while not _create(path, owner):
-            holder, stamp = _read(path), _stamp(path)
+            holder, stamp = read_owner(path), _stamp(path)
             if stamp is None:
                 continue  # given up meanwhile
             if _is_alive(path, holder, stamp):
@@ -135,14 +99,6 @@ def _create(path: Path, owner: Owner) -> bool:
         temporary.unlink()
 
 
-def _read(path: Path) -> Owner | None:
-    """The holder; None where the lock is gone or cannot be understood."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Owner)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
 def _stamp(path: Path) -> int | None:
     """When the lock was last touched, by its file system's clock; None where it is gone."""
     try:
@@ -153,8 +109,8 @@ def _stamp(path: Path) -> int | None:
 
 def _is_alive(path: Path, holder: Owner | None, stamp: int) -> bool:
     """Whether the holder lives: asked of the system if it is this one, else seen by a heartbeat."""
-    if holder and (lives := lives_here(holder)) is not None:
-        return lives
+    if holder and holder.is_local:
+        return holder.lives()
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
@@ -166,19 +122,6 @@ def _is_alive(path: Path, holder: Owner | None, stamp: int) -> bool:
     return False
 
 
-def lives_here(holder: Owner) -> bool | None:
-    """Whether a process of this machine lives; None of one that is elsewhere."""
-    if (holder.host, holder.space) != (socket.gethostname(), _process_space()):
-        return None
-    try:
-        os.kill(holder.process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # another user's
-    return _started(holder.process) == holder.started
-
-
 def _remove_dead(path: Path, holder: Owner | None) -> None:
     """Remove a dead holder's lock, of several commands that find it once; a lock that is new by then is put back."""
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
@@ -187,7 +130,7 @@ def _remove_dead(path: Path, holder: Owner | None) -> None:
     except FileNotFoundError:
         return
     try:
-        if _read(aside) != holder:
+        if read_owner(aside) != holder:
             with contextlib.suppress(FileExistsError):  # whoever lost it finds out when it checks
                 os.link(aside, path)
     finally:
@@ -210,19 +153,3 @@ def in_use(where: object, holder: Owner | None) -> str:
         f"{where}: is in use: {who}. Wait for it or stop it (kill -TERM saves a checkpoint), or name another folder "
         "with --output"
     )
-
-
-def _process_space() -> str:
-    """What process numbers are of: the machine's boot and the container's, on Linux."""
-    with contextlib.suppress(OSError):
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
-    return ""
-
-
-def _started(process: int) -> str:
-    """When a process started, in ticks since the machine's boot; "" where the system does not tell."""
-    try:
-        # The name, in parentheses, may have spaces.
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""

@@ -12,12 +12,12 @@ from torch import nn
 from pld.errors import OutputError
 from pld.evaluation import BATCH_SIZE
 from pld.loading import Loaders, Machine, check_loaders
+from pld.report.quantities import bytes_text
 from pld.views.preprocessing import Preprocessing
 from train_student.config import TrainConfig
 from train_student.data.training_data import TrainingData
 from train_student.loop.checkpoint import Checkpoints
 from train_student.loop.learner import Learner
-from train_student.run.smoke_run import shown
 
 
 def check_loader_room(config: TrainConfig, data: TrainingData, learner: Learner, world: int) -> None:
@@ -42,9 +42,9 @@ def check_disk_room(config: TrainConfig, learner: Learner, checkpoints: Checkpoi
     lacking = count * least - held
     if lacking > free:
         raise OutputError(
-            f"{checkpoints.folder}: {shown(free)} are free, and {count} checkpoints of {shown(least)} or more want "
-            f"{shown(lacking)} more, as one is written before the oldest is removed: make room, keep fewer "
-            "(--keep_checkpoints 1), or name a folder on a larger disk with --output"
+            f"{checkpoints.folder}: {bytes_text(free)} are free, and {count} checkpoints of {bytes_text(least)} or "
+            f"more want {bytes_text(lacking)} more, as one is written before the oldest is removed: make room, keep "
+            "fewer (--keep_checkpoints 1), or name a folder on a larger disk with --output"
         )
 
 

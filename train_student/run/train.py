@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from pld.config import parse_config
 from pld.errors import ConfigError
 from pld.options import as_flat
-from pld.stopping import Stopping
+from pld.process.stopping import Stopping
 from train_student.config import RECIPES, RunOptions, TrainConfig
 from train_student.data.teacher_signal import open_teacher_signal
 from train_student.data.training_data import open_training_data
@@ -28,10 +28,10 @@ from train_student.model.student import build_student
 from train_student.run.beginning import Beginning, check_same_weights, read_beginning
 from train_student.run.content import Content, check_same_content
 from train_student.run.describe import describe_run, first_lines
-from train_student.run.dry_run import dry_run
 from train_student.run.init_from import open_initial_weights
 from train_student.run.launcher_variables import check_launcher_variables
 from train_student.run.place import RunPlace, folder_of, hold_run
+from train_student.run.plan.dry_run import dry_run
 from train_student.run.publish import publish
 from train_student.run.room import check_disk_room, check_loader_room
 from train_student.run.run_folder import (

@@ -108,16 +108,26 @@ class FsspecStorage:
 
     def list(self, prefix: str) -> list[str]:
         """See Storage."""
+        return object_names(self._find(prefix, detail=False))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """See Storage."""
+        found = self._find(prefix, detail=True)
+        return {name: found[name].get("size") or 0 for name in object_names(found)}
+
+    def _find(self, prefix: str, *, detail: bool) -> dict[str, dict[str, Any]]:
+        """What the driver says of each object below a folder, by the object's name; nothing without `detail`."""
         folder = self._path(prefix) if prefix else self._driver.root
         # fsspec lists a web server's folders one by one, and leaves out those that fail by default.
         options = {"on_error": "raise"} if self._driver.is_web else {}
         try:
-            found = self._retry(lambda driver: driver.find(folder, **options), prefix, "listed")
+            found = self._retry(lambda driver: driver.find(folder, detail=detail, **options), prefix, "listed")
         except FileNotFoundError:
             found = []
         if not found:
             self._check_lists()
-        return object_names(path.removeprefix(self._driver.root).lstrip("/") for path in found)
+        about = found if isinstance(found, dict) else {path: {} for path in found}
+        return {path.removeprefix(self._driver.root).lstrip("/"): info for path, info in about.items()}
 
     def leftovers(self) -> dict[str, str]:
         """See Storage: none."""

@@ -68,6 +68,14 @@ class LocalStorage:
         """See Storage."""
         return object_names(self._walk(prefix))
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """See Storage."""
+        found = {}
+        for name in self.list(prefix):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                found[name] = (self._root / name).stat().st_size
+        return found
+
     def leftovers(self) -> dict[str, str]:
         """See Storage."""
         found = {}

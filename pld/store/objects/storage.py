@@ -45,6 +45,9 @@ class Storage(Protocol):
     def list(self, prefix: str) -> list[str]:
         """Sorted names of all objects in the folder `prefix` and below; "" for all."""
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The names that `list` gives, each with its object's bytes; 0 where a web server does not tell."""
+
     def leftovers(self) -> dict[str, str]:
         """Unfinished objects that killed (or still running) writers left: where each lies -> the name it was for."""
 

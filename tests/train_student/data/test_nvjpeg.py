@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-import cache_teacher.cache
+import cache_teacher.inputs
+import cache_teacher.load_parts
 import train_student.data.training_data
 from pld.config import run
 from pld.images import open_source
@@ -25,8 +26,8 @@ PREPROCESSINGS = [Preprocessing(input_size=(32, 32)), Preprocessing(input_size=(
 @pytest.fixture
 def store(world, tmp_path, monkeypatch):
     """A store whose teacher saw what "nvjpeg" decoded; and no check of the device."""
-    monkeypatch.setattr(cache_teacher.cache, "decoding_processes", lambda device, num: num)
-    for module in (cache_teacher.cache, train_student.data.training_data):
+    monkeypatch.setattr(cache_teacher.load_parts, "decoding_processes", lambda device, num: num)
+    for module in (cache_teacher.inputs, train_student.data.training_data):
         monkeypatch.setattr(module, "check_device", lambda device: None)
     return str(make_store(world, str(tmp_path / "s"), views=2, k=5, threads=2, decoder="nvjpeg"))
 

@@ -9,7 +9,7 @@ from pld.errors import ConfigError
 from pld.images import epoch_order, global_batches
 from tests.making import make_dataset, student_settings
 from tests.processes import python, torchrun
-from tests.train_student.run.test_resume import command, consumed
+from tests.train_student.run.resume.test_resume import command, consumed
 from train_student.config import OptimizerOptions
 from train_student.loop.trainer import count_steps
 

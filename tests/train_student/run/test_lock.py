@@ -12,9 +12,10 @@ import time
 import pytest
 
 from pld.errors import ConfigError
+from pld.process.owner import Owner, read_owner
 from tests.processes import environment
 from train_student.run import lock
-from train_student.run.lock import Owner, lock_run
+from train_student.run.lock import lock_run
 
 HOLD = "import sys, time; from pathlib import Path; from train_student.run.lock import lock_run\n"
 HOLD += "with lock_run(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
@@ -76,7 +77,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_of_another_machine_a_heartbeat_says_that_it_lives(tmp_path, elsewhere):
-    beating = lock.RunLock(elsewhere, lock._read(elsewhere))
+    beating = lock.RunLock(elsewhere, read_owner(elsewhere))
     with pytest.raises(ConfigError, match="process 1 on node7"):
         lock_run(tmp_path / "run").__enter__()
     beating.release()

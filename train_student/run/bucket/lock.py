@@ -18,8 +18,9 @@ from collections.abc import Iterator
 import msgspec
 
 from pld.errors import ConfigError, NotCachedError, StoreError
+from pld.process.owner import Owner
 from pld.store.objects.fsspec_storage import FsspecStorage
-from train_student.run.lock import HEARTBEAT_SECONDS, PATIENCE_SECONDS, Owner, in_use, lives_here, taken_over
+from train_student.run.lock import HEARTBEAT_SECONDS, PATIENCE_SECONDS, in_use, taken_over
 
 FOLDER = "lock"
 _MAX_BYTES = 2**16
@@ -117,8 +118,8 @@ def _is_alive(storage: FsspecStorage, number: int, holder: Owner | None) -> bool
     """Whether a holder lives and has the run still: asked of the system if it is this one, else seen by beats."""
     if storage.exists(_name(number, "done")):
         return False
-    if holder and (lives := lives_here(holder)) is not None:
-        return lives
+    if holder and holder.is_local:
+        return holder.lives()
     who = f"process {holder.process} on {holder.host}" if holder else "another command"
     print(
         f"{storage.url}: {who} had this run and has not said that it ended; waiting up to {PATIENCE_SECONDS:.0f} s for "

@@ -10,14 +10,14 @@ import time
 import psutil
 import pytest
 
-from pld.stopping import find_launcher
+from pld.process.stopping import find_launcher
 from tests.processes import environment
 
 BEGIN = """
 import ctypes, signal, sys, time
-import pld.stopping
+import pld.process.stopping
 from pld.config import run
-from pld.stopping import Stopping
+from pld.process.stopping import Stopping
 
 def wait_in_c():
     # For a lock that this thread holds: no signal interrupts that.
@@ -28,7 +28,7 @@ def wait_in_c():
 def main(argv):
     {body}
 
-pld.stopping._GRACE_SECONDS = 1.0
+pld.process.stopping._GRACE_SECONDS = 1.0
 if __name__ == "__main__":
     with Stopping("all is kept") as stopping:
         raise SystemExit(run(main, []))

@@ -1,11 +1,10 @@
-"""`--dry-run`: print a run's plan and needs, and train two steps, without data, store or teacher."""
+"""`--dry-run`: print a run's plan and needs, train two made-up steps, and a minute on real images if they are there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -16,27 +15,30 @@ from pld.classes.names import read_class_names
 from pld.errors import DataError, StoreError
 from pld.images import Source, open_source
 from pld.join.match import stored_policy
+from pld.report.quantities import bytes_per_view, bytes_text
 from pld.report.table import as_text
 from pld.store import StoreGroup, open_stores
 from pld.views import Policy, RandomResizedCrop, mix_steps
 from pld.views.policy_text import parse_policy
 from train_student.config import DataOptions, LossOptions, OptimizerOptions, TrainConfig
 from train_student.data.teacher_signal import check_supports
-from train_student.data.training_data import is_unlabelled, open_training_data
+from train_student.data.training_data import TrainingData, is_unlabelled, open_training_data
 from train_student.data.view_policy import count_views
 from train_student.loop.trainer import count_steps
 from train_student.model.optimizer import build_schedule
-from train_student.run.smoke_run import shown, smoke_run
+from train_student.run.plan.measured_run import measured_run
+from train_student.run.plan.smoke_run import smoke_run
 
 _IMAGENET_IMAGES, _IMAGENET_CLASSES = 1_281_167, 1000
 _VIEWS, _SMALL_K = 50, 50  # what `make cache` does by itself
-# Bytes of a sample's view in a store by k, EfficientNet-Lite2 on ImageNet photos: docs/decisions/0003.
-_MEASURED_K, _MEASURED_BYTES = (10, 50, 1000), (27.7, 93.5, 1390.0)
 T = TypeVar("T")
 
 
 class Sizes(NamedTuple):
-    """What a run's length, views and store depend on; `assumed` says why the sizes are not the run's own."""
+    """What a run's length, views and store depend on.
+
+    `assumed` says why the sizes are not the run's own, which come from its `data`.
+    """
 
     num_samples: int
     classes: Classes
@@ -44,10 +46,13 @@ class Sizes(NamedTuple):
     policy: Policy
     validation: str = "unknown"
     assumed: tuple[str, ...] = ()
+    data: TrainingData | None = None
 
 
 def dry_run(config: TrainConfig) -> None:
     """Print steps, learning rates, memory and the store of a run, and train two steps on made-up data.
+
+    Where its data are there, train on them for a minute and say how long the run will take.
 
     Nothing is written. Data and store are looked at where they are there; else the sizes are ImageNet-1k's.
 
@@ -57,7 +62,7 @@ def dry_run(config: TrainConfig) -> None:
     precision = config.run.resolved_precision
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
     world = accelerator.num_processes
-    sizes = _find_sizes(config)
+    sizes = _find_sizes(config, accelerator.device)
     steps = count_steps(config.optimizer, config.data.streams, sizes.num_samples, world)
     count_views(config.data.views, config.optimizer.views_per_image, sizes.policy, sizes.store)
     required = config.loss.build().required_signal
@@ -67,6 +72,10 @@ def dry_run(config: TrainConfig) -> None:
     k, labelled = _wanted_k(config.loss, sizes), not is_unlabelled(config, sizes.store)
     mixed = bool(mix_steps(sizes.policy))
     measured = smoke_run(config, accelerator, classes=sizes.classes, k=k, labelled=labelled, mixed=mixed)
+    if sizes.data and (reason := _why_not_measured(config, sizes.data)):
+        measured.append(("not measured", reason))
+    elif sizes.data:
+        measured += measured_run(config, accelerator, sizes.data)
     if accelerator.is_main_process:
         print(
             f"{config.run.output}: {config.model.name}, {config.loss.name}: a dry run, which trains and writes nothing"
@@ -83,7 +92,7 @@ def dry_run(config: TrainConfig) -> None:
     accelerator.end_training()
 
 
-def _find_sizes(config: TrainConfig) -> Sizes:
+def _find_sizes(config: TrainConfig, device: torch.device) -> Sizes:
     """The sizes from data and store, where they are there; raises ConfigError where they contradict the settings."""
     data, teacher = config.data, config.teacher
     reasons: list[str] = []
@@ -91,9 +100,9 @@ def _find_sizes(config: TrainConfig) -> Sizes:
     if "://" in data.images:
         reasons.append(f"{data.images}: images behind URLs are fetched to be counted, which a dry run does not do")
     elif data.images:
-        whole = _try(lambda: open_training_data(config), reasons)
+        whole = _try(lambda: open_training_data(config, device if device.type == "cuda" else None), reasons)
         if whole:
-            return Sizes(len(whole.train), whole.classes, whole.store, whole.policy, whole.validation_text)
+            return Sizes(len(whole.train), whole.classes, whole.store, whole.policy, whole.validation_text, data=whole)
     store = None
     if teacher.stores:
         store = _try(lambda: open_stores(teacher.stores, teacher.combine, config.run.seed), reasons)
@@ -119,6 +128,14 @@ def _policy(options: DataOptions, source: Source | None, store: StoreGroup | Non
     return stored_policy(store.members[0]) if store else asked
 
 
+def _why_not_measured(config: TrainConfig, data: TrainingData) -> str | None:
+    """What keeps this machine from loading the run's images as the run will."""
+    decoders = {member.manifest.identity.views.decoder for member in (data.store.members if data.store else ())}
+    if data.gpu is None and "nvjpeg" in {config.data.decoder, *decoders}:
+        return "nvJPEG decodes the run's images, which needs a GPU"
+    return None
+
+
 def _try(open_it: Callable[[], T], reasons: list[str]) -> T | None:
     """What can be opened; else None, and why is added to the reasons."""
     try:
@@ -138,11 +155,6 @@ def lr_curve(options: OptimizerOptions, epoch_steps: int) -> list[tuple[int, flo
         schedule.step_update(step)
         curve.append((step, float(optimizer.param_groups[0]["lr"])))
     return curve
-
-
-def bytes_per_view(k: int) -> float:
-    """Bytes that a store takes for a view of a sample, between the measured k linearly, above them in proportion."""
-    return float(np.interp(k, _MEASURED_K, _MEASURED_BYTES)) * max(1.0, k / _MEASURED_K[-1])
 
 
 def _wanted_k(loss: LossOptions, sizes: Sizes) -> int:
@@ -187,8 +199,8 @@ def _store_rows(config: TrainConfig, sizes: Sizes) -> Iterator[tuple[str, str]]:
         yield "needs", f"any k; {min(_SMALL_K, sizes.classes.count)} recommended"
     if store:
         yield "store", " + ".join(config.teacher.stores)
-        yield "holds", f"top {k} of {sizes.classes.count}, {store.num_views} views, {shown(store.num_bytes)}"
+        yield "holds", f"top {k} of {sizes.classes.count}, {store.num_views} views, {bytes_text(store.num_bytes)}"
     else:
         views, each = config.data.views or _VIEWS, bytes_per_view(k)
-        total = shown(views * sizes.num_samples * each)
+        total = bytes_text(views * sizes.num_samples * each)
         yield "size", f"about {total}: {views} views x {sizes.num_samples:,} images x {each:,.4g} bytes (k = {k})"

@@ -10,7 +10,7 @@ from pld.join.mixing import plan_mixing
 from pld.store import open_store
 from tests.making import NUM_CLASSES, STUDENT, make_store, student_settings
 from tests.processes import python, torchrun
-from tests.train_student.run.test_resume import StopError, command, consumed, kill_after, started
+from tests.train_student.run.resume.test_resume import StopError, command, consumed, kill_after, started
 from tests.train_student.runs import assert_same_weights, metrics
 from train_student.config import TrainConfig
 from train_student.loop.learner import Learner

@@ -16,12 +16,14 @@ from pld.classes.matching import Classes
 from pld.errors import ConfigError, PLDError
 from pld.loading import ViewRequest
 from pld.losses import RequiredSignal
+from pld.report.quantities import bytes_text
 from pld.signals import MixedLabels, TopK, larger_share
 from pld.views.preprocessing import Preprocessing
 from train_student.config import TrainConfig
 from train_student.data.batches import Batch
 from train_student.data.teacher_signal import TeacherSignal
 from train_student.loop.learner import Learner
+from train_student.loop.state_tree import flatten
 from train_student.model.student import build_student
 from train_student.run.init_from import open_initial_weights
 
@@ -86,21 +88,28 @@ def smoke_run(
     gradients = weights if world == 1 else 2 * weights  # DDP keeps them a second time, in its buckets
     states = learner.state()["optimizer"]["state"].values()
     state = _bytes(value for state in states for value in state.values() if torch.is_tensor(value))
+    saved_tensors: dict[str, Tensor] = {}
+    flatten(learner.state(), saved_tensors)
+    checkpoint, kept = _bytes(saved_tensors.values()), config.run.keep_checkpoints
     average = _bytes(learner.kept.parameters()) if options.ema_decay else 0
     activations = saved[1] + (share - largest) * (saved[1] - saved[0]) // max(1, images[1] - images[0])
     together = weights + gradients + state + average + activations
     rows = [
         *([("begins with", beginning.where)] if beginning else []),
         *([("", begun.note)] if begun.note else []),
-        ("weights", f"{shown(weights)}, {sum(p.numel() for p in student.parameters()):,} parameters"),
-        ("gradients", shown(gradients)),
-        ("optimizer", f"{shown(state)}, {options.opt}"),
-        *([("average", f"{shown(average)}, of the weights")] if average else []),
-        ("activations", f"{shown(activations)} for {share:,} images at once"),
-        ("together", f"{shown(together)} in each process, without the workspace of kernels"),
+        ("weights", f"{bytes_text(weights)}, {sum(p.numel() for p in student.parameters()):,} parameters"),
+        ("gradients", bytes_text(gradients)),
+        ("optimizer", f"{bytes_text(state)}, {options.opt}"),
+        *([("average", f"{bytes_text(average)}, of the weights")] if average else []),
+        ("activations", f"{bytes_text(activations)} for {share:,} images at once"),
+        (
+            "checkpoints",
+            f"{bytes_text(checkpoint)} each, {bytes_text((kept + 1) * checkpoint)} for {kept} and one being written",
+        ),
+        ("together", f"{bytes_text(together)} in each process, without the workspace of kernels"),
     ]
     if device.type == "cuda":
-        peak = shown(torch.cuda.max_memory_allocated(device))
+        peak = bytes_text(torch.cuda.max_memory_allocated(device))
         rows.append(("measured", f"{peak} at most allocated on the GPU with {largest} images"))
     for number, size, value in zip((1, 2), images, losses, strict=True):
         rows.append((f"step {number}", f"loss {value:.4f}, {size} made-up images in each process"))
@@ -152,11 +161,3 @@ def _measure_saved_bytes(parameters: Iterable[nn.Parameter]) -> Iterator[dict[in
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def shown(num_bytes: int | float) -> str:
-    """Bytes as people read them, in powers of 1000."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.3g} {unit}"
-    return f"{num_bytes / 1e3:.3g} kB"

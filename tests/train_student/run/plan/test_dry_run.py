@@ -8,17 +8,18 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
+from train_student.run.plan.dry_run import dry_run, lr_curve
 
 from pld.classes.matching import Classes
 from pld.config import run
 from pld.errors import ConfigError, PLDError
+from pld.report.quantities import bytes_per_view
 from pld.store import open_store
 from tests.making import student_settings
 from tests.processes import ROOT, python, torchrun
 from train_student.config import RECIPES, OptimizerOptions, TrainConfig
 from train_student.model.student import Student, student_preprocessing
-from train_student.run import smoke_run
-from train_student.run.dry_run import bytes_per_view, dry_run, lr_curve
+from train_student.run.plan import smoke_run
 from train_student.run.train import main as train_main
 
 PAPER = sorted(path.stem for path in (RECIPES / "paper").iterdir())
@@ -86,6 +87,10 @@ def test_data_and_store_that_are_there_give_their_own_figures(world, tmp_path, c
     assert line(text, "steps") == "32"
     assert line(text, "images") == "260, 12 classes; 4 dropped each epoch"
     assert "for want of" not in text
+    assert line(text, "validation").startswith("37 images, ")
+    pattern = r"(\d+) steps of 16 real images in \S+ seconds, \S+ images a second, after 2 steps to warm up"
+    assert re.fullmatch(pattern, line(text, "measured"))[1] == "14"
+    assert re.fullmatch(r"about \S+ \w+ for all steps; validating 37 images 2 times comes on top", line(text, "time"))
     store = open_store(str(world / "full"))
     assert line(text, "holds") == f"top 12 of 12, 3 views, {store.num_bytes / 1e3:.3g} kB"
     dry_run(TrainConfig.from_flat(**{**settings, "data": "nowhere"}))
