@@ -54,7 +54,7 @@ class StopVote:
         """
         unready = 1.0
         while unready:
-            is_stop, unready = self._vote(not is_ready(_SECONDS))
+            is_stop, unready = self._vote(float(not is_ready(_SECONDS)))
             if is_stop and unready:
                 self._stop(where)
 
@@ -67,7 +67,7 @@ class StopVote:
         """Whether to stop, and the mean of the processes' values."""
         status = self._stopping.status
         if self._accelerator.num_processes == 1:
-            return bool(status), float(value)
+            return bool(status), value
         mine = [status == INTERRUPTED, status == TERMINATED, value]
         votes = self._accelerator.reduce(
             torch.tensor(mine, dtype=torch.float32, device=self._accelerator.device), reduction="sum"
