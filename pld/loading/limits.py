@@ -61,8 +61,15 @@ class Loaders:
         return self.processes * _FILES_OF_A_WORKER + _FILES_OF_A_LOADER
 
 
-def check_loaders(loaders: Sequence[Loaders], machine: Machine) -> None:
-    """Raise ConfigError, saying what to do, where loaders that are open at the same time do not fit a machine."""
+def check_loaders(loaders: Sequence[Loaders], machine: Machine, *, opened_before: int = 0) -> None:
+    """Raise ConfigError, saying what to do, where loaders that are open at the same time do not fit a machine.
+
+    Args:
+        loaders: to be, in the order in which they start.
+        machine: what it has now.
+        opened_before: other files that will have been opened by the time that they start.
+    """
+    machine = dataclasses.replace(machine, open_files=machine.open_files + opened_before)
     for each in loaders:
         if not each.processes:
             continue

@@ -19,6 +19,9 @@ from train_student.data.training_data import TrainingData
 from train_student.loop.checkpoint import Checkpoints
 from train_student.loop.learner import Learner
 
+# Logs, and a store's next view: a run should not be refused at its first validation for want of descriptors.
+_OPENED_BEFORE_VALIDATION = 8
+
 
 def check_loader_room(config: TrainConfig, data: TrainingData, learner: Learner, world: int) -> None:
     """Raise ConfigError where this machine has too little for a process's loaders, of training and validation."""
@@ -27,7 +30,8 @@ def check_loader_room(config: TrainConfig, data: TrainingData, learner: Learner,
     images = config.optimizer.batch_size // world // accumulate
     training = _loaders(workers, accumulate, images, [student, *teachers])
     validation = _loaders(workers, 1, min(BATCH_SIZE, len(data.val)), [student]) if data.val else None
-    check_loaders([each for each in (training, validation) if each], Machine.now())
+    loaders = [each for each in (training, validation) if each]
+    check_loaders(loaders, Machine.now(), opened_before=_OPENED_BEFORE_VALIDATION)
 
 
 def check_disk_room(config: TrainConfig, learner: Learner, checkpoints: Checkpoints) -> None:

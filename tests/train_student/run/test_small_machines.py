@@ -36,7 +36,7 @@ def test_dockers_shm_and_few_descriptors_are_enough(place, tmp_path):
     """Batches of 11 MB, six of them in memory; 24 images, and fewer files that may be kept open."""
     sizes = {"batch_size": 24, "image_size": 400, "model": "test_resnet", "model_kwargs": {}}
     wanted = arguments(place / "data", tmp_path / "run", epochs=1, workers=2, **sizes)
-    small = "mount -t tmpfs -o size=64M tmpfs /dev/shm && ulimit -n 64"
+    small = "mount -t tmpfs -o size=64M tmpfs /dev/shm && ulimit -n 80"
     done = command(small, "-m", "train_student", *wanted)
     assert done.returncode == 0, done.stderr
     assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1]
