@@ -26,7 +26,7 @@ $(READY): EXTRA = report
 $(READY_DEV): EXTRA = dev
 $(READY) $(READY_DEV): pyproject.toml $(wildcard pld/images/decode/native/* pld/views/steps/pixels/native/*)
 	$(PYTHON) -m venv .venv
-	rm -f pld/images/decode/*.so  # so that no older build is left where this one fails
+	rm -f pld/images/decode/*.so pld/views/steps/pixels/*.so  # so that no older build is left where this one fails
 	@echo 'Installing pld-distill[$(EXTRA)] into .venv takes some minutes; PyTorch is most of it.'
 	$(BIN)/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --no-compile --editable '.[$(EXTRA)]'
 	@touch $(READY) $@
@@ -112,5 +112,6 @@ format: $(READY_DEV)  ## format, and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove runs, stores, caches and .venv
-	rm -rf .venv runs stores build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache pld/images/decode/*.so
+	rm -rf .venv runs stores build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache pld/images/decode/*.so \
+	  pld/views/steps/pixels/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

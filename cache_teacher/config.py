@@ -9,13 +9,12 @@ from typing import Literal
 
 from pld.errors import ConfigError
 from pld.images import Source
-from pld.join.mixing import choose_partners
+from pld.join.mixing import ask_policy, choose_partners
 from pld.options import AT_LEAST_ONE, check_values, option
 from pld.precision import Precision
 from pld.store import Decoder, FormatName
 from pld.teachers import Teacher, short_name
-from pld.views import Fixed, Policy
-from pld.views.policy_text import parse_policy
+from pld.views import Fixed, Policy, mix_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,9 +132,18 @@ def choose_policy(config: CacheConfig, source: Source, teacher: Teacher) -> Poli
     """
     default = dataclasses.replace(source.policy, seed=config.view_seed)
     if config.policy is None:
-        return default
-    policy = parse_policy(config.policy, default, default_crop_fraction=teacher.preprocessing.crop_fraction)
-    return policy if '"partners"' in config.policy else choose_partners(policy, source)
+        policy = choose_partners(default, source)
+    else:
+        crop_fraction = teacher.preprocessing.crop_fraction
+        policy = ask_policy(config.policy, default, source, default_crop_fraction=crop_fraction)
+    if config.on_bad_image == "skip" and mix_steps(policy) and policy.partners == "dataset":
+        raise ConfigError(
+            f"--on_bad_image skip: the shards of {source.location} hold few classes or images, so that views are mixed "
+            "across them. An image left out, and repaired later, would change what others were mixed with. Replace or "
+            "remove such images; or write shuffled shards, whose images are mixed within each, and cache those: "
+            f"pld data {config.data} --shards OUT"
+        )
+    return policy
 
 
 def limit_views(policy: Policy, wanted: int) -> tuple[int, str | None]:

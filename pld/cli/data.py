@@ -19,14 +19,12 @@ from pld.images.reader import ImageReader
 from pld.images.shards.encoding import Encoding
 from pld.images.shards.write import write_shards
 from pld.images.sources.image_files import format_counts
-from pld.join.mixing import choose_partners, plan_mixing
+from pld.join.mixing import ask_policy, plan_mixing
 from pld.progress import progress
 from pld.report.view_sheet import draw_sheet
 from pld.views import policy_to_json
-from pld.views.policy_text import parse_policy
 
 _SHEET, _VIEWS = Path("views.png"), 4
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,15 +123,15 @@ def _check_show(arguments: argparse.Namespace) -> None:
         if arguments.show is None and getattr(arguments, option) is not None:
             raise ConfigError(f"--{option} applies only to the views that are drawn: add --show, such as --show 8")
     out = arguments.out or _SHEET
-    if arguments.show and out.suffix.lower() not in _PICTURES:
-        raise ConfigError(f"--out {out}: wanted the name of a picture, ending in {', '.join(_PICTURES)}")
+    if arguments.show and out.suffix.lower() != ".png":
+        raise ConfigError(f"--out {out}: wanted the name of a PNG file, such as views.png")
 
 
 def _show(source: Source, arguments: argparse.Namespace) -> None:
     """Draw some views into a picture."""
     policy, text = source.policy, arguments.policy
     if text is not None:
-        policy = choose_partners(parse_policy(text, policy), source)
+        policy = ask_policy(text, policy, source)
     title = f"{source.location}, {arguments.split}: {text or policy_to_json(policy)}"
     plan, out, num_views = plan_mixing(source, policy), arguments.out or _SHEET, arguments.views or _VIEWS
     sheet = draw_sheet(source, policy, plan, title, num_images=arguments.show, num_views=num_views)

@@ -12,17 +12,38 @@ from pld.images import Source
 from pld.store import Store
 from pld.views import MixingPlan, Policy, mix_steps
 from pld.views.mixing import Partners
+from pld.views.policy_text import parse_policy
 
 # Of the classes that a shard of shuffled images would hold, on average.
 _FEW_CLASSES = 0.5
+# In a shard of fewer images each has nearly the same partner in every view, and an image alone has none.
+_FEW_IMAGES = 4
+# Of all images: more of them in such shards are too many.
+_MANY = 0.01
+
+
+def ask_policy(text: str, default: Policy, source: Source, *, default_crop_fraction: float = 0.875) -> Policy:
+    """The policy that a text asks for, see `parse_policy`, with partners chosen for the source unless JSON states them.
+
+    Raises:
+        ConfigError: as `parse_policy`.
+    """
+    policy = parse_policy(text, default, default_crop_fraction=default_crop_fraction)
+    return policy if states_partners(text) else choose_partners(policy, source)
+
+
+def states_partners(text: str) -> bool:
+    """Whether a policy's text, which `parse_policy` takes, says what images are mixed with; JSON alone can."""
+    return '"partners"' in text
 
 
 def choose_partners(policy: Policy, source: Source) -> Policy:
-    """The policy with partners from the same shard, or from the whole dataset where shards hold few classes.
+    """The policy with partners from the same shard, or from the whole dataset where shards hold few classes or images.
 
     Within a shard reading stays local. Of images sorted by class it would mix each with its like.
     """
-    partners: Partners = "dataset" if mix_steps(policy) and _shards_hold_few_classes(source) else "shard"
+    is_unfit = mix_steps(policy) and (_shards_hold_few_images(source) or _shards_hold_few_classes(source))
+    partners: Partners = "dataset" if is_unfit else "shard"
     return dataclasses.replace(policy, partners=partners)
 
 
@@ -42,18 +63,26 @@ def plan_mixing(source: Source, policy: Policy, stores: Sequence[Store] = ()) ->
     if not steps:
         return None
     if len(source) < 2:
-        raise DataError(f"{source.location}: mixing wants two images or more, found {len(source)}; leave mixing out")
+        raise DataError(
+            f"{source.location}: mixing wants two images or more, found {len(source)}; leave mixing out: --policy light"
+        )
     if not stores:
         pools = np.repeat(np.arange(len(source.shards)), source.shard_sizes)
         pools = pools if policy.partners == "shard" else np.zeros_like(pools)
         return MixingPlan(source.keys, pools, steps, seed=policy.seed)
-    first, plan = stores[0], _stored_plan(stores[0], source, policy)
+    first = stores[0]
     for store in stores[1:]:
-        same = set(store.skipped) == set(first.skipped)
-        if not same or not np.array_equal(_stored_plan(store, source, policy).partners(0), plan.partners(0)):
+        if different := sorted({*store.skipped} ^ {*first.skipped}):
             raise StoreError(
-                f"{store.url}: mixes other images with each other than {first.url}: its shards or the images that it "
-                "had to skip are others; read stores together that were cached from the same shards"
+                f"{store.url}: mixes other images with each other than {first.url}: {len(different)} were skipped in "
+                f"one of them alone, the first: {different[0]}; cache both teachers from the same images"
+            )
+    plan = _stored_plan(first, source, policy)
+    for store in stores[1:]:
+        if not np.array_equal(_stored_plan(store, source, policy).partners(0), plan.partners(0)):
+            raise StoreError(
+                f"{store.url}: mixes other images with each other than {first.url}: its shards are others; cache both "
+                "teachers from the same shards"
             )
     return plan
 
@@ -78,6 +107,11 @@ def _stored_plan(store: Store, source: Source, policy: Policy) -> MixingPlan:
     left_out = np.r_[np.zeros(len(source), bool), np.ones(len(skipped_keys), bool)]
     keys = np.concatenate([source.keys, skipped_keys]) if len(skipped_keys) else source.keys
     return MixingPlan(keys, np.r_[pools, skipped[mine]], mix_steps(policy), seed=policy.seed, left_out=left_out)
+
+
+def _shards_hold_few_images(source: Source) -> bool:
+    sizes = np.array(source.shard_sizes)
+    return len(sizes) > 1 and int(sizes[sizes < _FEW_IMAGES].sum()) > _MANY * len(source)
 
 
 def _shards_hold_few_classes(source: Source) -> bool:

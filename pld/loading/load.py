@@ -18,7 +18,7 @@ from pld.errors import UndecodableImageError
 from pld.loading.view_decoder import Map, ViewDecoder
 from pld.loading.worker_processes import Request, explain_deaths, fill_in_processes, shared_rows
 from pld.prefetch import map_ahead
-from pld.views import Mixing
+from pld.views import Mixing, mix_steps
 
 _Filled = tuple[Request, Tensor, list[Any]]
 
@@ -106,9 +106,10 @@ def _views(decoder: ViewDecoder, filled: Iterable[_Filled[Request]]) -> Generato
         with ThreadPoolExecutor(1, "pin") as pool:
             yield from map_ahead(pool, lambda each: _pin(_finish(decoder, each)), filled, ahead=1)
     except UndecodableImageError as error:
-        raise UndecodableImageError(
-            f"{error}; replace the image, or go on without such images: --on_bad_image skip"
-        ) from error
+        # Where images are mixed across shards, stage one cannot leave one out.
+        is_free = decoder.policy.partners == "shard" or not mix_steps(decoder.policy)
+        others = ", or go on without such images: --on_bad_image skip" if is_free else ""
+        raise UndecodableImageError(f"{error}; replace the image{others}") from error
 
 
 def _finish(decoder: ViewDecoder, filled: _Filled[Request]) -> LoadedViews[Request]:

@@ -186,6 +186,9 @@ def _find_pairs(request: ViewRequest, images: Collection[int]) -> tuple[Mixing |
         request: as asked for.
         images: the places that could be decoded, in order. The cuts are theirs, one after another.
     """
+    if request.mixing is None:
+        none = np.empty(0, np.int64)
+        return None, _Pairs(none, none, none, none)
     num_rows, num_views = len(request.rows), len(request.view_indexes)
     partners, beside = find_partners(request.rows, request.mixing, num_views)
     good = np.array([place in images for place in range(num_rows)], dtype=bool)
@@ -200,7 +203,7 @@ def _find_pairs(request: ViewRequest, images: Collection[int]) -> tuple[Mixing |
     places, numbers = np.nonzero(mixable & (partners >= 0))
     pairs = list(zip(places.tolist(), numbers.tolist(), strict=True))
     others = [cut[int(partners[pair]), pair[1]] for pair in pairs]
-    mixing = request.mixing and leave_unmixed(request.mixing, request.rows, mixable)
+    mixing = leave_unmixed(request.mixing, request.rows, mixable)
     return mixing, _Pairs(
         np.array([cut[pair] for pair in pairs], np.int64), np.array(others, np.int64), places, numbers
     )

@@ -19,9 +19,10 @@ from pld.errors import ConfigError
 from pld.randomness import hash_texts, mixed_bits
 
 UNMIXED, BLENDED, PARTNER_IN_BOX, OWN_IN_BOX = range(4)
-_MAX_ALPHA = 2.0
+_MIN_ALPHA, _MAX_ALPHA = 0.01, 2.0  # below, nearly all of Jöhnk's tries underflow to 0
 _SHARE_STEPS = 2**16  # coarser than what a machine's pow may round otherwise
-# Numbers that each sample's draws begin at: one for the pairing, then one each for what is drawn of it.
+# Index of the first random number of each draw.
+_REMEMBERED = 4  # views, 8 bytes for each sample
 _PAIRING, _KIND, _CENTRE, _SHARE = 0, 1, 2, 4
 
 
@@ -106,9 +107,17 @@ class MixingPlan:
         """
         self._hashes, self._pools, self._seed, self._left_out = hash_texts(keys), pools, seed, left_out
         self._steps = tuple(steps)
+        self._known: dict[int, Int64[ndarray, "N"]] = {}
 
     def partners(self, view_index: int) -> Int64[ndarray, "N"]:
-        """The row of each sample's partner in a view: its own where it has none."""
+        """The row of each sample's partner in a view: its own where it has none. The last views' are remembered."""
+        if view_index not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            self._known[view_index] = self._pair(view_index)
+        return self._known[view_index]
+
+    def _pair(self, view_index: int) -> Int64[ndarray, "N"]:
         bits = mixed_bits(self._hashes, self._identity(view_index), _PAIRING)
         order = np.lexsort((bits, self._pools))
         pools = self._pools[order]
@@ -153,8 +162,8 @@ class MixingPlan:
 
 
 def _check_alpha(name: str, alpha: float) -> None:
-    if not 0 < alpha <= _MAX_ALPHA:
-        raise ConfigError(f"view policy: {name}'s alpha {alpha}; wanted above 0, at most {_MAX_ALPHA:g}")
+    if not _MIN_ALPHA <= alpha <= _MAX_ALPHA:
+        raise ConfigError(f"view policy: {name}'s alpha {alpha:g}; wanted {_MIN_ALPHA:g} to {_MAX_ALPHA:g}")
 
 
 def _uniform(hashes: UInt64[ndarray, "n"], identity: str, number: int) -> Float64[ndarray, "n"]:

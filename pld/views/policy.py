@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -78,10 +79,10 @@ def policy_to_json(policy: Policy) -> dict[str, Any]:
 def policy_from_json(value: Any) -> Policy:
     """Parse a policy that `policy_to_json` wrote; raises ConfigError for anything else."""
     if not isinstance(value, dict):
-        raise ConfigError(f"view policy: found {value!r}, wanted {_wanted(_POLICIES)}")
+        raise ConfigError(f"view policy: found {reprlib.repr(value)}, wanted {_wanted(_POLICIES)}")
     found = {**value, "steps": value.get("steps", [])}
     if not isinstance(found["steps"], list):
-        raise ConfigError(f"view policy: steps {found['steps']!r}; wanted a list of {_wanted(STEPS)}")
+        raise ConfigError(f"view policy: steps {reprlib.repr(found['steps'])}; wanted a list of {_wanted(STEPS)}")
     steps = tuple(_from_json(step, STEPS, "view step") for step in found.pop("steps"))
     policy: Policy = _from_json(found, _POLICIES, "view policy")
     return dataclasses.replace(policy, steps=steps)
@@ -98,13 +99,15 @@ def _parameters(part: Any) -> dict[str, Any]:
 
 def _from_json(value: Any, kinds: Mapping[str, Any], what: str) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or value["name"] not in kinds:
-        raise ConfigError(f"{what}: found {value!r}, wanted {_wanted(kinds)}")
+        raise ConfigError(f"{what}: found {reprlib.repr(value)}, wanted {_wanted(kinds)}")
     kind = kinds[value["name"]]
     parameters = {k: v for k, v in value.items() if k != "name"}
     known = {field.name: field.default for field in dataclasses.fields(kind) if field.name != "steps"}
     for name, found in parameters.items():
         if name not in known or not _fits(found, known[name]):
-            raise ConfigError(f"{what} {value['name']}: parameter {name} = {found!r}; wanted {known}")
+            raise ConfigError(
+                f"{what} {value['name']}: parameter {reprlib.repr(name)} = {reprlib.repr(found)}; wanted {known}"
+            )
     arguments: dict[str, Any] = {k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in parameters.items()}
     if kinds is STEPS:  # 9 and 9.0 are one policy; a crop's number is kept as old stores have it
         arguments = {k: float(v) if isinstance(known[k], float) else v for k, v in arguments.items()}

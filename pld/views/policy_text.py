@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pld.errors import ConfigError
 from pld.views.crops import Fixed, RandomResizedCrop
@@ -52,11 +52,11 @@ _FORMS = {
     "random_resized_crop": "random_resized_crop (the dataset's own crop and flip)",
     "flip": "flip",
     "rand": "rand-m9-n2-mstd0.5-inc1 (timm's words: magnitude, layers, its deviation, increasing)",
-    "jitter": "jitter-0.4, jitter-BRIGHTNESS-CONTRAST-SATURATION or these and -HUE",
+    "jitter": "jitter-STRENGTH, such as jitter-0.4, or jitter-BRIGHTNESS-CONTRAST-SATURATION, or these and -HUE",
     "three": "three",
-    "erase": "erase-0.25 or erase-0.25-const",
-    "mixup": "mixup-0.8",
-    "cutmix": "cutmix-1.0",
+    "erase": "erase-PROBABILITY, such as erase-0.25, or erase-0.25-const",
+    "mixup": "mixup-ALPHA, such as mixup-0.8",
+    "cutmix": "cutmix-ALPHA, such as cutmix-1.0",
 }
 
 
@@ -85,6 +85,8 @@ def parse_policy(text: str, default: Policy, *, default_crop_fraction: float = 0
         if text.lstrip().startswith("{"):
             return _from_json_text(text, default)
         words = [word.strip() for word in text.strip().split(",")]
+        if not all(words):
+            raise ConfigError("found nothing before, after or between commas; wanted steps such as rrc,flip,erase-0.25")
         words = _without_presets(words)
         crop, rest = _parse_crop(words, default, default_crop_fraction)
         return dataclasses.replace(crop, steps=tuple(map(_parse_step, rest)))
@@ -97,7 +99,9 @@ def _without_presets(words: list[str]) -> list[str]:
     for word in words:
         if word in PRESETS and len(words) > 1:
             steps = PRESETS[word].steps or "no step"
-            raise ConfigError(f"the preset {word} ({steps}) stands alone; type its steps, and others with them")
+            raise ConfigError(
+                f"the preset {word} ({steps}) cannot be combined with steps; type its own steps, then others"
+            )
     return [word for word in PRESETS[words[0]].steps.split(",") if word] if words[0] in PRESETS else words
 
 
@@ -110,7 +114,13 @@ def _from_json_text(text: str, default: Policy) -> Policy:
         ) from error
     if "seed" in value:
         raise ConfigError("the seed is given by --view_seed when a teacher is cached, by --seed without a store")
-    return dataclasses.replace(policy_from_json({"partners": default.partners, **value}), seed=default.seed)
+    own: dict[str, Any] = {"partners": default.partners}
+    if isinstance(default, RandomResizedCrop) and value.get("name") == "random_resized_crop":
+        own |= {"scale": default.scale, "ratio": default.ratio, "flip": default.flip}
+    policy = dataclasses.replace(policy_from_json(own | value), seed=default.seed)
+    if isinstance(policy, RandomResizedCrop) and policy.flip:
+        _check_flip(policy, default, [])
+    return policy
 
 
 def _parse_crop(words: list[str], default: Policy, default_crop_fraction: float) -> tuple[Policy, list[str]]:
@@ -118,6 +128,9 @@ def _parse_crop(words: list[str], default: Policy, default_crop_fraction: float)
     default = dataclasses.replace(default, steps=())
     crop: Policy = default
     name, *numbers = words[0].split("-") if words else [""]
+    for word in words[:2]:
+        if word.startswith("flip-"):
+            raise _malformed(word)
     flips = "flip" in (words[0], *words[1:2]) if words else False
     if name in ("rrc", "random_resized_crop"):
         crop = _random_crop(words[0], numbers, default)

@@ -27,7 +27,7 @@ from pld.teachers import build_teacher
 from pld.views import CutMix, MixingPlan, Mixup
 from tests.cache_teacher.test_cache import arguments, config
 from tests.loading.mixed import planned_view
-from tests.making import shard_members, write_tar
+from tests.making import jpeg, shard_members, write_tar
 from tests.processes import tree_bytes
 
 POLICY = "rand-m9-n2-mstd0.5,erase-0.25,mixup-0.8,cutmix-1.0"
@@ -183,3 +183,15 @@ def test_an_image_that_breaks_while_it_is_cached_is_no_skipped_one(world, tmp_pa
     monkeypatch.setattr(pld.images.Source, "read", breaking)
     assert run(cache_main, arguments(world, tmp_path / "s", policy="mixup-0.8", views=6, on_bad_image="skip")) == 2
     assert "train-0033: can be decoded in some of its views alone; did it change?" in capsys.readouterr().err
+
+
+def test_mixing_across_shards_and_leaving_images_out_exclude_each_other(world, tmp_path, capsys):
+    """An image repaired before a cache goes on would change what other shards' images were mixed with."""
+    for number in range(4):
+        members = {f"s{number}{i}.{end}": data for i in range(4) for end, data in
+                   (("jpg", jpeg(4 * number + i)), ("cls", str(11 - number).encode()))}  # fmt: skip
+        write_tar(tmp_path / "data" / f"train-{number:04d}.tar", members)
+    asked = {"data": str(tmp_path / "data"), "policy": "mixup-0.8"}
+    assert run(cache_main, arguments(world, tmp_path / "s", **asked, on_bad_image="skip")) == 2
+    assert "views are mixed across them" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()

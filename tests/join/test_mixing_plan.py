@@ -1,6 +1,7 @@
 """Who is mixed with whom where there is a store: what pld/store/FORMAT.md says of the store's keys and shards."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from pld.errors import DataError, StoreError
 from pld.images import open_source
 from pld.join.match import join_source, stored_policy
-from pld.join.mixing import choose_partners, plan_mixing
+from pld.join.mixing import ask_policy, choose_partners, plan_mixing
 from pld.signals import TopK
 from pld.store import open_store
 from pld.views import CutMix, Mixup, RandomResizedCrop
@@ -92,9 +93,10 @@ def test_stores_that_mix_others_are_not_read_together(tmp_path):
     skipped_none = write_store(tmp_path / "d", WORLD, ())
     source = join_source(ours, images(tmp_path / "data", list(range(17)), 5))
     plan_mixing(source, stored_policy(ours), [ours, again])
-    for theirs in (resharded, skipped_none):
-        with pytest.raises(StoreError, match=r"/[bd]: mixes other images with each other than .*/a: its shards or the"):
-            plan_mixing(source, stored_policy(ours), [ours, theirs])
+    for theirs, why in ((resharded, "its shards are others"), (skipped_none, "3 were skipped in one of them alone")):
+        for stores in ([ours, theirs], [theirs, ours]):
+            with pytest.raises(StoreError, match=rf"mixes other images with each other than .*: {why}"):
+                plan_mixing(source, stored_policy(ours), stores)
 
 
 def test_without_a_store_the_sources_shards_are_the_pools(tmp_path):
@@ -127,3 +129,20 @@ def test_shards_of_one_class_each_are_mixed_across_the_dataset(tmp_path):
     assert choose_partners(policy, open_source(str(tmp_path / "dealt"))).partners == "shard"
     unmixed = RandomResizedCrop()
     assert choose_partners(unmixed, open_source(str(tmp_path / "sorted"))) == unmixed
+
+
+@pytest.mark.parametrize("shard_size", [1, 2, 3])
+def test_tiny_shards_mix_across_the_dataset(tmp_path, shard_size):
+    """An image alone in its shard has no partner there, and two always have each other."""
+    source = images(tmp_path, range(len(KEYS)), shard_size)
+    policy = choose_partners(RandomResizedCrop(steps=(Mixup(),)), source)
+    assert policy.partners == "dataset"
+    assert (plan_mixing(source, policy).partners(0) != np.arange(len(source))).all()
+
+
+def test_text_that_states_partners_is_followed(tmp_path):
+    source = images(tmp_path, range(len(KEYS)), 1)
+    for partners in ("shard", "dataset"):
+        text = json.dumps({"name": "fixed", "steps": [{"name": "mixup", "alpha": 0.8}], "partners": partners})
+        assert ask_policy(text, source.policy, source).partners == partners
+    assert ask_policy("mixup-0.8", source.policy, source).partners == "dataset"

@@ -129,7 +129,7 @@ def test_the_own_share_is_the_larger_one_and_rows_do_not_matter(view, seed, step
         assert np.array_equal(getattr(some, name), getattr(mixed[rows], name))
 
 
-@pytest.mark.parametrize("alpha", [0, -1, 2.5, math.nan])
+@pytest.mark.parametrize("alpha", [0, -1, 1e-6, 5e-324, 2.5, math.nan])
 @pytest.mark.parametrize("step", [Mixup, CutMix])
 def test_a_wrong_alpha_is_refused(step, alpha):
     with pytest.raises(ConfigError, match=f"view policy: {step.name}'s alpha"):

@@ -34,7 +34,7 @@ class TeacherSignal:
     Attributes:
         preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
         approximate: whether the loss asks for more than this teacher holds.
-        is_cached: whether it saw the images at another time.
+        is_cached: whether its logits come from a store.
         identity: of a live teacher: digests of its weights and code, and which of its classes are used.
     """
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pld.errors import ConfigError, NotCachedError
 from pld.images import Source
 from pld.join.match import stored_policy
-from pld.join.mixing import choose_partners, plan_mixing
+from pld.join.mixing import ask_policy, choose_partners, plan_mixing, states_partners
 from pld.store import Store, StoreGroup
 from pld.views import Fixed, MixingPlan, Policy, mix_steps, policy_to_json
 from pld.views.policy_text import parse_policy
@@ -28,14 +28,30 @@ def choose_policy(text: str | None, source: Source, stores: Sequence[Store], see
         ConfigError: the text names no policy, or another than the stores'.
     """
     own: Policy = dataclasses.replace(source.policy, seed=seed)
-    if not stores:
-        return choose_partners(parse_policy(text, own) if text else own, source)
-    store, stored = stores[0], stored_policy(stores[0])
+    if stores:
+        return check_policy(text, own, stores[0])
+    return ask_policy(text, own, source) if text else choose_partners(own, source)
+
+
+def check_policy(text: str | None, own: Policy, store: Store) -> Policy:
+    """The store's policy.
+
+    Args:
+        text: --policy.
+        own: the dataset's own policy.
+        store: of the teacher's logits.
+
+    Raises:
+        ConfigError: the text names no policy, or another than the store's.
+    """
+    stored = stored_policy(store)
     if text is None:
         return stored
     crop_fraction = stored.crop_fraction if isinstance(stored, Fixed) else Fixed.crop_fraction
     asked = parse_policy(text, own, default_crop_fraction=crop_fraction)
-    if dataclasses.replace(asked, seed=stored.seed, partners=stored.partners) != stored:
+    if not states_partners(text):
+        asked = dataclasses.replace(asked, partners=stored.partners)
+    if dataclasses.replace(asked, seed=stored.seed) != stored:
         raise ConfigError(
             f"--policy {text}: {store.url} holds logits of other views. Asked for: {_described(asked)}; the store's: "
             f"{_described(stored)}. Leave --policy out to train on the store's views, or give a store that was cached "
@@ -75,10 +91,14 @@ def count_views(wanted: int | None, views_per_image: int, policy: Policy, store:
         )
     num_views = wanted or (store.num_views if store else None)
     if num_views is not None and views_per_image > num_views:
-        held = f"{store.url} holds {store.num_views} views" if store and not wanted else f"there are {num_views} views"
+        held = f"{store.url} holds {store.num_views} views" if store and not wanted else f"--views {wanted}"
         raise ConfigError(
             f"--views_per_image {views_per_image}: {held}, and those of a batch are distinct; give at most {num_views}"
-            + (f", or cache more: make cache VIEWS={views_per_image}" if store else "")
+            + (
+                ", or raise --views"
+                if wanted
+                else f", or cache more by the store's command with VIEWS={views_per_image}"
+            )
         )
     if views_per_image > 1 and isinstance(policy, Fixed) and not policy.steps:
         raise ConfigError(

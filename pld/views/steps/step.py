@@ -24,7 +24,7 @@ Step = PixelStep | MixStep
 
 
 def check_steps(steps: Sequence[Step], partners: str) -> None:
-    """Raise ConfigError if a step comes twice, something follows the mixing, or it is not known what is mixed."""
+    """Raise ConfigError if a step comes twice, something follows the mixing, or `partners` is unknown."""
     names = [step.name for step in steps]
     for name in names:
         if names.count(name) > 1:

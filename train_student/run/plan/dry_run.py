@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -23,7 +24,7 @@ from pld.views.policy_text import parse_policy
 from train_student.config import DataOptions, LossOptions, OptimizerOptions, TrainConfig
 from train_student.data.teacher_signal import check_supports
 from train_student.data.training_data import TrainingData, is_unlabelled, open_training_data
-from train_student.data.view_policy import count_views
+from train_student.data.view_policy import check_policy, count_views
 from train_student.loop.trainer import count_steps
 from train_student.model.optimizer import build_schedule
 from train_student.run.plan.measured_run import measured_run
@@ -122,10 +123,13 @@ def _find_sizes(config: TrainConfig, device: torch.device) -> Sizes:
 
 
 def _policy(options: DataOptions, source: Source | None, store: StoreGroup | None) -> Policy:
-    """How views are drawn, as far as is known; raises ConfigError where the option names no policy."""
+    """How views are drawn, as far as is known; raises ConfigError where the option names none, or not the store's."""
     own = source.policy if source else RandomResizedCrop()
-    asked = parse_policy(options.policy, own) if options.policy else own
-    return stored_policy(store.members[0]) if store else asked
+    if store:
+        # Without the images the store says what their own crop and flip are.
+        own = source.policy if source else dataclasses.replace(stored_policy(store.members[0]), steps=())
+        return check_policy(options.policy, own, store.members[0])
+    return parse_policy(options.policy, own) if options.policy else own
 
 
 def _why_not_measured(config: TrainConfig, data: TrainingData) -> str | None:

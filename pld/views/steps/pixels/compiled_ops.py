@@ -1,6 +1,6 @@
-"""The dear operations of pillow_ops.py in C (native/), bit for bit the same and several times as fast.
+"""The slow operations of pillow_ops.py in C (native/), bit for bit the same and several times as fast.
 
-They are there if they could be compiled and the processor has AVX2. Other threads run meanwhile.
+Available if the extension was built and the processor has AVX2. They release the GIL.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ static inline void transform_along(const uint8_t *padded, int height, int width,
             double from_x = m[0] * (x + 0.5) + m[1] * (y + 0.5) + m[2];
             double from_y = m[3] * (x + 0.5) + m[4] * (y + 0.5) + m[5];
             int32_t pixel = fill;
-            // False for numbers that are none, too.
+            // Also false for NaN.
             if (from_x >= 0 && from_x < width && from_y >= 0 && from_y < height) {
                 from_x -= 0.5, from_y -= 0.5;
                 int left = (int)floor(from_x), top = (int)floor(from_y);
