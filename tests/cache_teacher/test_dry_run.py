@@ -55,6 +55,19 @@ def test_a_store_to_go_on_in(world, tmp_path, capsys):
     assert tree(store) == before
 
 
+def test_mixed_views_are_measured_and_compared(world, tmp_path, capsys):
+    store, settings = tmp_path / "s", {"policy": "mixup-0.8,cutmix-1.0", "batch_size": 20}
+    status, said = dry(world, store, capsys, views=3, **settings)
+    assert status == 0
+    measured = re.match(r"(\d+) views in .* after (\d+) to warm up", line(said.out, "measured"))
+    assert int(measured[1]) + int(measured[2]) == 3 * 71
+    assert run(cache_main, arguments(world, store, views=3, **settings)) == 0
+    capsys.readouterr()
+    status, said = dry(world, store, capsys, views=4, **settings)
+    assert (status, "pixels" in said.err) == (0, False), said.err
+    assert "for the 71 missing views" in line(said.out, "time")
+
+
 @pytest.mark.parametrize(
     ("settings", "wanted"),
     [({"k": 6}, "codec.k: the store has 5, this run wants 6"), ({"k": 13}, "has 12 classes here; choose at most")],

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cache_teacher.cache
+import cache_teacher.load_parts
 import pld.images
 from cache_teacher.cache import cache
 from cache_teacher.cache import main as cache_main
@@ -99,8 +99,8 @@ def test_broken_images_are_mixed_into_nothing(world, tmp_path):
 
 def test_going_on_and_processes_write_the_same(world, tmp_path, monkeypatch):
     cache(config(world, tmp_path / "threads", policy=POLICY, views=12, batch_size=30, threads=3))
-    monkeypatch.setattr(cache_teacher.cache, "decoding_processes", lambda device, num: num)
-    monkeypatch.setattr(cache_teacher.cache, "_VIEWS_AT_ONCE", 13)
+    monkeypatch.setattr(cache_teacher.load_parts, "decoding_processes", lambda device, num: num)
+    monkeypatch.setattr(cache_teacher.load_parts, "_VIEWS_AT_ONCE", 13)
     cache(config(world, tmp_path / "processes", policy=POLICY, views=12, batch_size=30, threads=2))
     part = sorted((tmp_path / "processes").glob("commits/*/train-0001.json"))[0]
     wanted = tree_bytes(tmp_path / "threads")

@@ -199,6 +199,9 @@ def test_a_dry_run_plans_views(world, mixed, tmp_path, capsys):
     assert re.search(r"batch +32 views of 8 images", printed)
     assert re.search(r"views +with mixup, cutmix", printed)
     assert f"{NUM_CLASSES} classes; 4 dropped" in printed
+    # On a CPU 16 views at once: 65 steps in the first epoch, 2 of them to warm up.
+    assert re.search(r"measured +63 steps of 16 views of 4 real images in \S+ seconds, \S+ views a second", printed)
+    assert re.search(r"with 16 views a step, since a CPU trains slowly; the run takes 32", printed)
     settings = student_settings(world, tmp_path / "run", data="", store=None, policy="nonsense", dry_run=True)
     assert run(train_main, as_arguments(settings)) == 2
     assert "unknown step" in capsys.readouterr().err
