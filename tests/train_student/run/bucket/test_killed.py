@@ -10,6 +10,7 @@ import pytest
 from tests.object_store import FaultyProxy
 from tests.processes import ROOT, environment, python, torchrun
 from tests.train_student.runs import as_arguments, assert_same_weights
+from tests.train_student.stopping.launched import go_on, launch, send
 from train_student.run.bucket.checkpoints import BucketCheckpoints
 
 TRAIN = ROOT / "train_student.py"
@@ -53,6 +54,21 @@ def test_killed_twice_behind_a_bad_network_it_is_bit_identical(
     assert f"{url}: goes on from step-" in last.stdout
     assert_finished(steps=(24, 32))
     assert_same_weights(working_folder(machines[2]), undisturbed)
+
+
+def test_stopped_it_has_pushed_what_it_trained(settings, storage, object_store, tmp_path, undisturbed, assert_finished):
+    """And what it says goes on, on a machine with an empty disk."""
+    env = {**object_store.environment(), "PLD_CACHE": str(tmp_path / "old")}
+    run = launch("python", tmp_path / "log", settings, hold="6", **env)
+    send(run, signal.SIGTERM, "trainer")
+    status, printed = run.end()
+    assert status == 143, printed
+    assert "after step 6, which is saved; go on with: " in printed
+    assert BucketCheckpoints(storage, 1).steps()[-1] == "step-000000006"
+    went_on = go_on(printed, tmp_path, **{**env, "PLD_CACHE": str(tmp_path / "new")})
+    assert "goes on from step-000000006" in went_on.stdout
+    assert_finished()
+    assert_same_weights(working_folder(tmp_path / "new"), undisturbed)
 
 
 @pytest.mark.long
