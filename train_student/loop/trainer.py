@@ -11,12 +11,11 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from pld.errors import ConfigError
 from pld.evaluation import stored_signals
 from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
 from pld.process.stopping import Stopping
 from pld.progress import progress
-from train_student.config import OptimizerOptions, TrainConfig
+from train_student.config import TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches, rows_read
 from train_student.data.training_data import TrainingData
 from train_student.loop.checkpoint import Checkpoints
@@ -241,18 +240,3 @@ class Trainer:
         ]
         ahead = in_flight(config.data.workers)
         return prefetch_shards(self.data.train, passes, rows_read, in_flight=ahead, share=1 - VAL_SHARE)
-
-
-def count_steps(options: OptimizerOptions, streams: int, num_samples: int, world: int) -> int:
-    """Global batches in an epoch; raises ConfigError where there is none, or the processes cannot share them."""
-    size, accumulate, views = options.batch_size, options.accumulate, options.views_per_image
-    if size % (world * accumulate * views):
-        of_views = f" of {views} views an image" if views > 1 else ""
-        raise ConfigError(
-            f"--batch_size {size}: {world} processes of {accumulate} micro-batches{of_views} do not divide it"
-        )
-    if num_samples * views < size:
-        raise ConfigError(f"--batch_size {size}: there are {num_samples} images, less than one batch")
-    if streams % world:
-        raise ConfigError(f"--streams {streams}: wanted a multiple of the {world} processes")
-    return num_samples * views // size

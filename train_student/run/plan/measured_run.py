@@ -20,8 +20,8 @@ from train_student.config import TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches
 from train_student.data.teacher_signal import open_teacher_signal
 from train_student.data.training_data import TrainingData
+from train_student.loop.count_steps import count_steps
 from train_student.loop.learner import Learner
-from train_student.loop.trainer import count_steps
 from train_student.model.student import build_student
 from train_student.run.init_from import open_initial_weights
 
