@@ -1,5 +1,7 @@
 """Shape and type annotations are checked at run time: the hook must come before the packages are imported."""
 
+import signal
+
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -10,6 +12,10 @@ from s3fs import S3FileSystem
 from tests.object_store import ObjectStore
 
 install_import_hook(["pld", "cache_teacher", "train_student"], "beartype.beartype").__enter__()
+
+# A job in the background of a script ignores SIGINT, which the commands that tests interrupt would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Workers of pytest share the cores: torch's threads wait for each other longer than these small tensors take.
 torch.set_num_threads(1)

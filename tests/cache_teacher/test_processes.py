@@ -71,6 +71,7 @@ def start_and_kill(argv, folder, *, times: int) -> int:
     return killed
 
 
+@pytest.mark.long
 def test_killed_five_times_and_run_again(bench, tmp_path):
     wanted = fresh(bench, tmp_path)
     argv = ["-m", "cache_teacher", "--data", "data", *COMMAND]

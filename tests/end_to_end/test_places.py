@@ -126,7 +126,7 @@ class TestResume:
         code = self.run(tmp_path, "--class_names", names)
         assert code == (2 if change else 0)
         if change:
-            assert "was trained on other keys, labels or class names" in capsys.readouterr().err
+            assert "the training images' keys, labels or class names (digest" in capsys.readouterr().err
 
 
 class TestAValidationStore:

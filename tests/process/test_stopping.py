@@ -60,8 +60,10 @@ def started(tmp_path, body, *wrapper):
         if not line and wrapper:
             pytest.skip(f"this machine does not allow {' '.join(wrapper)}: {process.communicate()[1]}")
         assert line == "ready\n"
-        yield process, next(iter(psutil.Process(process.pid).children()), process) if wrapper else process
-        process.kill()
+        try:
+            yield process, next(iter(psutil.Process(process.pid).children()), process) if wrapper else process
+        finally:
+            process.kill()
 
 
 def ended(process):

@@ -102,7 +102,9 @@ def workers_by(request):
 
 
 @pytest.mark.parametrize(
-    ("workers_by", "eval_every"), [("fork", 1), ("fork", 2), ("spawn", 2)], indirect=["workers_by"]
+    ("workers_by", "eval_every"),
+    [("fork", 1), ("fork", 2), pytest.param("spawn", 2, marks=pytest.mark.long)],
+    indirect=["workers_by"],
 )
 def test_a_validation_that_fails_costs_no_epoch(world, tmp_path, data, steps, workers_by, eval_every):
     """Then the image is replaced: nothing is trained twice, and what comes out is what comes out undisturbed."""

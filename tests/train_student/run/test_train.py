@@ -172,6 +172,7 @@ def test_accelerate_launch_with_nothing_configured(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_accelerate_launch_quiet_ends_with_the_error(tmp_path):
     launch = ("-m", "accelerate.commands.accelerate_cli", "launch", "--quiet", ROOT / "train_student.py")
     done = python(*launch, "--loss", "ce", "--data", "nowhere", cwd=tmp_path, check=False)

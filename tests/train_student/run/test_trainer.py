@@ -43,7 +43,9 @@ def test_micro_batches_add_up_to_the_batch(world, tmp_path):
     assert metrics(tmp_path / "cut")[-1]["loss"] == pytest.approx(metrics(tmp_path / "whole")[-1]["loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [{"loss": "pld"}, {"loss": "dist", "global_batch": True}])
+@pytest.mark.parametrize(
+    "loss", [{"loss": "dist", "global_batch": True}, pytest.param({"loss": "pld"}, marks=pytest.mark.long)]
+)
 def test_two_processes_with_half_the_batch_each_are_one(world, tmp_path, loss):
     """Twenty steps and more; DIST's columns run over the whole batch."""
     train_world(world, tmp_path / "one", **VIT, **loss)
@@ -141,6 +143,7 @@ def test_tensorboard_has_the_figures(world, tmp_path):
         assert [event.value for event in found] == pytest.approx([line[name] for line in wanted], rel=1e-5)
 
 
+@pytest.mark.long
 def test_deterministic_kernels_where_asked_for(world, tmp_path):
     code = """
 import sys, torch
