@@ -8,7 +8,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
-from train_student.run.plan.dry_run import dry_run, lr_curve
 
 from pld.classes.matching import Classes
 from pld.config import run
@@ -20,6 +19,7 @@ from tests.processes import ROOT, python, torchrun
 from train_student.config import RECIPES, OptimizerOptions, TrainConfig
 from train_student.model.student import Student, student_preprocessing
 from train_student.run.plan import smoke_run
+from train_student.run.plan.dry_run import dry_run, lr_curve
 from train_student.run.train import main as train_main
 
 PAPER = sorted(path.stem for path in (RECIPES / "paper").iterdir())
