@@ -21,7 +21,9 @@ from experiments.benchmarks.input.photos import write_images
 from experiments.benchmarks.timing import CPU, Spread, calls_in_turn, machine, print_figures, ratio
 from experiments.benchmarks.training import BATCH
 
-IMAGES, ROUNDS, BATCHES, WARM_BATCHES = 1600, 7, 12, 8
+IMAGES, ROUNDS, BATCHES = 1600, 7, 12
+# As many that the workers of the stream before have filled their queues again: that takes timm's half a second.
+WARM_BATCHES = 24
 
 
 def main() -> None:

@@ -148,7 +148,7 @@ REFUSED = [
     ({"data": "LABELS"}, "41 classes without names; resnet18: 12 classes without names. Nothing says which is which"),
     ({"k": 13}, "-k 13: resnet18 has 12 classes"),
     ({"k": 0}, "--k 0: wanted at least 1"),
-    ({"policy": "mixup"}, "--policy 'mixup': found 'mixup'; wanted mixup-0.8"),
+    ({"policy": "mixup"}, "--policy 'mixup': found 'mixup'; wanted mixup-ALPHA, such as mixup-0.8"),
     ({"policy": '{"name": "fixed", "crop_fraction": 1.0, "seed": 3}'}, "the seed is given by --view_seed"),
     ({"format": "parquet"}, "format(?s:.*)zarr"),
     ({"teacher": "", "data": ""}, "--teacher and --data not given(?s:.*)make cache TEACHER="),

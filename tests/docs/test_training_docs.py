@@ -91,7 +91,7 @@ def test_the_commands_run(tmp_path, bucket, object_store):
 
 def test_every_option_that_is_mentioned_exists():
     known = {*options(TrainConfig), *(option.path for option in options(TrainConfig).values())}
-    known |= {"config", "print_config", "help", "logdir", "quiet", *CacheConfig.__dataclass_fields__}
+    known |= {"config", "print_config", "help", "logdir", "quiet", "shards", *CacheConfig.__dataclass_fields__}
     mentioned = re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", PAGE.read_text())
     assert set(mentioned) <= known
 

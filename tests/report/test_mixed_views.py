@@ -79,7 +79,7 @@ def test_a_sheet_of_long_names_and_of_few_images(tmp_path):
     [
         (["--views", "3"], "--views applies only to the views that are drawn: add --show"),
         (["--policy", "deit"], "--policy applies only"),
-        (["--show", "2", "--out", "sheet.pdf"], "--out sheet.pdf: wanted the name of a picture, ending in .png"),
+        (["--show", "2", "--out", "sheet.pdf"], "--out sheet.pdf: wanted the name of a PNG file, such as views.png"),
         (["--show", "2", "--policy", "mixupp-1"], "is mixup meant?"),
         (["--show", "2", "--out", "missing/sheet.png"], "missing/sheet.png: cannot be written: No such file"),
     ],

@@ -72,7 +72,7 @@ def test_glyphs_are_not_mirrored(tmp_path, refused):
     ("settings", "message"),
     [
         ({"views_per_image": 8}, r"--views_per_image 8: .*mixed holds 4 views.*give at most 4, or .*VIEWS=8"),
-        ({"views_per_image": 4, "views": 2}, r"--views_per_image 4: there are 2 views.*give at most 2"),
+        ({"views_per_image": 4, "views": 2}, r"--views_per_image 4: --views 2, and .*give at most 2"),
         ({"views_per_image": 3}, r"--batch_size 16: 1 processes of 1 micro-batches of 3 views an image do not divide"),
         ({"views_per_image": 0}, r"--views_per_image 0: wanted at least 1"),
         ({"views_per_image": 2, "store": None, "loss": "ce", "policy": "fixed"}, r"the policy is one fixed view"),
