@@ -39,12 +39,6 @@ class ViewRequest:
     view_indexes: Sequence[int]
     mixing: Mixing | None = dataclasses.field(default=None, kw_only=True)
 
-    @property
-    def view_index(self) -> int:
-        """The only view; raises ValueError if there are several."""
-        (view_index,) = self.view_indexes
-        return view_index
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewDecoder(abc.ABC):

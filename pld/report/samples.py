@@ -15,6 +15,7 @@ from pld.images import Source
 from pld.join.match import join_source, stored_policy
 from pld.join.mixing import plan_mixing
 from pld.loading import decode_views, view_decoder
+from pld.report.view_sheet import label_name
 from pld.store import Store
 from pld.views import Mixing
 from pld.views.preprocessing import Preprocessing
@@ -77,16 +78,11 @@ def _sample(
     partner = row if mixing is None else int(mixing.partners)
     return Sample(
         picture=_data_url(view.permute(1, 2, 0).numpy()),
-        label=_class_of(source, row),
+        label=label_name(source, row),
         guesses=tuple((names[c] if names else str(c), float(np.exp(p))) for c, p in guesses),
-        other=None if partner == row else _class_of(source, partner) or source.key(partner),
+        other=None if partner == row else label_name(source, partner) or source.key(partner),
         share=1.0 if mixing is None else float(mixing.shares),
     )
-
-
-def _class_of(source: Source, row: int) -> str | None:
-    label = source.label(row)
-    return None if label is None else source.class_names[label] if source.class_names else str(label)
 
 
 def _data_url(pixels: np.ndarray) -> str:

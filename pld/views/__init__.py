@@ -15,7 +15,7 @@ from pld.views.policy import (
     policy_from_json,
     policy_to_json,
 )
-from pld.views.policy_text import PRESETS, Preset, parse_policy
+from pld.views.policy_text import PRESETS, parse_policy
 from pld.views.steps import ColorJitter, Op, PixelStep, RandAugment, RandomErasing, Step, ThreeAugment
 from pld.views.view import Interpolation, View, apply_view
 
@@ -32,7 +32,6 @@ __all__ = [
     "Op",
     "PixelStep",
     "Policy",
-    "Preset",
     "RandAugment",
     "RandomErasing",
     "RandomResizedCrop",

@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from pld.errors import ConfigError
 from pld.views.crops import Fixed, RandomResizedCrop
@@ -15,34 +15,18 @@ from pld.views.mixing import CutMix, Mixup
 from pld.views.policy import Policy, policy_from_json
 from pld.views.steps import ColorJitter, RandAugment, RandomErasing, Step, ThreeAugment
 
-
-class Preset(NamedTuple):
-    """Steps that a paper trains with, after the dataset's own crop and flip.
-
-    Attributes:
-        steps: as one types them.
-        source: where they are from.
-    """
-
-    steps: str
-    source: str
-
-
+# Steps that papers train with, after the dataset's own crop and flip. DeiT and TinyViT also list a colour jitter, which
+# timm switches off beside RandAugment.
 PRESETS = {
-    "light": Preset("", "the dataset's own crop and flip alone"),
-    # Both papers also list a colour jitter, which timm switches off beside RandAugment.
-    "deit": Preset(
-        "rand-m9-mstd0.5-inc1,erase-0.25,mixup-0.8,cutmix-1.0", "DeiT, Touvron et al. 2021, arXiv:2012.12877, table 9"
-    ),
-    "tinyvit": Preset(
-        "rand-m9-mstd0.5-inc1,erase-0.25", "TinyViT, Wu et al. 2022, arXiv:2207.10666, whose distillation mixes nothing"
-    ),
-    "a1": Preset(
-        "rand-m7-mstd0.5-inc1,mixup-0.2,cutmix-1.0",
-        "ResNet strikes back, Wightman et al. 2021, arXiv:2110.00476, procedure A1",
-    ),
+    "light": "",
+    # Touvron et al. 2021, arXiv:2012.12877, table 9
+    "deit": "rand-m9-mstd0.5-inc1,erase-0.25,mixup-0.8,cutmix-1.0",
+    # Wu et al. 2022, arXiv:2207.10666, whose distillation mixes nothing
+    "tinyvit": "rand-m9-mstd0.5-inc1,erase-0.25",
+    # ResNet strikes back, Wightman et al. 2021, arXiv:2110.00476, procedure A1
+    "a1": "rand-m7-mstd0.5-inc1,mixup-0.2,cutmix-1.0",
 }
-"""Policies by name."""
+"""Policies by name, as one types their steps."""
 
 _NUMBER = r"\d*\.?\d+"
 # How each step is typed.
@@ -98,11 +82,11 @@ def _without_presets(words: list[str]) -> list[str]:
     """The steps that the words stand for: a preset's, or themselves."""
     for word in words:
         if word in PRESETS and len(words) > 1:
-            steps = PRESETS[word].steps or "no step"
+            steps = PRESETS[word] or "no step"
             raise ConfigError(
                 f"the preset {word} ({steps}) cannot be combined with steps; type its own steps, then others"
             )
-    return [word for word in PRESETS[words[0]].steps.split(",") if word] if words[0] in PRESETS else words
+    return [word for word in PRESETS[words[0]].split(",") if word] if words[0] in PRESETS else words
 
 
 def _from_json_text(text: str, default: Policy) -> Policy:

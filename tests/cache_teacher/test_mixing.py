@@ -164,7 +164,7 @@ def test_partners_come_side_by_side(num, first, view, piece_size):
     pieces = list(split_part(rows, [view, view + 1], batch_size=13, piece_size=piece_size, plan=plan))
     assert [piece.ends_part for piece in pieces] == [False] * (len(pieces) - 1) + [True]
     for wanted in (view, view + 1):
-        mine = [piece for piece in pieces if piece.view_index == wanted]
+        mine = [piece for piece in pieces if list(piece.view_indexes) == [wanted]]
         assert mine[-1].ends_batch
         assert sorted(np.concatenate([piece.rows for piece in mine]).tolist()) == rows.tolist()
         for piece in mine:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pld.images.order import deal_shards, epoch_order, global_batches, pair_up
 from pld.views import Mixup
 from pld.views.mixing import MixingPlan
+from tests.images.test_order import assert_windows_are_finished
 from train_student.data.batches import deal
 
 GOLDEN_PAIRS = [0, 3, 6, 5, 1, 4, 7, 9, 12, 11, 10, 8, 2, 13]
@@ -70,18 +71,8 @@ def test_a_stream_keeps_its_pairs_and_positions(shard_sizes, streams, view):
 
 @given(shards, st.integers(1, 6), st.integers(1, 4), views)
 def test_a_stream_finishes_each_window_of_whole_shards(shard_sizes, streams, window, view):
-    shard_of = np.repeat(np.arange(len(shard_sizes)), shard_sizes)
     rows = order_of(1, 5, shard_sizes, streams, window, partners_of(shard_sizes, view))
-    for mine in deal_shards(1, shard_sizes, streams):
-        unfinished: dict[int, int] = {}
-        in_window: set[int] = set()
-        for shard in (int(shard_of[row]) for row in rows if shard_of[row] in mine):
-            unfinished[shard] = unfinished.get(shard, shard_sizes[shard]) - 1
-            in_window.add(shard)
-            assert len(in_window) <= window
-            if not any(unfinished.values()):
-                in_window.clear()
-        assert not in_window
+    assert_windows_are_finished(rows.tolist(), shard_sizes, streams, window)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

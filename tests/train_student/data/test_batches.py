@@ -41,7 +41,7 @@ def test_batches_keep_their_size(world, damaged, workers, gpu):
     wanted = batches_of(whole, [by_hand(each, BAD_ROWS) for each in rows], gpu=gpu)
     for batch, twin, bad_rows in zip(batches_of(damaged, rows, gpu=gpu, workers=workers), wanted, bad, strict=True):
         assert batch.bad_rows == bad_rows
-        assert batch.request.view_index == twin.request.view_index
+        assert batch.request.view_indexes == twin.request.view_indexes
         assert batch.request.rows.tolist() == twin.request.rows.tolist()
         assert batch.labels.tolist() == whole.labels[batch.request.rows].tolist()
         for images, others in zip(batch.images, twin.images, strict=True):

@@ -196,7 +196,7 @@ def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
     def stop(self, batches, steps_done):
         if steps_done == 25:
             raise StopError
-        seen.append(batches[0].request.view_index)
+        seen.extend(batches[0].request.view_indexes)
         return step(self, batches, steps_done)
 
     seen = []
@@ -205,7 +205,7 @@ def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
         train(TrainConfig.from_flat(**settings))
     make_store(world, str(tmp_path / "store"), k=NUM_CLASSES, views=4)
     monkeypatch.setattr(
-        "train_student.loop.learner.Learner.step", lambda *a: seen.append(a[1][0].request.view_index) or step(*a)
+        "train_student.loop.learner.Learner.step", lambda *a: seen.extend(a[1][0].request.view_indexes) or step(*a)
     )
     train(TrainConfig.from_flat(**settings, resume="auto"))
     assert seen == [0] * STEPS + [1] * 9 + [1] * 8 + [0] * STEPS  # from step 24 on again; view 0 comes third

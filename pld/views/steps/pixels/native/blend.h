@@ -42,7 +42,8 @@ static inline Eight load_eight(const uint8_t *in) {
     return p;
 }
 
-static void blend_with_grey(const uint8_t *in, size_t size, float factor, uint8_t *out) {
+static void blend_with_grey(const uint8_t *in, int height, int width, float factor, uint8_t *out) {
+    size_t size = 3 * (size_t)height * (size_t)width;
     const __m256i narrow = _mm256_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1,  //
                                             0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
     size_t i = 0;

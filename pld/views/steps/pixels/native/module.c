@@ -60,31 +60,24 @@ static PyObject *blend_level(PyObject *Py_UNUSED(module), PyObject *args) {
     return finish(&a, good);
 }
 
-static PyObject *blend_grey(PyObject *Py_UNUSED(module), PyObject *args) {
+typedef void (*Blend)(const uint8_t *in, int height, int width, float factor, uint8_t *out);
+
+static PyObject *blend_with(Blend blend, PyObject *args) {
     Images a;
     float factor;
     if (!PyArg_ParseTuple(args, "(ii)y*w*f", &a.height, &a.width, &a.in, &a.out, &factor)) return NULL;
     bool good = fits(&a, 0);
     if (good) {
         Py_BEGIN_ALLOW_THREADS
-        blend_with_grey(a.in.buf, (size_t)a.in.len, factor, a.out.buf);
+        blend(a.in.buf, a.height, a.width, factor, a.out.buf);
         Py_END_ALLOW_THREADS
     }
     return finish(&a, good);
 }
 
-static PyObject *blend_smooth(PyObject *Py_UNUSED(module), PyObject *args) {
-    Images a;
-    float factor;
-    if (!PyArg_ParseTuple(args, "(ii)y*w*f", &a.height, &a.width, &a.in, &a.out, &factor)) return NULL;
-    bool good = fits(&a, 0);
-    if (good) {
-        Py_BEGIN_ALLOW_THREADS
-        blend_with_smooth(a.in.buf, a.height, a.width, factor, a.out.buf);
-        Py_END_ALLOW_THREADS
-    }
-    return finish(&a, good);
-}
+static PyObject *blend_grey(PyObject *Py_UNUSED(module), PyObject *args) { return blend_with(blend_with_grey, args); }
+
+static PyObject *blend_smooth(PyObject *Py_UNUSED(module), PyObject *args) { return blend_with(blend_with_smooth, args); }
 
 static PyObject *count(PyObject *Py_UNUSED(module), PyObject *args) {
     Images a;
