@@ -1,12 +1,16 @@
 """`train-student`, `accelerate launch -m train_student`, and what train_student.py calls."""
 
+import atexit
+import os
+import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from pld.process.stopping import Stopping
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status of the command; `argv` is the command line's if it is not given."""
+    """Exit status of the command; `argv` is the command line's if it is not given. A launched process ends in here."""
     with Stopping("nothing was trained since it started") as stopping:
         # These take seconds, in which signals are handled already.
         from pld.buffer_pool import keep_freed_memory
@@ -14,7 +18,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         from train_student.run.train import main as train_main
 
         keep_freed_memory()
-        return run(lambda words: train_main(words, stopping), argv)
+        status = run(lambda words: train_main(words, stopping), argv)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _end(status)
+    return status
+
+
+def _end(status: int) -> NoReturn:
+    """End this process, but leave the interpreter whole.
+
+    The threads of torch's process group may still hold the last tensors that were exchanged. They let go of them with
+    the interpreter's lock, and one that waits for it while the interpreter is taken apart aborts the process: a
+    finished run would exit with 134.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
