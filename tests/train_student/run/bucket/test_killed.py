@@ -56,6 +56,7 @@ def test_killed_twice_behind_a_bad_network_it_is_bit_identical(
     assert_same_weights(working_folder(machines[2]), undisturbed)
 
 
+@pytest.mark.long
 def test_stopped_it_has_pushed_what_it_trained(settings, storage, object_store, tmp_path, undisturbed, assert_finished):
     """And what it says goes on, on a machine with an empty disk."""
     env = {**object_store.environment(), "PLD_CACHE": str(tmp_path / "old")}

@@ -211,6 +211,7 @@ def test_two_processes_share_the_batch(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_the_command_as_the_readme_has_it(tmp_path):
     launch = ["-m", "accelerate.commands.accelerate_cli", "launch", "--quiet", ROOT / "train_student.py"]
     recipe = ["--config", "paper/mnv4_conv_small_mnv4_conv_large_dist", "--image_size", "64", "--dry-run"]
