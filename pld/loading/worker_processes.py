@@ -97,7 +97,7 @@ def fill_in_processes(
     with held_back():
         results = iter(loader)
     how = context or multiprocessing.get_start_method()
-    _LOG.debug("%d loader processes started (%s), which load %d batches ahead each", processes, how, prefetch)
+    _LOG.debug("loader processes started (%s): %d, batches ahead of each: %d", how, processes, prefetch)
     try:
         for filled in results:
             request, block = orders.popleft()
