@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +17,21 @@ from pld.config import parse_config
 from pld.errors import DataError
 from pld.images import Source
 from pld.join.pixel_probes import compare_probes, make_probes
+from pld.logs import Setup, set_up_logs
 from pld.prefetch import map_ahead
 from pld.progress import progress
 from pld.provenance import provenance
 from pld.report.table import as_text, store_rows
 from pld.store import PartId, Store, StoreWriter, open_store
 
+_LOG = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str]) -> None:
     """The command."""
     description = (CacheConfig.__doc__ or "").split("\n")[0]
     config = parse_config(CacheConfig, argv, prog="cache-teacher", description=description)
+    set_up_logs(Setup(level=config.log_level, file=config.log_file))
     (dry_run if config.dry_run else cache)(config)
 
 
@@ -73,7 +78,7 @@ def _assign_parts(missing: Sequence[PartId], source: Source, rank: int, world: i
     position = {shard.name: i for i, shard in enumerate(source.shards)}
     parts = [part for part in missing if position[part.shard] % world == rank]
     if world > 1:
-        print(f"process {rank} of {world}: {len(parts)} parts to cache", flush=True)
+        _LOG.info("process %d of %d: %d parts to cache", rank, world, len(parts))
     return parts
 
 
@@ -112,6 +117,7 @@ def _run_parts(
 
 def _print_summary(store: Store, wanted_views: int) -> None:
     if store.num_views < wanted_views:
-        print(f"{store.url}: {store.num_views} of {wanted_views} views are complete; other processes are still working")
+        text = "%s: %d of %d views are complete; other processes are still working"
+        _LOG.info(text, store.url, store.num_views, wanted_views)
     else:
         print(as_text(("complete", store.url), store_rows(store)))

@@ -10,6 +10,7 @@ from typing import Literal
 from pld.errors import ConfigError
 from pld.images import Source
 from pld.join.mixing import ask_policy, choose_partners
+from pld.logs import FILE_HELP, LEVEL_HELP, Level
 from pld.options import AT_LEAST_ONE, check_values, option
 from pld.precision import Precision
 from pld.store import Decoder, FormatName
@@ -98,6 +99,8 @@ class CacheConfig:
         "minute",
     )
     device: str | None = option(None, "where the teacher runs; a GPU if there is one")
+    log_level: Level = option("info", LEVEL_HELP)
+    log_file: str | None = option(None, FILE_HELP)
 
     def __post_init__(self) -> None:
         missing = [f"--{name}" for name in ("teacher", "data") if not getattr(self, name)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
-import sys
 from collections.abc import Mapping
 
 import torch
@@ -23,6 +23,8 @@ from pld.loading.nvjpeg import check_device
 from pld.store import Identity, Shard, find_manifest
 from pld.teachers import Teacher, build_teacher
 from pld.views import MixingPlan, Policy
+
+_LOG = logging.getLogger(__name__)
 
 _UNCHECKED = "images without labels: nothing checks that the teacher's classes and pixels are right for them"
 
@@ -156,9 +158,9 @@ def _label_check(config: CacheConfig, source: Source, teacher: Teacher) -> Label
 
 
 def warn(*notes: str | None) -> None:
-    """Print the notes that there are as warnings."""
+    """Log the notes that there are as warnings."""
     for note in filter(None, notes):
-        print(f"warning: {note}", file=sys.stderr)
+        _LOG.warning("%s", note)
 
 
 def _default_device() -> str:

@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import itertools
 import json
+import logging
 import os
 import re
 import sys
@@ -21,8 +22,11 @@ import yaml
 from jsonargparse import ArgumentParser, get_loader
 
 from pld.errors import ConfigError, PLDError
+from pld.logs import AS_IT_IS, FILE_ONLY, showing_logs
 from pld.options import Config, flatten, from_flat, groups, nest, options, unknown_option
-from pld.process.stopping import INTERRUPTED, Stopped, is_first_process
+from pld.process.stopping import INTERRUPTED, Stopped
+
+_LOG = logging.getLogger(__name__)
 
 
 class _Parser(ArgumentParser):
@@ -159,23 +163,23 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
 
     So is what stopped the command, which exits with 130 or 143.
     """
-    try:
-        main(sys.argv[1:] if argv is None else argv)
-    except PLDError as error:
-        # The whole message from the first process, a line from each other: most errors are the same in all of them.
-        rank = os.environ.get("RANK", "0")
-        text = f"error: {error}" if rank == "0" else f"error (process {rank}): {str(error).splitlines()[0]}"
-        print(text, file=sys.stderr)
-        _leave_for_torchrun(f"error: {error}")
-        return 2
-    except Stopped as stopped:
-        if is_first_process():
-            print(stopped.message, file=sys.stderr)
-        _leave_for_torchrun(stopped.message)
-        return stopped.status
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    with showing_logs():
+        try:
+            main(sys.argv[1:] if argv is None else argv)
+        except PLDError as error:
+            _LOG.error("%s", error)
+            _leave_for_torchrun(f"error: {error}")
+            return 2
+        except Stopped as stopped:
+            _LOG.error("%s", stopped.message, extra=AS_IT_IS)
+            _leave_for_torchrun(stopped.message)
+            return stopped.status
+        except KeyboardInterrupt:
+            _LOG.error("interrupted", extra=AS_IT_IS)
+            return INTERRUPTED
+        except Exception:
+            _LOG.error("an error that is not the user's", exc_info=True, extra=FILE_ONLY)  # Python prints it
+            raise
     return 0
 
 

@@ -13,6 +13,8 @@ from tests.object_store import ObjectStore
 
 install_import_hook(["pld", "cache_teacher", "train_student"], "beartype.beartype").__enter__()
 
+from pld.logs import showing_logs  # noqa: E402 - after the hook
+
 # A job in the background of a script ignores SIGINT, which the commands that tests interrupt would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,3 +65,10 @@ def bucket(object_store, monkeypatch, cache_folder):
         monkeypatch.setenv(name, value)
     S3FileSystem.clear_instance_cache()
     return f"s3://{object_store.new_bucket()}"
+
+
+@pytest.fixture
+def console(capsys):
+    """What is printed, with what our packages log, as commands show it."""
+    with showing_logs():
+        yield capsys

@@ -27,11 +27,11 @@ class Terminal:
         return getattr(self.under, name)
 
 
-def test_a_log_gets_lines(capsys, monkeypatch):
+def test_a_log_gets_lines(console, monkeypatch):
     monkeypatch.setattr(module, "_LOG_SECONDS", 0.0)
     with progress(2000, "runs/a") as bar:
         bar.update(1000)
-    text = capsys.readouterr().err
+    text = console.readouterr().err
     assert "\r" not in text
     lines = text.splitlines()
     assert len(lines) == 3
@@ -40,18 +40,18 @@ def test_a_log_gets_lines(capsys, monkeypatch):
     assert lines[1].endswith("img/s")
 
 
-def test_a_log_gets_no_line_for_each_step(capsys):
+def test_a_log_gets_no_line_for_each_step(console):
     with progress(100, "runs/a") as bar:
         for _ in range(100):
             bar.update(1)
-    assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+    assert [line.partition(",")[0] for line in console.readouterr().err.splitlines()] == [
         "runs/a: 0 % (0.00 of 100)",
         "runs/a: 100 % (100 of 100)",
     ]
 
 
 @pytest.mark.parametrize("show", [True, False])
-def test_a_terminal_gets_a_bar(monkeypatch, show):
+def test_a_terminal_gets_a_bar(console, monkeypatch, show):
     terminal = Terminal(sys.stderr)
     monkeypatch.setattr("sys.stderr", terminal)
     with progress(2000, "runs/a", show=show) as bar:
@@ -59,8 +59,8 @@ def test_a_terminal_gets_a_bar(monkeypatch, show):
     assert ("\rruns/a: " in terminal.text) == show
 
 
-def test_a_total_may_be_unknown_at_first(capsys):
+def test_a_total_may_be_unknown_at_first(console):
     with progress(0, "verifying", "B") as bar:
         bar.total = 10
         bar.update(10)
-    assert capsys.readouterr().err.splitlines()[-1].startswith("verifying: 100 % (10.0 of 10.0)")
+    assert console.readouterr().err.splitlines()[-1].startswith("verifying: 100 % (10.0 of 10.0)")

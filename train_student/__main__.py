@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from pld.logs import showing_logs
 from pld.process.stopping import Stopping
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of the command; `argv` is the command line's if it is not given. A launched process ends in here."""
-    with Stopping("nothing was trained since it started") as stopping:
+    with showing_logs(), Stopping("nothing was trained since it started") as stopping:
         # These take seconds, in which signals are handled already.
         from pld.buffer_pool import keep_freed_memory
         from pld.config import run

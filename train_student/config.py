@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pld.errors import ConfigError
+from pld.logs import FILE_HELP, LEVEL_HELP, Level
 from pld.losses import NamedLoss, build_loss, loss_settings, losses_without_labels
 from pld.options import ABOVE_ZERO, AT_LEAST_ONE, FRACTION, check_values, from_flat, option
 from pld.precision import Precision, fast_precision
@@ -261,6 +262,8 @@ class RunOptions:
         "print the run's plan and needs, train two steps on synthetic data and a minute on the run's, write nothing",
         affects_result=False,
     )
+    log_level: Level = option("info", LEVEL_HELP, affects_result=False)
+    log_file: str | None = option(None, FILE_HELP, affects_result=False)
 
     @property
     def resolved_precision(self) -> Precision:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
+import logging
 from pathlib import Path
 from typing import get_args
 
@@ -22,6 +22,8 @@ from pld.progress import progress
 from pld.report.table import as_text
 from pld.store import open_store
 from pld.teachers import Teacher, build_teacher, set_image_size
+
+_LOG = logging.getLogger(__name__)
 
 _LABELS = {
     "top1": "top-1, %",
@@ -73,7 +75,7 @@ def execute(arguments: argparse.Namespace) -> None:
         )
     model, note = map_classes(_build(arguments), source.classes, read_class_map(arguments.class_map))
     for warning in filter(None, (*source.remarks, *model.notes, note, other)):
-        print(f"warning: {warning}", file=sys.stderr)
+        _LOG.warning("%s", warning)
     with progress(len(source), f"evaluating {arguments.model}") as bar:
         figures = evaluate(
             model.logits,

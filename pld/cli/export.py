@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 
 from pld.cli.arguments import add_images, local_path, open_images
 from pld.join.export import export_with_images
 from pld.progress import progress
 from pld.store import open_store
+
+_LOG = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,5 +35,5 @@ def execute(arguments: argparse.Namespace) -> None:
     with progress(store.num_samples, f"writing {arguments.out}") as bar:
         warning = export_with_images(store, source, arguments.out, arguments.view, bar.update)
     if warning:
-        print(f"warning: {warning}", file=sys.stderr)
+        _LOG.warning("%s", warning)
     print(f"{arguments.out}: view {arguments.view} of {store.url} with its images")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from collections.abc import Iterator
 
 import torch
@@ -24,6 +24,8 @@ from pld.store.maintain.verify import Problem, verify_store
 from pld.store.objects.open import open_storage
 from pld.store.objects.storage import Storage
 from pld.teachers import build_teacher
+
+_LOG = logging.getLogger(__name__)
 
 # Other machines and kernels move probabilities by far less, another crop or preprocessing by far more.
 _MAX_MEAN_L1 = 0.05
@@ -122,7 +124,7 @@ def _rerun(store: Store, arguments: argparse.Namespace) -> Iterator[Problem]:
     precision = store.manifest.identity.teacher.precision
     teacher = build_teacher(arguments.teacher, arguments.weights, precision=precision)
     for note in teacher.notes:
-        print(f"warning: {note}", file=sys.stderr)
+        _LOG.warning("%s", note)
     images = open_images(arguments.data, arguments, unlabelled=not store.is_labelled)
     agreement = rerun_teacher(store, images, teacher, arguments.samples)
     difference = (

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import multiprocessing
 import os
 import signal
 from collections import deque
@@ -30,6 +31,7 @@ from pld.loading.limits import PREFETCH, Loaders, allow_open_files, check_loader
 from pld.loading.machine import Machine
 from pld.loading.shared_memory import SharedMemory
 from pld.loading.view_decoder import ViewDecoder, ViewRequest
+from pld.logs import Setup, current_setup, set_up_logs
 from pld.process.stopping import held_back, leave_to_parent
 
 _LOG = logging.getLogger(__name__)
@@ -89,11 +91,13 @@ def fill_in_processes(
         num_workers=processes,
         prefetch_factor=prefetch,
         multiprocessing_context=context,
-        worker_init_fn=functools.partial(_handle_signals, ending),
+        worker_init_fn=functools.partial(_begin, ending, current_setup()),
     )
     at_exit = atexit.register(functools.partial(ending.bytes.fill_, 1))
     with held_back():
         results = iter(loader)
+    how = context or multiprocessing.get_start_method()
+    _LOG.debug("loader processes started (%s): %d, batches ahead of each: %d", how, processes, prefetch)
     try:
         for filled in results:
             request, block = orders.popleft()
@@ -165,13 +169,15 @@ class _Worker(Dataset[tuple[UInt8[ndarray, "bytes"] | None, list[Any]] | PLDErro
             return error
 
 
-def _handle_signals(ending: SharedMemory, worker: int) -> None:
-    """Make a worker leave to the main process what schedulers and terminals send to all processes of a job.
+def _begin(ending: SharedMemory, logs: Setup | None, worker: int) -> None:
+    """Make a worker log as the main process does, and leave to it what schedulers and terminals send to whole jobs.
 
     At exit the main process sends SIGTERM to workers of loaders that are still open, and waits for them.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0) if ending.bytes.item() else None)
     leave_to_parent()
+    if logs and not current_setup():  # it was spawned; forked ones have it already
+        set_up_logs(logs)
 
 
 def _identity(filled: object) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import multiprocessing
 import os
@@ -21,6 +22,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from pld.logs import AS_IT_IS
+
+_LOG = logging.getLogger(__name__)
+
 # SLURM warns with SIGUSR1 if it is asked to.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
@@ -29,6 +34,7 @@ _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 10.0
 # Some programs forward a Ctrl-C that the terminal has sent to their children already: that is one, not two.
 _SAME_SECONDS = 0.5
+_SAY_SECONDS = 1.0
 _SECOND = "ended by a second Ctrl-C; what was done since the last checkpoint is lost"
 _LAUNCHER_ENDED = "the end of its launcher"
 _SCRIPTS = ("accelerate", "accelerate-launch", "torchrun")
@@ -146,7 +152,7 @@ class Stopping:
                     if now - interrupted_at > _SAME_SECONDS:
                         _end_now(INTERRUPTED, _SECOND)
                     if self._is_deferred and interrupted_at == math.inf:
-                        _say("stops and saves after this step; Ctrl-C again ends at once")
+                        _say("stops and saves after this step; Ctrl-C again ends at once", logging.WARNING)
                     interrupted_at = min(interrupted_at, now)
             if has_launcher and (is_orphan or os.getppid() != self._parent):
                 has_launcher = False
@@ -215,11 +221,6 @@ def _go_on(words: Sequence[str], options: Sequence[str]) -> str:
     return shlex.join([first if shutil.which(first) == words[0] else words[0], *words[1:], *options])
 
 
-def is_first_process() -> bool:
-    """Whether this process is its run's first one, which speaks for all."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _end_now(status: int, message: str) -> NoReturn:
     """End this process and those that it has started; nothing else is done."""
     for child in multiprocessing.active_children():
@@ -229,7 +230,10 @@ def _end_now(status: int, message: str) -> NoReturn:
     os._exit(status)
 
 
-def _say(message: str) -> None:
+def _say(message: str, level: int = logging.ERROR) -> None:
     """Not in the main thread's signal handler, which may have interrupted a print."""
-    if is_first_process():
-        print(f"\n{message}", file=sys.stderr, flush=True)
+    # In a thread: where a terminal or a log's disk hangs, whoever holds their locks must not hold this up.
+    words, how = (level, "\n%s", message), {"extra": AS_IT_IS}
+    saying = threading.Thread(target=_LOG.log, args=words, kwargs=how, daemon=True)
+    saying.start()
+    saying.join(_SAY_SECONDS)

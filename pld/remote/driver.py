@@ -5,6 +5,7 @@ Below the rooms, because stores and image shards are read alike. docs/decisions/
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -16,6 +17,8 @@ from fsspec.core import url_to_fs
 from pld.errors import PLDError
 from pld.extras import install_hint
 from pld.remote.retry import ATTEMPTS, advice, describe, http_status, is_transient, pauses
+
+_LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -81,6 +84,7 @@ class RetryingDriver:
                         f"{where}: could not be {done} in {ATTEMPTS} attempts: {describe(error)}; "
                         "run the same command again later, it goes on where it was"
                     ) from error
+                _LOG.debug("%s: not %s, asked again in %.1f s: %s", where, done, wait, describe(error))
                 time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 

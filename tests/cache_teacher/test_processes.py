@@ -1,5 +1,6 @@
 """Stage one as users launch it: several processes, and killed ones."""
 
+import json
 import random
 import re
 import shlex
@@ -40,13 +41,24 @@ def fresh(bench, tmp_path):
 
 def test_two_processes_write_the_same_store(bench, tmp_path):
     wanted = fresh(bench, tmp_path)
-    done = torchrun(2, ["-m", "cache_teacher", "--data", "data", *COMMAND], cwd=tmp_path)
-    assert tree_bytes(tmp_path / "store") == wanted
+    log = tmp_path / "logs" / "both.log"
+    argv = ["-m", "cache_teacher", "--data", "data", *COMMAND, "--log_level", "debug", "--log_file", log]
+    done = torchrun(2, argv, cwd=tmp_path)
+    written = tree_bytes(tmp_path / "store")
+    assert json.loads(written.pop("store.json"))["fingerprint"] == json.loads(wanted.pop("store.json"))["fingerprint"]
+    assert written == wanted
     # Each process says how many of the parts were its own: both had some, and together they had all.
-    shares = re.findall(r"process (\d) of 2: (\d+) parts", done.stdout + done.stderr)
+    shares = re.findall(
+        r"^\S+T\S+[+-]\d\d:\d\d INFO cache_teacher\.cache rank (\d): process \1 of 2: (\d+) parts to cache$",
+        log.read_text(),
+        re.MULTILINE,
+    )
     assert sorted(rank for rank, _ in shares) == ["0", "1"]
     assert all(int(parts) for _, parts in shares)
     assert sum(int(parts) for _, parts in shares) == 5 * 2
+    # On the console the first one speaks; its progress is in the file, too.
+    assert re.findall(r"process (\d) of 2: ", done.stdout + done.stderr) == ["0"]
+    assert re.search(r"INFO pld\.progress rank 0: caching store: 100 % ", log.read_text())
 
 
 def start_and_kill(argv, folder, *, times: int) -> int:

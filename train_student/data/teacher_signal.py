@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +26,8 @@ from train_student.config import TrainConfig
 from train_student.data.batches import Batch
 from train_student.data.training_data import TrainingData
 from train_student.data.view_tables import ViewTables, shared_folder
+
+_LOG = logging.getLogger(__name__)
 
 
 class TeacherSignal:
@@ -134,7 +136,7 @@ def open_teacher_signal(config: TrainConfig, data: TrainingData, accelerator: Ac
         teacher, note = map_classes(teacher, data.classes, read_class_map(options.class_map))
         if accelerator.is_main_process:
             for said in filter(None, (*teacher.notes, note)):
-                print(f"warning: {said}", file=sys.stderr)
+                _LOG.warning("%s", said)
         return LiveTeacher(teacher)
     assert data.store is not None  # likewise
     approximate = check_supports(data.store, required, approximate=config.loss.approximate_teacher)

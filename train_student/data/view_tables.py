@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import logging
 import os
 import shutil
 import tempfile
@@ -21,6 +22,8 @@ from pld.errors import StoreError
 from pld.files import write_atomically, writing
 from pld.store import GroupTable, LogitTable, Store, StoreGroup
 from pld.store.format.quantise import GridTopK
+
+_LOG = logging.getLogger(__name__)
 
 Table = LogitTable | GroupTable
 
@@ -85,13 +88,25 @@ class ViewTables:
 
     def _load(self, views: tuple[int, ...], held: dict[int, Table], in_use: set[int]) -> dict[int, Table]:
         """The tables of the views, those that are here already as they are."""
-        loaded = {view: held[view] if view in held else self._load_view(view) for view in views}
+        loaded = {view: held[view] if view in held else self._load_timed(view) for view in views}
         if self._folder is not None and self._writes:
             # Whoever has an older one mapped keeps it.
             for old in self._written - in_use:
                 shutil.rmtree(self._folder / str(old), ignore_errors=True)
             self._written &= in_use
         return loaded
+
+    def _load_timed(self, view: int) -> Table:
+        start = time.monotonic()
+        table = self._load_view(view)
+        num_bytes = sum(
+            values.nbytes
+            for member in _members(table)
+            for values in member.grid._asdict().values()
+            if values is not None
+        )
+        _LOG.debug("view %d: loaded %d bytes in %.1f s", view, num_bytes, time.monotonic() - start)
+        return table
 
     def _load_view(self, view: int) -> Table:
         if self._folder is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from safetensors.torch import save_file
 from pld.errors import ConfigError
 from pld.files import write_atomically, writing
 from train_student.loop.state_tree import flatten, unflatten
+
+_LOG = logging.getLogger(__name__)
 
 _FORMAT = "pld-checkpoint/1"
 PATTERN = "step-*.safetensors"
@@ -52,7 +55,7 @@ class Checkpoints:
         Raises:
             OutputError: it cannot be written; the earlier ones are still there.
         """
-        path = self.folder / f"step-{step:09d}.safetensors"
+        path, start = self.folder / f"step-{step:09d}.safetensors", time.monotonic()
         tensors: dict[str, torch.Tensor] = {}
         skeleton = json.dumps(flatten(state, tensors))
         with writing(path):
@@ -60,6 +63,7 @@ class Checkpoints:
                 save_file(tensors, temporary, metadata={"format": _FORMAT, "state": skeleton})
             for old in self.paths()[: -self._keep]:
                 old.unlink(missing_ok=True)
+        _LOG.debug("%s: %d bytes written in %.1f s", path, path.stat().st_size, time.monotonic() - start)
         return path
 
     def paths(self) -> list[Path]:

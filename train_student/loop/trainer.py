@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ from train_student.loop.metrics_file import MetricsFile
 from train_student.loop.resume import Progress
 from train_student.loop.stop_vote import StopVote
 from train_student.model.student import export, share_buffers
+
+_LOG = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -197,7 +200,7 @@ class Trainer:
 
     def _print(self, line: str) -> None:
         if self._accelerator.is_main_process:
-            print(f"{self._config.run.output}: {line}", flush=True)
+            _LOG.info("%s: %s", self._config.run.output, line)
 
     @contextlib.contextmanager
     def _batches(self) -> Iterator[Iterator[Batch]]:

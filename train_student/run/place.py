@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from train_student.config import RunOptions
 from train_student.run.bucket.lock import lock_bucket
 from train_student.run.bucket.mirror import Mirror, working_folder
 from train_student.run.lock import lock_run
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,9 +68,9 @@ def hold_run(accelerator: Accelerator, options: RunOptions) -> Iterator[RunPlace
         bucket_lock = stack.enter_context(lock_bucket(storage)) if is_writer else None
         mirror = Mirror(storage, folder, options.keep_checkpoints, bucket_lock)
         if is_writer:
-            print(f"{mirror.url}: is written to {folder} first, and pushed from there", flush=True)
+            _LOG.info("%s: is written to %s first, and pushed from there", mirror.url, folder)
             if mirror.push_unpushed():
-                print(f"{mirror.url}: what an earlier command could not push is pushed now", flush=True)
+                _LOG.info("%s: what an earlier command could not push is pushed now", mirror.url)
             mirror.pull()
         accelerator.wait_for_everyone()
         if accelerator.is_local_main_process and not is_writer:  # the first process of another machine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -26,10 +27,20 @@ _ADDED = ("pretrained", "init_from", "freeze_bn", "unlabelled", "policy", "views
 _BEFORE_A_RUN = {"run.json", ".run.json.tmp", ".config.yaml.tmp"}
 
 
-def holds_run(folder: Path) -> bool:
-    """Whether a run is there already; raises ConfigError where there is something else."""
-    if not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= _BEFORE_A_RUN):
+def holds_run(folder: Path, log_file: str | None = None) -> bool:
+    """Whether a run is there already, beside logs; raises ConfigError where there is something else.
+
+    Args:
+        folder: a run's, or not there yet.
+        log_file: of this command, which may be in the folder under any name; those of others end in .log.
+    """
+    if not folder.exists():
         return False
+    if folder.is_dir():
+        log = Path(log_file).absolute() if log_file else None
+        others = [path for path in folder.iterdir() if path.suffix != ".log" and path.absolute() != log]
+        if {path.name for path in others} <= _BEFORE_A_RUN:
+            return False
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{folder}: is there and is not a run's folder; name another with --output")
     return True
@@ -57,7 +68,10 @@ def create_run_folder(folder: Path, config: TrainConfig, facts: dict[str, Any]) 
                 with write_atomically(folder / name, unique=False) as temporary:
                     temporary.write_text(text)
         except OSError:
-            shutil.rmtree(folder, ignore_errors=True)  # half a run would be taken for one
+            for name in texts:  # half a run would be taken for one; a log may stay
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
             raise
 
 

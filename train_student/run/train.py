@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 
 from pld.config import parse_config
 from pld.errors import ConfigError
+from pld.logs import Setup, set_up_logs
 from pld.options import as_flat
 from pld.process.stopping import Stopping
 from train_student.config import RECIPES, RunOptions, TrainConfig
@@ -43,6 +44,8 @@ from train_student.run.run_folder import (
     remove_remains,
 )
 
+_LOG = logging.getLogger(__name__)
+
 # A launcher tells a run's other processes that one has ended; it looks ten times a second.
 _LAUNCHER_SECONDS = 5.0
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -52,6 +55,7 @@ def main(argv: Sequence[str], stopping: Stopping | None = None) -> None:
     """The command; `stopping` is what signals ask, where they are handled."""
     description = TrainConfig.__doc__ or ""
     config = parse_config(TrainConfig, argv, prog="train-student", description=description, named_files=RECIPES)
+    set_up_logs(Setup(level=config.run.log_level, file=config.run.log_file))
     check_launcher_variables(os.environ, config.run.resolved_precision)
     if config.run.dry_run:
         dry_run(config)
@@ -89,7 +93,7 @@ def train(config: TrainConfig, stopping: Stopping | None = None) -> None:
 def _train(accelerator: Accelerator, config: TrainConfig, place: RunPlace, stopping: Stopping) -> None:
     """`train` once this command has the run's place to itself."""
     folder = place.folder
-    is_begun = holds_run(folder)
+    is_begun = holds_run(folder, config.run.log_file)
     if is_begun and config.run.resume == "never":
         raise ConfigError(
             f"{place.name}: holds a run already. Continue it with --resume auto, remove it, or name another place "
@@ -98,7 +102,7 @@ def _train(accelerator: Accelerator, config: TrainConfig, place: RunPlace, stopp
     if is_begun:
         check_same_settings(folder, config)
         if any(line["epoch"] == config.optimizer.epochs for line in MetricsFile(folder).lines()):
-            print(f"{place.name}: finished already.{how_to_continue(folder)}")
+            _LOG.info("%s: finished already.%s", place.name, how_to_continue(folder))
             return
     trainer = _start(accelerator, config, place, stopping, is_begun=is_begun)
     trainer.train()
@@ -151,12 +155,11 @@ def _start(
         remove_remains(folder)
         MetricsFile(folder).drop_after(trainer.progress.epoch)
         for line in first_lines(config, trainer.data, signal.approximate, world):
-            print(f"{config.run.output}: {line}")
+            _LOG.info("%s: %s", config.run.output, line)
         for warning in filter(None, (data.pixel_warning, student.note)):
-            print(f"warning: {warning}", file=sys.stderr)
+            _LOG.warning("%s", warning)
         if checkpoint:
-            print(f"{config.run.output}: goes on from {checkpoint.name}, {trainer.progress.where}")
-        sys.stdout.flush()
+            _LOG.info("%s: goes on from %s, %s", config.run.output, checkpoint.name, trainer.progress.where)
     if config.run.tracker != "none":
         accelerator.init_trackers("pld-distill", config=_tracked(config))
     return trainer

@@ -12,13 +12,12 @@ import re
 import threading
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import numpy as np
-from tqdm import tqdm
 
 from pld.errors import DataError, NoLabelsError
 from pld.files import write_atomically
@@ -27,6 +26,7 @@ from pld.images.sources.keys import sample_keys
 from pld.images.sources.source import ImageShard, RemoteFiles, Source
 from pld.images.sources.tar_index import NO_LABEL, TarIndex, is_current, read_tar
 from pld.prefetch import IO_THREADS, map_ahead
+from pld.progress import progress
 from pld.remote.cache_folder import cache_folder
 from pld.remote.image_shards import RemotePlace, RemoteShard
 
@@ -52,7 +52,7 @@ def tar_source(location: str, paths: list[Path], *, unlabelled: bool = False) ->
     """
     with ThreadPoolExecutor(IO_THREADS) as pool:
         found = map_ahead(pool, _local_index, paths, ahead=2 * IO_THREADS)
-        indexes = list(tqdm(found, "indexing shards", len(paths), unit="shard", delay=2))
+        indexes = list(_counted(found, len(paths)))
     source = _source(location, [str(path) for path in paths], [path.stem for path in paths], indexes)
     return _with_labels(source, indexes, unlabelled=unlabelled)
 
@@ -74,7 +74,7 @@ def remote_tar_source(
     with ThreadPoolExecutor(IO_THREADS) as pool:
         found = map_ahead(pool, lambda i: _remote_index(place, shards[i], stop), order, ahead=len(order))
         try:
-            indexes = dict(zip(order, tqdm(found, "indexing shards", len(shards), unit="shard", delay=2), strict=True))
+            indexes = dict(zip(order, _counted(found, len(shards)), strict=True))
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -83,6 +83,14 @@ def remote_tar_source(
     in_order = [indexes[i] for i in range(len(shards))]
     source = _with_labels(_source(location, urls, names, in_order), in_order, unlabelled=unlabelled)
     return dataclasses.replace(source, remote=RemoteFiles(place, tuple(shards)))
+
+
+def _counted(indexes: Iterable[TarIndex], total: int) -> Iterator[TarIndex]:
+    """Them, with progress where that takes long."""
+    with progress(total, "indexing shards", "shard", delay=2.0) as bar:
+        for index in indexes:
+            yield index
+            bar.update()
 
 
 def _source(location: str, files: list[str], names: list[str], indexes: list[TarIndex]) -> Source:

@@ -50,7 +50,7 @@ def test_batches_are_each_images_views(world, processes):
                     assert (pixels.int() - alone.int()).abs().max() <= 1
 
 
-def test_a_student_sees_what_its_teacher_saw(world, tmp_path, store, capsys, monkeypatch):
+def test_a_student_sees_what_its_teacher_saw(world, tmp_path, store, console, monkeypatch):
     made = []
     monkeypatch.setattr(
         "train_student.loop.trainer.view_decoder",
@@ -58,19 +58,19 @@ def test_a_student_sees_what_its_teacher_saw(world, tmp_path, store, capsys, mon
     )
     train_world(world, tmp_path / "run", store=store, epochs=1)
     assert [type(decoder) for decoder in made] == [NvjpegViewDecoder]
-    assert "warning" not in capsys.readouterr().err
+    assert "warning" not in console.readouterr().err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["decoder"] == "nvjpeg"
     assert np.isfinite(metrics(tmp_path / "run")[-1]["loss"])
 
 
-def test_other_pixels_than_the_teachers_are_said(world, tmp_path, store, capsys):
+def test_other_pixels_than_the_teachers_are_said(world, tmp_path, store, console):
     train_world(world, tmp_path / "run", store=store, epochs=1, decoder="cpu")
-    assert "decodes or resizes images a little differently than the teacher's" in capsys.readouterr().err
+    assert "decodes or resizes images a little differently than the teacher's" in console.readouterr().err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["decoder"] == "cpu"
 
 
-def test_without_a_gpu_such_a_store_is_refused(world, tmp_path, store, capsys, monkeypatch):
+def test_without_a_gpu_such_a_store_is_refused(world, tmp_path, store, console, monkeypatch):
     monkeypatch.undo()
     assert run(train_main, as_arguments(student_settings(world, tmp_path / "run", store=store, epochs=1))) == 2
-    assert "this is cpu; give --decoder cpu" in capsys.readouterr().err
+    assert "this is cpu; give --decoder cpu" in console.readouterr().err
     assert not (tmp_path / "run").exists()

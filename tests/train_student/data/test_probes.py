@@ -88,17 +88,17 @@ def test_another_crop_is_refused(store, source, policy):
         compare_probes(store.probes, source, policy, "s")
 
 
-def test_a_student_warns_or_refuses_before_it_trains(world, tmp_path, other_images, other_decoder, capsys):
+def test_a_student_warns_or_refuses_before_it_trains(world, tmp_path, other_images, other_decoder, console):
     settings = student_settings(world, tmp_path / "run", epochs=1, store=str(world / "top5"), approximate_teacher=True)
     train(TrainConfig.from_flat(**settings))
-    assert "warning: " in (told := capsys.readouterr().err)
+    assert "warning: " in (told := console.readouterr().err)
     assert "a little differently than the teacher's" in told
     with pytest.raises(DifferentPixelsError):
         train(TrainConfig.from_flat(**settings | {"data": str(other_images), "output": str(tmp_path / "no")}))
     assert not (tmp_path / "no").exists()
 
 
-def test_caching_goes_on_with_the_same_pixels_or_not_at_all(world, tmp_path, other_images, capsys):
+def test_caching_goes_on_with_the_same_pixels_or_not_at_all(world, tmp_path, other_images, console):
     shutil.copytree(world / "top5", tmp_path / "s")
     wanted = {"name": str(tmp_path / "s"), "views": 4, "k": 5}
     with pytest.raises(DifferentPixelsError):
@@ -106,7 +106,7 @@ def test_caching_goes_on_with_the_same_pixels_or_not_at_all(world, tmp_path, oth
     assert open_store(str(tmp_path / "s")).num_views == 3
     make_store(world, **wanted)
     assert open_store(str(tmp_path / "s")).num_views == 4
-    assert "warning" not in capsys.readouterr().err
+    assert "warning" not in console.readouterr().err
 
 
 def resized(data, factor, quality=90):
@@ -193,7 +193,7 @@ def test_a_size_that_is_none_is_corrupt(world, tmp_path, store, size):
         _ = open_store(str(tmp_path / "s")).probes
 
 
-def test_a_student_a_cache_and_verify_refuse_resized_images(world, tmp_path, capsys):
+def test_a_student_a_cache_and_verify_refuse_resized_images(world, tmp_path, console):
     smaller = with_images(world, tmp_path / "data", lambda data: resized(data, 0.95, quality=95))
     settings = student_settings(world, tmp_path / "run", data=str(smaller), store=str(world / "top5"))
     with pytest.raises(DifferentPixelsError, match="re-encoded or resized since it was cached"):
@@ -204,16 +204,16 @@ def test_a_student_a_cache_and_verify_refuse_resized_images(world, tmp_path, cap
         make_store(world, str(tmp_path / "s"), data=str(smaller), views=4, k=5)
     with pytest.raises(SystemExit):
         _main(["verify", str(world / "top5"), "--replay", "3", "--data", str(smaller)])
-    assert re.search(r"probes\.json: .* was \d+ x \d+ pixels and is now ", capsys.readouterr().out)
+    assert re.search(r"probes\.json: .* was \d+ x \d+ pixels and is now ", console.readouterr().out)
 
 
-def test_verify_replays_them(world, other_images, capsys):
+def test_verify_replays_them(world, other_images, console):
     assert run(_main, ["verify", str(world / "top5"), "--replay", "3", "--data", str(world / "data")]) == 0
-    assert "3 stored views are what this machine draws, pixel by pixel" in capsys.readouterr().out
+    assert "3 stored views are what this machine draws, pixel by pixel" in console.readouterr().out
     with pytest.raises(SystemExit) as caught:
         _main(["verify", str(world / "top5"), "--replay", "3", "--data", str(other_images)])
     assert caught.value.code == 1
-    assert "probes.json: " in capsys.readouterr().out
+    assert "probes.json: " in console.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -224,26 +224,26 @@ def test_verify_replays_them(world, other_images, capsys):
         ("train", "-3", "found -3, wanted a whole number from 1 on"),
     ],
 )
-def test_a_replay_that_compares_nothing_is_no_success(world, capsys, split, replay, message):
+def test_a_replay_that_compares_nothing_is_no_success(world, console, split, replay, message):
     argv = ["verify", str(world / "top5"), f"--replay={replay}", "--data", str(world / "data"), "--split", split]
     with contextlib.suppress(SystemExit):
         assert run(_main, argv) == 2
-    printed = capsys.readouterr()
+    printed = console.readouterr()
     assert re.search(message, printed.err)
     assert "pixel by pixel" not in printed.out
 
 
-def test_a_replay_says_how_many_views_there_were(world, capsys):
+def test_a_replay_says_how_many_views_there_were(world, console):
     assert run(_main, ["verify", str(world / "top5"), "--replay", "1000", "--data", str(world / "data")]) == 0
-    printed = capsys.readouterr().out
+    printed = console.readouterr().out
     assert "4 stored views are what this machine draws" in printed
     assert "keeps no more views' pixels of these images than that" in printed
 
 
 @pytest.mark.parametrize("argv", [["--weights", "w.safetensors"], ["--data", "data"]])
-def test_arguments_that_nothing_would_read_are_refused(world, capsys, argv):
+def test_arguments_that_nothing_would_read_are_refused(world, console, argv):
     assert run(_main, ["verify", str(world / "top5"), *argv]) == 2
-    assert argv[0] in capsys.readouterr().err
+    assert argv[0] in console.readouterr().err
 
 
 def test_probes_survive_conversion_and_are_checked(world, tmp_path, store):

@@ -23,17 +23,17 @@ def shards(tmp_path):
     return tmp_path / "d"
 
 
-def test_it_is_named_and_counted(shards, tmp_path, capsys):
+def test_it_is_named_and_counted(shards, tmp_path, console):
     assert training(shards, tmp_path / "r", *CE) == 0
-    assert f"validation: 20 images, {shards}, val" in capsys.readouterr().out
+    assert f"validation: 20 images, {shards}, val" in console.readouterr().out
     assert facts(tmp_path / "r")["validation"] == f"{shards}, val"
     assert facts(tmp_path / "r")["num_val"] == 20
     assert training(shards, tmp_path / "dry", *CE, "--dry-run") == 0
-    assert re.search(rf"validation +20 images, {re.escape(str(shards))}, val", capsys.readouterr().out)
+    assert re.search(rf"validation +20 images, {re.escape(str(shards))}, val", console.readouterr().out)
 
 
 @pytest.mark.parametrize("where", ["a pattern", "an unsplit folder", "the same tars as val_data", "some of them"])
-def test_images_that_are_trained_on_are_refused(shards, tmp_path, capsys, where):
+def test_images_that_are_trained_on_are_refused(shards, tmp_path, console, where):
     pattern, more, num = shards / "train-{0000..0000}.tar", (), 40
     if where == "an unsplit folder":
         pattern = tmp_path / "plain"
@@ -45,7 +45,7 @@ def test_images_that_are_trained_on_are_refused(shards, tmp_path, capsys, where)
         some = shard_members(0, 3) | shard_members(50, 17)
         more, num = ("--val_data", write_tar(tmp_path / "some.tar", some)), 3
     assert training(pattern, tmp_path / "r", *CE, *more) == 2
-    error = capsys.readouterr().err
+    error = console.readouterr().err
     assert re.search(
         rf"validation: {num} of the \d+ images of .* are training images too, the first: train-0000", error
     )
@@ -69,13 +69,13 @@ def test_numbered_images_of_two_splits_are_not_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
-def test_a_share_is_held_out_by_key(shards, tmp_path, capsys, share):
+def test_a_share_is_held_out_by_key(shards, tmp_path, console, share):
     pattern = shards / "train-0000.tar"
     assert training(pattern, tmp_path / "r", *CE, "--val_share", share) == 0
     found = facts(tmp_path / "r")
     assert found["num_train"] + found["num_val"] == 40
     assert found["skipped_images"] == 0
-    assert f"{100 * share:g} % of the training images, held out by key" in capsys.readouterr().out
+    assert f"{100 * share:g} % of the training images, held out by key" in console.readouterr().out
     assert "top1" in metrics(tmp_path / "r")[-1]
     options = ValidationOptions(val_share=share)
     whole = open_source(str(pattern))
@@ -87,9 +87,9 @@ def test_a_share_is_held_out_by_key(shards, tmp_path, capsys, share):
     assert set(part_val.keys.tolist()) == set(val.keys.tolist()) & set(part.keys.tolist())
 
 
-def test_going_without(shards, tmp_path, capsys):
+def test_going_without(shards, tmp_path, console):
     assert training(shards / "train-0000.tar", tmp_path / "r", *CE, "--val_data", "none") == 0
-    assert "validation: none, as --val_data none says" in capsys.readouterr().out
+    assert "validation: none, as --val_data none says" in console.readouterr().out
     assert (facts(tmp_path / "r")["validation"], facts(tmp_path / "r")["num_val"]) == ("none", 0)
     assert "top1" not in metrics(tmp_path / "r")[-1]
 
@@ -104,6 +104,6 @@ def test_going_without(shards, tmp_path, capsys):
         (("--val_split", "test"), r"validation: .*no split 'test'.*found train, val(?s:.*)--val_share 0.02"),
     ],
 )
-def test_what_does_not_fit_together(shards, tmp_path, capsys, more, message):
+def test_what_does_not_fit_together(shards, tmp_path, console, more, message):
     assert training(shards if "--val_split" in more else shards / "train-0000.tar", tmp_path / "r", *CE, *more) == 2
-    assert re.search(message, capsys.readouterr().err)
+    assert re.search(message, console.readouterr().err)

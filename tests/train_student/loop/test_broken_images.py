@@ -36,7 +36,7 @@ def trained(monkeypatch):
     return seen
 
 
-def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, capsys):
+def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, console):
     """The same whatever the number of workers; nothing of a bad image is trained."""
     for name, workers in (("here", 0), ("workers", 2)):
         settings = student_settings(world, tmp_path / name, data=str(data), accumulate=2, workers=workers, **SETTINGS)
@@ -49,7 +49,7 @@ def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, ca
         assert [line["bad_images"] for line in metrics(tmp_path / name)] == found
         assert [line["val_bad_images"] for line in metrics(tmp_path / name)] == [0, 0]
     assert_same_weights(tmp_path / "workers", tmp_path / "here")
-    printed = capsys.readouterr().out
+    printed = console.readouterr().out
     told = (
         r"here: epoch 1: others took the places of images that cannot be decoded: (\d) \(((?:train-\d+, ){3})\.\.\.\)$"
     )
@@ -58,12 +58,12 @@ def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, ca
     assert set(names.split(", ")[:3]) < set(map(damaged.key, BAD_ROWS))
 
 
-def test_ordinary_runs_say_nothing_of_it(world, tmp_path, capsys):
+def test_ordinary_runs_say_nothing_of_it(world, tmp_path, console):
     train_world(world, tmp_path / "run", epochs=1)
     assert set(metrics(tmp_path / "run")[0]) == {
         *("epoch", "lr", "seconds", "loss", "images_per_second", "wait_share", "top1", "top5", "nll", "ece")
     }
-    assert "decoded" not in capsys.readouterr().out
+    assert "decoded" not in console.readouterr().out
 
 
 def test_a_micro_batch_of_bad_images_is_an_error(world, tmp_path, data):
@@ -79,11 +79,11 @@ def test_a_micro_batch_of_bad_images_is_an_error(world, tmp_path, data):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("key", ["train-0130", val_key()])
-def test_else_the_run_stops_and_says_how_to_go_on(world, tmp_path, data, capsys, key, workers):
+def test_else_the_run_stops_and_says_how_to_go_on(world, tmp_path, data, console, key, workers):
     damage(data, key)
     settings = student_settings(world, tmp_path / "run", data=str(data), epochs=1, workers=workers)
     assert run(train_main, as_arguments(settings)) == 2
-    error = capsys.readouterr().err
+    error = console.readouterr().err
     assert re.search(rf"sample {key}: cannot be decoded.*replace the image, or .*: --on_bad_image skip$", error, re.M)
     assert "Traceback" not in error
     # And that is taken on.

@@ -133,19 +133,19 @@ def test_a_validation_that_fails_costs_no_epoch(world, tmp_path, data, steps, wo
         assert mine["images_per_second"] > 0
 
 
-def test_what_went_on_says_where(world, tmp_path, data, capsys):
+def test_what_went_on_says_where(world, tmp_path, data, console):
     """And with the option it goes on past the image; one run is finished once."""
     damage(data, val_key())
     settings = student_settings(world, tmp_path / "run", data=str(data), epochs=1, tracker="none", resume="auto")
     with pytest.raises(UndecodableImageError):
         train(TrainConfig.from_flat(**settings))
     train(TrainConfig.from_flat(**settings, on_bad_image="skip"))
-    printed = capsys.readouterr().out
+    printed = console.readouterr().out
     assert "goes on from step-000000016.safetensors, epoch 1, which is trained" in printed
     assert "epoch 1: validation images left out, as they cannot be decoded: 1" in printed
     assert [line["val_bad_images"] for line in metrics(tmp_path / "run")] == [1]
     train(TrainConfig.from_flat(**settings))
-    assert "finished already" in capsys.readouterr().out
+    assert "finished already" in console.readouterr().out
 
 
 def test_a_checkpoint_is_whole_before_any_process_validates(world, tmp_path, monkeypatch):
@@ -181,11 +181,11 @@ def test_two_processes_of_which_one_fails_to_validate(world, tmp_path, data):
     assert checkpoints(tmp_path / "run") == [STEPS]
 
 
-def test_a_run_without_validation(world, tmp_path, capsys, monkeypatch):
+def test_a_run_without_validation(world, tmp_path, console, monkeypatch):
     """It is trained as ever, has no such figures, and stands in the report without them."""
     settings = {"tracker": "none", "eval_every": 1}
     train_world(world, tmp_path / "without", **settings, val_data="none")
-    printed = capsys.readouterr().out
+    printed = console.readouterr().out
     assert re.search(r"without: loss \d+\.\d+, not validated, \d+ s$", printed, re.MULTILINE)
     assert not any("top1" in line for line in metrics(tmp_path / "without"))
     assert [line["epoch"] for line in metrics(tmp_path / "without")] == [1, 2]
@@ -201,7 +201,7 @@ def test_a_run_without_validation(world, tmp_path, capsys, monkeypatch):
             "sys.argv", ["pld", "report", *(str(tmp_path / name) for name in names), "--out", str(page)]
         )
         assert pld_main() == 0
-        printed = capsys.readouterr().out
+        printed = console.readouterr().out
         for name in names:
             top1 = f"{metrics(tmp_path / 'with')[-1]['top1']:.2f}" if name == "with" else "-"
             assert re.search(rf"^{name} +{re.escape(top1)} ", printed, re.MULTILINE), printed
@@ -210,10 +210,10 @@ def test_a_run_without_validation(world, tmp_path, capsys, monkeypatch):
         assert "<h2>Sizes</h2>" in page.read_text()
 
 
-def test_such_a_run_that_has_no_epoch_yet(world, tmp_path, capsys, monkeypatch):
+def test_such_a_run_that_has_no_epoch_yet(world, tmp_path, console, monkeypatch):
     train_world(world, tmp_path / "run", tracker="none", epochs=1, val_data="none")
     (tmp_path / "run" / "metrics.jsonl").write_text("")
     monkeypatch.setattr("sys.argv", ["pld", "report", str(tmp_path / "run")])
     assert pld_main() == 2
-    assert "no epoch in it yet" in capsys.readouterr().err
+    assert "no epoch in it yet" in console.readouterr().err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["num_val"] == 0

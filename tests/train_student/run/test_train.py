@@ -27,10 +27,10 @@ from train_student.model.student import student_preprocessing
 from train_student.run.train import train
 
 
-def test_a_run_leaves_everything_about_itself(world, tmp_path, capsys):
+def test_a_run_leaves_everything_about_itself(world, tmp_path, console):
     settings = student_settings(world, tmp_path / "run")
     train(TrainConfig.from_flat(**settings))
-    printed = capsys.readouterr().out
+    printed = console.readouterr().out
     assert "260 images, 12 classes, 1 process; 4 images of a last partial batch dropped each epoch" in printed
     assert re.search(r"run: top-1 [\d.]+ %, top-5", printed)
     lines = metrics(tmp_path / "run")
@@ -180,24 +180,24 @@ def test_accelerate_launch_quiet_ends_with_the_error(tmp_path):
     assert re.match("error: .*nowhere: no such file", done.stderr.splitlines()[-1])
 
 
-def test_an_approximate_teacher_is_marked(world, tmp_path, capsys):
+def test_an_approximate_teacher_is_marked(world, tmp_path, console):
     settings = student_settings(world, tmp_path / "run", store=str(world / "top5"), loss="kd", epochs=1)
     train(TrainConfig.from_flat(**settings, approximate_teacher=True))
-    assert "the teacher is truncated and only approximates" in capsys.readouterr().out
+    assert "the teacher is truncated and only approximates" in console.readouterr().out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["approximate_teacher"] is True
     assert [row[RUN_COLUMNS.index("teacher")] for row in run_rows([read_run(tmp_path / "run")])] == [
         "from the store, approximate"
     ]
 
 
-def test_images_that_the_store_skipped_are_left_out(world, tmp_path, capsys):
+def test_images_that_the_store_skipped_are_left_out(world, tmp_path, console):
     members = {**shard_members(0, 40), "broken.jpg": jpeg(3)[:200], "broken.cls": b"2"}
     write_tar(tmp_path / "data" / "train-0000.tar", members)
     shutil.copy(world / "data" / "val-0000.tar", tmp_path / "data")
     make_store(world, str(tmp_path / "s"), data=str(tmp_path / "data"), views=1, k=12, on_bad_image="skip")
     settings = student_settings(world, tmp_path / "run", data=str(tmp_path / "data"), store=str(tmp_path / "s"))
     train(TrainConfig.from_flat(**settings))
-    assert "images left out, as s has no logits for them: 1" in capsys.readouterr().out
+    assert "images left out, as s has no logits for them: 1" in console.readouterr().out
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (facts["num_train"], facts["skipped_images"]) == (40, 1)
     argv = ["report", str(tmp_path / "run"), "--store", str(tmp_path / "s"), "--out", str(tmp_path / "page.html")]

@@ -168,7 +168,7 @@ def test_a_compiled_student_is_exported_plain(world, tmp_path, monkeypatch):
     assert exported(tmp_path / "run").num_classes == NUM_CLASSES
 
 
-def test_publishing(world, tmp_path, monkeypatch, capsys):
+def test_publishing(world, tmp_path, monkeypatch, console):
     class Hub:
         calls: ClassVar[list] = []
         up = True
@@ -188,7 +188,7 @@ def test_publishing(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Hub, "up", False)
     settings = student_settings(world, tmp_path / "again", epochs=1, push_to_hub="me/student")
     assert run(train_main, as_arguments(settings)) == 2
-    assert re.search(r"me/student: could not be published: no route; the model is in", capsys.readouterr().err)
+    assert re.search(r"me/student: could not be published: no route; the model is in", console.readouterr().err)
     assert exported(tmp_path / "again").num_classes == NUM_CLASSES
 
 
@@ -238,20 +238,20 @@ def test_a_loader_process_that_dies_names_the_sample(world, tmp_path):
     assert re.search(r"a loader process died .*train-0123.*use fewer --workers", done.stderr)
 
 
-def test_images_that_the_store_lacks(world, tmp_path, capsys):
+def test_images_that_the_store_lacks(world, tmp_path, console):
     more = make_dataset(tmp_path / "more", shard_sizes=(60, 45, 70, 52, 40), num_val=5)
     settings = student_settings(world, tmp_path / "run", data=str(more), epochs=1)
     assert run(train_main, as_arguments(settings)) == 2
-    assert "train-0260" in capsys.readouterr().err
+    assert "train-0260" in console.readouterr().err
     train(TrainConfig.from_flat(**settings, missing="skip"))
-    assert "images left out, as full has no logits for them: 7" in capsys.readouterr().out
+    assert "images left out, as full has no logits for them: 7" in console.readouterr().out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["num_train"] == 260
 
 
-def test_waiting_for_images_is_said(world, tmp_path, capsys):
+def test_waiting_for_images_is_said(world, tmp_path, console):
     train_world(world, tmp_path / "run", epochs=1)  # no workers: nothing but waiting
     assert re.search(
-        r"\d+ % of the time went into waiting for images: raise --workers \(now 0", capsys.readouterr().out
+        r"\d+ % of the time went into waiting for images: raise --workers \(now 0", console.readouterr().out
     )
 
 
@@ -267,20 +267,40 @@ def test_waiting_for_images_is_said(world, tmp_path, capsys):
         ({"missing": "ignore"}, "missing"),
     ],
 )
-def test_wrong_settings(world, tmp_path, capsys, settings, message):
+def test_wrong_settings(world, tmp_path, console, settings, message):
     assert run(train_main, as_arguments(student_settings(world, tmp_path / "run", **settings))) == 2
-    assert re.search(message, capsys.readouterr().err)
+    assert re.search(message, console.readouterr().err)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_is_no_run_is_left_alone(world, tmp_path, capsys):
+def test_a_folder_that_is_no_run_is_left_alone(world, tmp_path, console):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("precious")
     for resume in ("never", "auto"):
         assert run(train_main, as_arguments(student_settings(world, tmp_path / "run", resume=resume))) == 2
-        assert "is there and is not a run's folder" in capsys.readouterr().err
+        assert "is there and is not a run's folder" in console.readouterr().err
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
     shutil.rmtree(tmp_path / "run")
+
+
+def test_logs_may_lie_in_the_runs_folder(world, tmp_path, capsys):
+    """Those of earlier commands, too; a run that tells only errors prints nothing, and is the same run."""
+    train_world(world, tmp_path / "undisturbed", epochs=1, tracker="none")
+    capsys.readouterr()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "job1.log").write_text("killed before it began\n")
+    settings = student_settings(world, tmp_path / "run", epochs=1, tracker="none", resume="auto")
+    quiet = {**settings, "log_file": str(tmp_path / "run" / "told"), "log_level": "error"}
+    assert run(train_main, as_arguments(quiet)) == 0
+    assert capsys.readouterr() == ("", "")
+    assert_same_weights(tmp_path / "run", tmp_path / "undisturbed")
+    assert run(train_main, as_arguments({**quiet, "log_level": "debug"})) == 0
+    assert "finished already" in capsys.readouterr().out
+    assert re.search(
+        r" INFO train_student\.run\.train: .*run: finished already", (tmp_path / "run" / "told").read_text()
+    )
+    assert run(train_main, as_arguments({**settings, "log_level": "loud"})) == 2
+    assert "'debug', 'info', 'warning', 'error'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,8 @@ from pld.errors import ConfigError, CorruptStoreError, NotCachedError
 from pld.files import write_atomically, writing
 from pld.store.objects.fsspec_storage import FsspecStorage
 from train_student.loop.checkpoint import PATTERN
+
+_LOG = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
 _DATA, _COMMIT = ".safetensors", ".json"
@@ -90,7 +92,7 @@ class BucketCheckpoints:
             where = f"{self._storage.url}/{FOLDER}"
             raise ConfigError(f"{'; '.join(broken)}. Remove {where} to start from the beginning")
         for line in broken:
-            print(f"warning: {line}; an earlier checkpoint is taken", file=sys.stderr)
+            _LOG.warning("%s; an earlier checkpoint is taken", line)
         for path in folder.glob(PATTERN):
             if path != pulled:
                 path.unlink(missing_ok=True)

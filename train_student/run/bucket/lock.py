@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from pld.errors import ConfigError, NotCachedError, StoreError
 from pld.process.owner import Owner
 from pld.store.objects.fsspec_storage import FsspecStorage
 from train_student.run.lock import HEARTBEAT_SECONDS, PATIENCE_SECONDS, in_use, taken_over
+
+_LOG = logging.getLogger(__name__)
 
 FOLDER = "lock"
 _MAX_BYTES = 2**16
@@ -121,10 +124,9 @@ def _is_alive(storage: FsspecStorage, number: int, holder: Owner | None) -> bool
     if holder and holder.is_local:
         return holder.lives()
     who = f"process {holder.process} on {holder.host}" if holder else "another command"
-    print(
-        f"{storage.url}: {who} had this run and has not said that it ended; waiting up to {PATIENCE_SECONDS:.0f} s for "
-        "a sign of it",
-        flush=True,
+    _LOG.info(
+        "%s: %s had this run and has not said that it ended; waiting up to %.0f s for a sign of it",
+        *(storage.url, who, PATIENCE_SECONDS),
     )
     before, deadline = _read_beat(storage, number), time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:

@@ -7,8 +7,9 @@ command starts, unless it holds a later checkpoint of the same run, which could 
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
-import sys
+import time
 from pathlib import Path
 
 from pld.errors import ConfigError, NotCachedError, OutputError, StoreError
@@ -22,6 +23,8 @@ from train_student.run.bucket.checkpoints import FOLDER as CHECKPOINTS
 from train_student.run.bucket.checkpoints import BucketCheckpoints
 from train_student.run.bucket.lock import FOLDER as LOCK
 from train_student.run.bucket.lock import BucketLock
+
+_LOG = logging.getLogger(__name__)
 
 _CONFIG, _FACTS, _METRICS = "config.yaml", "run.json", "metrics.jsonl"
 # The metrics last: an epoch that is logged has its model.
@@ -105,11 +108,10 @@ class Mirror:
             self._push_changes()
         except StoreError as error:
             there = self._pushed_checkpoint or "no checkpoint"
-            print(
-                f"warning: {self.url}: could not be pushed to: {_reason(error)}. Training goes on, and the next "
-                f"checkpoint is pushed in its place; until then there is {there}",
-                file=sys.stderr,
-                flush=True,
+            _LOG.warning(
+                "%s: could not be pushed to: %s. Training goes on, and the next checkpoint is pushed in its place; "
+                "until then there is %s",
+                *(self.url, _reason(error), there),
             )
 
     def finish(self) -> None:
@@ -152,7 +154,7 @@ class Mirror:
     def _clear(self) -> None:
         """Empty the working folder of what is not this run's."""
         if (self.folder / _CONFIG).exists():
-            print(f"{self.url}: {self.folder} had another run, which is not there any more; it is removed", flush=True)
+            _LOG.info("%s: %s had another run, which is not there any more; it is removed", self.url, self.folder)
         with writing(self.folder):
             if self.folder.exists():
                 shutil.rmtree(self.folder)
@@ -168,8 +170,10 @@ class Mirror:
                 self._pushed[name] = stamp
         newest = self._newest()
         if newest and newest.name != self._pushed_checkpoint:
+            start = time.monotonic()
             self._checkpoints.push(newest)
             self._pushed_checkpoint = newest.name
+            _LOG.debug("%s: pushed %s in %.1f s", self.url, newest.name, time.monotonic() - start)
 
     def _newest(self) -> Path | None:
         """The last checkpoint in the working folder."""

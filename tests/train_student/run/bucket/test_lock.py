@@ -59,13 +59,13 @@ def test_of_another_machine_a_beat_says_that_it_lives(storage):
         pass
 
 
-def test_of_another_machine_silence_says_that_it_is_dead(storage, capsys):
+def test_of_another_machine_silence_says_that_it_is_dead(storage, console):
     leave(storage, **ELSEWHERE)
     storage.put("lock/000000001.beat", b"7")
     with lock_bucket(storage) as held:
         held.check()
     assert (
-        "process 5 on node7 had this run and has not said that it ended; waiting up to 1 s" in capsys.readouterr().out
+        "process 5 on node7 had this run and has not said that it ended; waiting up to 1 s" in console.readouterr().out
     )
     assert not [name for name in storage.list("lock") if "000000001" in name]
 
