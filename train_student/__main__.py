@@ -12,6 +12,19 @@ from pld.process.stopping import Stopping
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of the command; `argv` is the command line's if it is not given. A launched process ends in here."""
+    status = 1
+    try:
+        status = _run(argv)
+    except Exception:
+        if not _is_launched():
+            raise
+        sys.excepthook(*sys.exc_info())
+    if _is_launched():
+        _end(status)
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
     with showing_logs(), Stopping("nothing was trained since it started") as stopping:
         # These take seconds, in which signals are handled already.
         from pld.buffer_pool import keep_freed_memory
@@ -19,10 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from train_student.run.train import main as train_main
 
         keep_freed_memory()
-        status = run(lambda words: train_main(words, stopping), argv)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        _end(status)
-    return status
+        return run(lambda words: train_main(words, stopping), argv)
+
+
+def _is_launched() -> bool:
+    """Whether it may exchange tensors with others; torchrun has process groups of one process, too."""
+    return "RANK" in os.environ
 
 
 def _end(status: int) -> NoReturn:
@@ -32,10 +47,12 @@ def _end(status: int) -> NoReturn:
     the interpreter's lock, and one that waits for it while the interpreter is taken apart aborts the process: a
     finished run would exit with 134.
     """
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # whoever read the output may be gone
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,16 @@ class Owner:
 def read_owner(path: Path) -> Owner | None:
     """Who a file names; None where it is gone or cannot be understood."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Owner)
-    except (OSError, msgspec.MsgspecError):
+        return decode_owner(path.read_bytes())
+    except OSError:
+        return None
+
+
+def decode_owner(text: bytes) -> Owner | None:
+    """Who a lock's text names; None where it cannot be understood."""
+    try:
+        return msgspec.json.decode(text, type=Owner)
+    except msgspec.MsgspecError:
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import math
 import multiprocessing
@@ -13,7 +12,6 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +21,7 @@ from types import FrameType
 from typing import NoReturn
 
 from pld.logs import AS_IT_IS
+from pld.process.launcher import find_launcher
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,13 +31,15 @@ TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
 _POLL_SECONDS = 0.5
 # A main thread that waits in C, or a thread that still reads, is not waited for any longer.
 _GRACE_SECONDS = 10.0
+# After its launcher's end a deferred stop waits so long for a step, which may need other processes that are gone, too.
+# Longer than honest steps take, also those that compile.
+_STEP_SECONDS = 300.0
 # Some programs forward a Ctrl-C that the terminal has sent to their children already: that is one, not two.
 _SAME_SECONDS = 0.5
 _SAY_SECONDS = 1.0
 _SECOND = "ended by a second Ctrl-C; what was done since the last checkpoint is lost"
+_STUCK = "ended: its launcher is gone, and a step did not end; steps since the last checkpoint are lost"
 _LAUNCHER_ENDED = "the end of its launcher"
-_SCRIPTS = ("accelerate", "accelerate-launch", "torchrun")
-_MODULES = ("accelerate.commands.launch", "accelerate.commands.accelerate_cli", "torch.distributed.run")
 
 
 class Stopped(SystemExit):
@@ -78,10 +79,10 @@ class Stopping:
         self._asked = threading.Event()
         self._is_deferred = False
         self._deadline = math.inf
+        self._is_finishing, self._advanced_at = False, 0.0
 
     def __enter__(self) -> Stopping:
-        self._parent = os.getppid()
-        self._launcher = find_launcher(self._parent)
+        self._launcher = find_launcher()
         self._told, self._tells = socket.socketpair()
         self._tells.setblocking(False)
         # A SIGINT that is ignored is another job's, which the terminal runs in the foreground.
@@ -108,6 +109,14 @@ class Stopping:
         """From here on nothing is raised: who trains asks for `status` where it can save."""
         self._is_deferred = True
 
+    def advance(self) -> None:
+        """A step has ended: after `defer`, a process without its launcher is ended if this is not said for long."""
+        self._advanced_at = time.monotonic()
+
+    def finish(self) -> None:
+        """No step is left: what has been trained is saved, which is waited for, however long it takes."""
+        self._is_finishing = True
+
     def wait(self, seconds: float) -> bool:
         """Whether the process is asked to stop within so many seconds."""
         return self._asked.wait(seconds)
@@ -124,10 +133,15 @@ class Stopping:
         Args:
             what: the command stopped at, and what is saved.
         """
-        return Stopped(
-            self.status,
-            f"stopped by {self.cause}{what}; go on with: {_go_on(self._launcher or sys.orig_argv, self.options)}",
-        )
+        return Stopped(self.status, f"stopped by {self.cause}{what}; go on with: {self._go_on()}")
+
+    def _go_on(self) -> str:
+        """The command line as one types it: without a script's interpreter, and without a folder that is on PATH."""
+        words = (self._launcher and self._launcher.words) or sys.orig_argv
+        if len(words) > 1 and shutil.which(Path(words[1]).name) == words[1]:
+            words = words[1:]
+        first = Path(words[0]).name
+        return shlex.join([first if shutil.which(first) == words[0] else words[0], *words[1:], *self.options])
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.status:
@@ -140,9 +154,7 @@ class Stopping:
 
     def _watch(self) -> None:
         """Of the watching thread: end the process where the main thread does not."""
-        asked_at = interrupted_at = math.inf
-        has_launcher = self._launcher is not None or _is_orphan(self._parent)
-        is_orphan = has_launcher and self._launcher is None
+        asked_at = interrupted_at = orphan_at = math.inf
         while (numbers := self._read_signals()) is not None:
             now = time.monotonic()
             for number in numbers:
@@ -154,16 +166,19 @@ class Stopping:
                     if self._is_deferred and interrupted_at == math.inf:
                         _say("stops and saves after this step; Ctrl-C again ends at once", logging.WARNING)
                     interrupted_at = min(interrupted_at, now)
-            if has_launcher and (is_orphan or os.getppid() != self._parent):
-                has_launcher = False
+            if self._launcher and orphan_at == math.inf and self._launcher.has_ended():
+                orphan_at = now
                 # Only a second Ctrl-C ends torchrun before its processes; accelerate alone ends by the first.
                 if interrupted_at < math.inf and "TORCHELASTIC_RUN_ID" in os.environ:
                     _end_now(INTERRUPTED, _SECOND)
                 self.cause = self.cause or _LAUNCHER_ENDED
                 os.kill(os.getpid(), signal.SIGTERM)
-            is_unheard = now - asked_at > _GRACE_SECONDS and not self._is_deferred
-            if is_unheard or now > self._deadline:
-                _end_now(self.status or TERMINATED, f"stopped: {self._kept}" if is_unheard else "")
+            if now - asked_at > _GRACE_SECONDS and not self._is_deferred:
+                _end_now(self.status or TERMINATED, f"stopped: {self._kept}")
+            if now - max(orphan_at, self._advanced_at) > _STEP_SECONDS and not self._is_finishing:
+                _end_now(self.status or TERMINATED, f"{_STUCK}; go on with: {self._go_on()}")
+            if now > self._deadline:
+                _end_now(self.status, "")
 
     def _read_signals(self) -> bytes | None:
         """The signals that came meanwhile; None where no more are handled."""
@@ -191,34 +206,6 @@ def leave_to_parent() -> None:
     for each in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-
-def find_launcher(process: int) -> list[str] | None:
-    """The command line of a process if it is accelerate's or torchrun's, which live as long as what they launched."""
-    try:
-        words = Path(f"/proc/{process}/cmdline").read_text(errors="surrogateescape").split("\0")[:-1]
-    except OSError:  # not Linux
-        shown = subprocess.run(["ps", "-o", "args=", "-p", str(process)], capture_output=True, text=True, check=False)
-        words = shown.stdout.split()
-    is_script = any(Path(word).name in _SCRIPTS for word in words[:2])
-    is_module = any(option == "-m" and module in _MODULES for option, module in itertools.pairwise(words))
-    return words if is_script or is_module else None
-
-
-def _is_orphan(parent: int) -> bool:
-    """Whether torchrun ended before it could be found; a container's first process may be a launcher in Python."""
-    with contextlib.suppress(OSError):
-        is_python = "python" in Path(f"/proc/{parent}/cmdline").read_text(errors="surrogateescape").split("\0")[0]
-        return parent == 1 and "TORCHELASTIC_RUN_ID" in os.environ and not is_python
-    return False
-
-
-def _go_on(words: Sequence[str], options: Sequence[str]) -> str:
-    """A command line as one types it: without a script's interpreter, and without the folder of what is on PATH."""
-    if len(words) > 1 and shutil.which(Path(words[1]).name) == words[1]:
-        words = words[1:]
-    first = Path(words[0]).name
-    return shlex.join([first if shutil.which(first) == words[0] else words[0], *words[1:], *options])
 
 
 def _end_now(status: int, message: str) -> NoReturn:

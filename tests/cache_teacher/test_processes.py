@@ -111,22 +111,59 @@ def test_killed_within_mixed_parts_and_run_again(world, bench, tmp_path, process
     assert written == wanted
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_and_run_again(bench, tmp_path, number, status):
+# With HOLD in the environment each process holds when its first part is written. As __main__.py it is in store.json as
+# the command itself is.
+HELD = """
+import os, time
+import cache_teacher.cache
+from cache_teacher.__main__ import main
+
+map_ahead = cache_teacher.cache.map_ahead
+
+def held(*arguments, **named):
+    for result in map_ahead(*arguments, **named):
+        yield result
+        time.sleep(60 * ("HOLD" in os.environ))
+
+if __name__ == "__main__":
+    cache_teacher.cache.map_ahead = held
+    raise SystemExit(main())
+"""
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+LAUNCHER_ENDED = "the end of its launcher"
+STOPS = [  # the launcher, what it gets, its own status, what stopped the command
+    ((), signal.SIGTERM, 143, "SIGTERM"),
+    ((), signal.SIGINT, 130, "SIGINT"),
+    *(
+        pytest.param(*stop, marks=pytest.mark.long)
+        for stop in [
+            ((), signal.SIGUSR1, 143, "SIGUSR1"),
+            (TORCHRUN, signal.SIGTERM, 1, "SIGTERM"),
+            (TORCHRUN, signal.SIGINT, 1, "SIGINT"),
+            (TORCHRUN, signal.SIGUSR1, -signal.SIGUSR1, LAUNCHER_ENDED),
+            (TORCHRUN, signal.SIGKILL, -signal.SIGKILL, LAUNCHER_ENDED),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(("launcher", "number", "status", "cause"), STOPS)
+def test_stopped_and_run_again(bench, tmp_path, launcher, number, status, cause):
     wanted = fresh(bench, tmp_path)
-    argv = [sys.executable, "-m", "cache_teacher", "--data", "data", *COMMAND]
-    process = subprocess.Popen(argv, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "store").glob("commits/*/*.json")) and process.poll() is None:
-        time.sleep(0.002)
+    (tmp_path / "__main__.py").write_text(HELD)
+    argv = [sys.executable, *launcher, "__main__.py", "--data", "data", *COMMAND]
+    process = subprocess.Popen(argv, cwd=tmp_path, env=environment(HOLD="1"), stderr=subprocess.PIPE, text=True)
+    begun = 2 if launcher else 1
+    while len(commits := list((tmp_path / "store").glob("commits/*/*.json"))) < begun and process.poll() is None:
+        time.sleep(0.01)
     process.send_signal(number)
-    _, printed = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)  # until all its processes are gone
     assert process.returncode == status, printed
-    assert f"stopped by {number.name}: the parts that are written are kept; go on with: " in printed
-    assert "Traceback" not in printed
-    kept = [name for name in tree_bytes(tmp_path / "store") if "commits" in name]
-    assert 1 <= len(kept) < 10
+    assert f"stopped by {cause}: the parts that are written are kept; go on with: " in printed
+    assert ("Traceback" in printed) == bool(launcher and number in {signal.SIGTERM, signal.SIGINT})  # torchrun's own
+    assert begun <= len(commits) < 10
     assert not list((tmp_path / "store").rglob(".*.tmp"))
-    command = shlex.split(printed.rpartition("; go on with: ")[2])
+    command = shlex.split(re.findall(r"; go on with: (.*)", printed)[0])
     subprocess.run(command, cwd=tmp_path, env=environment(), check=True, capture_output=True)
     assert tree_bytes(tmp_path / "store") == wanted
 

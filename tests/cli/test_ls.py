@@ -1,5 +1,6 @@
 """pld ls: stores and runs in a folder and behind a URL, whole, unfinished, damaged and hostile."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -11,11 +12,14 @@ import pytest
 
 from pld.cli.main import _main
 from pld.config import run
+from pld.process.owner import Owner
 from pld.store.format.canonical import dump_document, load_document
+from pld.store.objects.fsspec_storage import FsspecStorage
 from tests.processes import environment
 from tests.store.world import World, tree
 from train_student.config import TrainConfig
 from train_student.loop.metrics_file import MetricsFile
+from train_student.run.bucket.lock import lock_bucket
 from train_student.run.lock import lock_run
 from train_student.run.run_folder import create_run_folder
 
@@ -151,6 +155,21 @@ def in_bucket(bucket, tmp_path):
     driver = fsspec.filesystem("s3", use_listings_cache=False)
     driver.put(str(make_run(tmp_path / "b", 1)), f"{bucket}/all/b", recursive=True)
     return f"{bucket}/all"
+
+
+def test_a_run_on_a_bucket_that_is_in_use_and_one_whose_command_ended(in_bucket, capsys):
+    storage = FsspecStorage(f"{in_bucket}/b")
+    with lock_bucket(storage):
+        assert re.fullmatch(r"in use by process \d+ on \S+ since .+", listed(capsys, in_bucket)["b"][-1])
+    assert listed(capsys, in_bucket)["b"][-1] == "can go on"
+    elsewhere = dataclasses.asdict(dataclasses.replace(Owner.this_process(), host="node7"))
+    storage.put("lock/000000002.json", json.dumps(elsewhere).encode())
+    in_use = r"in use by process \d+ on node7 since .+, last heard of \d+ s ago"
+    assert re.fullmatch(in_use, listed(capsys, in_bucket)["b"][-1])
+    storage.put("lock/000000002.beat", b"1")
+    assert re.fullmatch(in_use, listed(capsys, in_bucket)["b"][-1])
+    storage.put("lock/000000002.json", b"{")  # says nothing
+    assert listed(capsys, in_bucket)["b"][-1] == "can go on"
 
 
 def test_behind_a_url(in_bucket, capsys):

@@ -1,74 +1,25 @@
-"""Commands that are asked to stop, in processes of their own that hold still at some place."""
+"""Commands that are asked to stop: by each signal, wherever they are, and without their launcher."""
 
-import contextlib
-import os
 import signal
-import subprocess
 import sys
 import time
 
 import psutil
 import pytest
 
-from pld.process.stopping import find_launcher
-from tests.processes import environment
-
-BEGIN = """
-import ctypes, signal, sys, time
-import pld.process.stopping
-from pld.config import run
-from pld.process.stopping import Stopping
-
-def wait_in_c():
-    # For a lock that this thread holds: no signal interrupts that.
-    mutex = ctypes.create_string_buffer(256)
-    for _ in range(2):
-        ctypes.CDLL(None).pthread_mutex_lock(mutex)
-
-def main(argv):
-    {body}
-
-pld.process.stopping._GRACE_SECONDS = 1.0
-if __name__ == "__main__":
-    with Stopping("all is kept") as stopping:
-        raise SystemExit(run(main, []))
-"""
-SAY = "print('ready', flush=True); "
-WAITS = SAY + "time.sleep(60)"
-WAITS_IN_C = SAY + "wait_in_c()"
-SAVES = "stopping.defer(); " + SAY + "stopping.wait(60); time.sleep(0.6); raise stopping.stopped(', saved')"
-HANGS = "stopping.defer(); " + WAITS_IN_C
-SWALLOWS = """
-    try:
-        print('ready', flush=True)
-        time.sleep(60)
-    except BaseException:
-        time.sleep(60)
-"""
-
-
-@contextlib.contextmanager
-def started(tmp_path, body, *wrapper):
-    """A command that is ready; yields its process and the one to send signals to."""
-    script = tmp_path / "command.py"
-    script.write_text(BEGIN.format(body=body))
-    argv = [*wrapper, sys.executable, str(script)]
-    with subprocess.Popen(
-        argv, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        line = process.stdout.readline()
-        if not line and wrapper:
-            pytest.skip(f"this machine does not allow {' '.join(wrapper)}: {process.communicate()[1]}")
-        assert line == "ready\n"
-        try:
-            yield process, next(iter(psutil.Process(process.pid).children()), process) if wrapper else process
-        finally:
-            process.kill()
-
-
-def ended(process):
-    _, printed = process.communicate(timeout=20)
-    return process.returncode, printed
+from tests.process.commands import (
+    ADVANCES,
+    FINISHES,
+    HANGS,
+    LAUNCHER,
+    PYTHON,
+    SAVES,
+    SWALLOWS,
+    WAITS,
+    WAITS_IN_C,
+    ended,
+    started,
+)
 
 
 @pytest.mark.parametrize("body", [WAITS, SAVES], ids=["at-once", "deferred"])
@@ -78,7 +29,7 @@ def test_a_signal_stops_it_and_the_next_command_is_printed(tmp_path, body, numbe
         process.send_signal(number)
         found, printed = ended(process)
     what = ": all is kept" if body == WAITS else ", saved"
-    last = f"stopped by {number.name}{what}; go on with: {sys.executable} {tmp_path / 'command.py'}"
+    last = f"stopped by {number.name}{what}; go on with: {PYTHON} {tmp_path / 'command.py'}"
     assert (found, printed.splitlines()[-1]) == (status, last)
     assert "Traceback" not in printed
 
@@ -123,31 +74,26 @@ def test_an_interrupt_that_is_ignored_stays_so(tmp_path):
         assert "stopped by SIGTERM" in ended(process)[1]
 
 
-LAUNCHER = """
-import subprocess, sys
-subprocess.run(sys.argv[1:])
-"""
-
-
-@pytest.mark.parametrize(("name", "stops"), [("accelerate", True), ("torchrun", True), ("nohup-wrapper", False)])
-def test_it_stops_with_its_launcher_and_with_no_other_parent(tmp_path, name, stops):
-    (tmp_path / name).write_text(LAUNCHER)
-    with started(tmp_path, SAVES, sys.executable, str(tmp_path / name)) as (process, command):
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [(HANGS, "a step did not end"), (ADVANCES, "saved"), (FINISHES, "saved")],
+    ids=["hangs", "advances", "saves"],
+)
+def test_without_its_launcher_a_step_that_hangs_is_given_up_and_no_other(tmp_path, body, said):
+    """As in an exchange with a process that is gone."""
+    (tmp_path / "torchrun").write_text(LAUNCHER)
+    with started(tmp_path, body, sys.executable, str(tmp_path / "torchrun")) as (process, _):
         process.kill()
-        if stops:
-            message = process.stderr.read()
-            assert (
-                f"stopped by the end of its launcher, saved; go on with: {sys.executable} {tmp_path / name}" in message
-            )
-        else:
-            with pytest.raises(psutil.TimeoutExpired):
-                command.wait(1.5)
-            command.kill()
+        message = process.stderr.read()  # until the command ends
+    assert said in message
+    assert f"; go on with: {PYTHON} {tmp_path / 'torchrun'}" in message
+    assert ("are lost" in message) == (body == HANGS)
 
 
-def test_launchers_are_known_by_their_command_lines(tmp_path):
-    assert find_launcher(os.getpid()) is None
-    argv = [sys.executable, "-c", "print(flush=True); input()", "-m", "torch.distributed.run"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        process.stdout.readline()
-        assert find_launcher(process.pid) == argv
+def test_with_its_launcher_a_step_that_hangs_is_waited_for(tmp_path):
+    (tmp_path / "torchrun").write_text(LAUNCHER)
+    with started(tmp_path, HANGS, sys.executable, str(tmp_path / "torchrun")) as (_, command):
+        command.send_signal(signal.SIGTERM)
+        with pytest.raises(psutil.TimeoutExpired):
+            command.wait(2.5)
+        command.kill()

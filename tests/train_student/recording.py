@@ -2,7 +2,7 @@
 
 A line of FILE is a step's share of one process: the step, the view, the keys, the process and how many there are.
 With HOLD in the environment the run's last process writes its number to FILE.held there, and holds until it is asked to
-stop, or for ever if HOLD is "hang".
+stop, or for ever if HOLD is "hang". STEP_SECONDS is how long a step is waited for once the launcher is gone.
 """
 
 import json
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pld.evaluation
+import pld.process.stopping
 import train_student.data.view_tables
 import train_student.loop.checkpoint
 import train_student.loop.learner
@@ -86,6 +87,8 @@ def load_slowly(self, view):
 
 
 if __name__ == "__main__":
+    if seconds := os.environ.get("STEP_SECONDS"):
+        pld.process.stopping._STEP_SECONDS = float(seconds)
     train_student.loop.learner.Learner.step = recorded
     train_student.run.train.open_training_data = opened
     train_student.run.train.train = trained

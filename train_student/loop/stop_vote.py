@@ -35,6 +35,7 @@ class StopVote:
         Args:
             where: they are, for the message.
         """
+        self._stopping.advance()
         self._calls += 1
         if self._calls < self._calls_to_next and self._accelerator.num_processes > 1:
             return
@@ -59,6 +60,7 @@ class StopVote:
                 self._stop(where)
 
     def _stop(self, where: str) -> NoReturn:
+        self._stopping.finish()
         self._save()
         self._accelerator.wait_for_everyone()  # a process that ends, ends the one that saves, too
         raise self._stopping.stopped(f"{where}, which is saved")

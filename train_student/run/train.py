@@ -106,6 +106,7 @@ def _train(accelerator: Accelerator, config: TrainConfig, place: RunPlace, stopp
             return
     trainer = _start(accelerator, config, place, stopping, is_begun=is_begun)
     trainer.train()
+    stopping.finish()
     if place.mirror:
         place.mirror.finish()
     if accelerator.is_main_process and config.run.push_to_hub:

@@ -12,14 +12,16 @@ import yaml
 
 from pld.errors import DataError, NotCachedError, PLDError, first_line
 from pld.losses import needs_teacher
-from pld.process.owner import read_owner
+from pld.process.owner import Owner, decode_owner, read_owner
 from pld.report.listing.find import RUN_NAME, Place
 from pld.report.listing.text import one_line, unreadable
+from pld.store.objects.local_storage import LocalStorage
 from pld.store.objects.open import open_storage
 from pld.store.objects.storage import Storage
 
 RUN_COLUMNS = ("run", "model", "loss", "teacher", "epochs", "top-1 %", "state")
 _MAX_CONFIG_BYTES, _MAX_METRICS_BYTES = 2**18, 2**24
+_MAX_LOCK_BYTES = 2**16
 
 
 def run_row(place: Place) -> tuple[str, ...]:
@@ -32,7 +34,7 @@ def run_row(place: Place) -> tuple[str, ...]:
         teacher, planned = one_line(_teacher(options, loss)), _option(options, "optimizer", "epochs", "epochs")
         done, accuracy = _read_progress(storage)
         epochs, top1 = one_line(f"{done} of {planned}"), "-" if accuracy is None else f"{accuracy:.2f}"
-        state = _in_use(place) or ("finished" if done == planned else "can go on")
+        state = _in_use(storage) or ("finished" if done == planned else "can go on")
     except (PLDError, OSError) as error:
         state = unreadable(error, place.url)
     return one_line(place.name), model, loss, teacher, epochs, top1, state
@@ -80,17 +82,33 @@ def _read_progress(storage: Storage) -> tuple[int, float | None]:
     return done, accuracy
 
 
-def _in_use(place: Place) -> str | None:
-    """Who trains in a local run's folder, as its lock says."""
-    if "://" in place.url:
-        return None
-    folder = Path(place.url).absolute()
-    lock = folder.with_name(f".{folder.name}.lock")
-    owner = read_owner(lock)
+def _in_use(storage: Storage) -> str | None:
+    """Who trains in a run, as its lock says."""
+    owner, touched = _folder_lock(Path(storage.url)) if isinstance(storage, LocalStorage) else _bucket_lock(storage)
     if owner is None or (owner.is_local and not owner.lives()):
         return None
     who = one_line(f"in use by process {owner.process} on {owner.host} since {owner.since}")
-    if owner.is_local:
+    if owner.is_local or touched is None:
         return who
-    seconds = max(0.0, time.time() - lock.stat().st_mtime)  # of this machine's clock, which may differ from the other's
-    return f"{who}, last heard of {seconds:,.0f} s ago"
+    # By this machine's clock, which may differ from that of the other, or of the object store.
+    return f"{who}, last heard of {max(0.0, time.time() - touched):,.0f} s ago"
+
+
+def _folder_lock(folder: Path) -> tuple[Owner | None, float | None]:
+    """Who holds a run's folder, and when that was last heard of, in seconds since 1970."""
+    lock = folder.absolute().with_name(f".{folder.absolute().name}.lock")
+    owner = read_owner(lock)
+    return owner, lock.stat().st_mtime if owner else None
+
+
+def _bucket_lock(storage: Storage) -> tuple[Owner | None, float | None]:
+    """The same of a run on an object store: the lock of the highest number holds, unless it is given up."""
+    from pld.store.objects.fsspec_storage import FsspecStorage
+
+    names = storage.list("lock")
+    last = max((name.removesuffix(".json") for name in names if name.endswith(".json")), default="")
+    if not last or f"{last}.done" in names:
+        return None, None
+    owner = decode_owner(storage.read(f"{last}.json", _MAX_LOCK_BYTES))
+    sign = f"{last}.beat" if f"{last}.beat" in names else f"{last}.json"
+    return owner, storage.modified(sign) if isinstance(storage, FsspecStorage) else None

@@ -129,6 +129,20 @@ class FsspecStorage:
         about = found if isinstance(found, dict) else {path: {} for path in found}
         return {path.removeprefix(self._driver.root).lstrip("/"): info for path, info in about.items()}
 
+    def modified(self, name: str) -> float | None:
+        """When an object was last put, in seconds since 1970 by the object store's clock; None where it does not tell.
+
+        Raises as `read`.
+        """
+
+        def ask(driver: Any) -> float | None:
+            with contextlib.suppress(NotImplementedError):
+                return float(driver.modified(path).timestamp())
+            return None
+
+        path = self._path(name)
+        return self._retry(ask, name, "read")
+
     def leftovers(self) -> dict[str, str]:
         """See Storage: none."""
         return {}

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import shutil
+import signal
 import time
 
 import psutil
@@ -63,3 +64,18 @@ def test_all_are_gone_and_the_same_command_goes_on(settings, tmp_path, kills):
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {"checkpoints", "config.yaml", "metrics.jsonl", "model", "run.json"}
     assert not list(tmp_path.glob(".run.lock*"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_rank_without_its_launcher_and_without_the_other_rank_ends(settings, tmp_path, number):
+    """It waits in an exchange for the other one, which says that it is dead, or nothing."""
+    run = launch("torchrun", tmp_path / "log", settings, hold="hang", STEP_SECONDS="5")
+    run.trainer.send_signal(number)
+    run.family[0].kill()
+    held = [run.trainer, *run.trainer.children()] if number == signal.SIGSTOP else []
+    _, alive = psutil.wait_procs([each for each in run.family if each not in held], timeout=30)
+    assert not alive
+    with contextlib.suppress(psutil.NoSuchProcess):
+        run.trainer.send_signal(signal.SIGCONT)
+    run.end()

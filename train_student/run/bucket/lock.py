@@ -16,10 +16,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-import msgspec
-
 from pld.errors import ConfigError, NotCachedError, StoreError
-from pld.process.owner import Owner
+from pld.process.owner import Owner, decode_owner
 from pld.store.objects.fsspec_storage import FsspecStorage
 from train_student.run.lock import HEARTBEAT_SECONDS, PATIENCE_SECONDS, in_use, taken_over
 
@@ -112,8 +110,8 @@ def _last_number(storage: FsspecStorage) -> int:
 def _read_owner(storage: FsspecStorage, number: int) -> Owner | None:
     """Who holds the run under a number; None where that is gone or cannot be understood."""
     try:
-        return msgspec.json.decode(storage.read(_name(number, "json"), _MAX_BYTES), type=Owner)
-    except (NotCachedError, msgspec.MsgspecError):
+        return decode_owner(storage.read(_name(number, "json"), _MAX_BYTES))
+    except NotCachedError:
         return None
 
 
