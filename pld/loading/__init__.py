@@ -3,12 +3,14 @@
 from pld.loading.decode import decode_views, view_decoder
 from pld.loading.limits import Loaders, check_loaders
 from pld.loading.load import LoadedViews, loading
+from pld.loading.load_times import LoadTimes
 from pld.loading.machine import Machine
 from pld.loading.shard_prefetch import prefetch_shards
 from pld.loading.view_decoder import ViewDecoder, ViewRequest
 from pld.loading.worker_processes import in_flight
 
 __all__ = [
+    "LoadTimes",
     "LoadedViews",
     "Loaders",
     "Machine",

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pld.buffer_pool import BufferPool
 from pld.errors import UndecodableImageError
+from pld.loading.load_times import DECODING, LoadTimes, Stopwatch
 from pld.loading.view_decoder import Map, ViewDecoder
 from pld.loading.worker_processes import Request, explain_deaths, fill_in_processes, shared_rows
 from pld.prefetch import map_ahead
@@ -51,6 +52,7 @@ def loading(
     held: int = 1,
     option: str = "--workers",
     context: str | None = None,
+    times: LoadTimes | None = None,
 ) -> Iterator[Generator[LoadedViews[Request], None, None]]:
     """A context manager that gives the views of requests, in their order.
 
@@ -63,6 +65,7 @@ def loading(
         held: results that the caller holds at the same time.
         option: the option that sets the number of processes or threads, for messages.
         context: how processes are started; None for PyTorch's default.
+        times: of so many processes, to be counted.
 
     Raises:
         ConfigError: the machine has too little memory or open files for so many processes; says what to do.
@@ -70,22 +73,31 @@ def loading(
             and the option.
         DataError: an image cannot be read, or a worker died; names the samples that the workers were reading.
     """
-    at_row = shared_rows(processes)
+    at_row, watch = shared_rows(processes), times.of() if times else None
+    if times:
+        requests = times.count_drawing(requests)
     with contextlib.ExitStack() as stack:
         if processes:
             filled = fill_in_processes(
-                decoder, requests, processes=processes, held=held, at_row=at_row, option=option, context=context
+                decoder,
+                requests,
+                processes=processes,
+                held=held,
+                at_row=at_row,
+                times=times,
+                option=option,
+                context=context,
             )
         else:
-            filled = _fill_here(decoder, requests, threads)
+            filled = _fill_here(decoder, requests, threads, watch)
         if processes:
             stack.enter_context(explain_deaths(decoder.dataset, at_row, option))
         stack.enter_context(contextlib.closing(filled))
-        yield stack.enter_context(contextlib.closing(_views(decoder, filled)))
+        yield stack.enter_context(contextlib.closing(_views(decoder, filled, watch)))
 
 
 def _fill_here(
-    decoder: ViewDecoder, requests: Iterable[Request], threads: int
+    decoder: ViewDecoder, requests: Iterable[Request], threads: int, watch: Stopwatch | None
 ) -> Generator[_Filled[Request], None, None]:
     pool = BufferPool()
     with contextlib.ExitStack() as stack:
@@ -95,16 +107,19 @@ def _fill_here(
             map_rows = stack.enter_context(executor).map
         for request in requests:
             memory = pool.empty((decoder.num_bytes(request),), torch.uint8)
-            yield request, memory, decoder.fill(request, memory, lambda row: None, map_rows)
+            yield request, memory, decoder.fill(request, memory, lambda row: None, map_rows, watch)
 
 
-def _views(decoder: ViewDecoder, filled: Iterable[_Filled[Request]]) -> Generator[LoadedViews[Request], None, None]:
+def _views(
+    decoder: ViewDecoder, filled: Iterable[_Filled[Request]], watch: Stopwatch | None
+) -> Generator[LoadedViews[Request], None, None]:
+    finish = functools.partial(_finish, decoder, watch or Stopwatch())
     try:
         if not torch.cuda.is_available():
-            yield from map(functools.partial(_finish, decoder), filled)
+            yield from map(finish, filled)
             return
         with ThreadPoolExecutor(1, "pin") as pool:
-            yield from map_ahead(pool, lambda each: _pin(_finish(decoder, each)), filled, ahead=1)
+            yield from map_ahead(pool, lambda each: _pin(finish(each)), filled, ahead=1)
     except UndecodableImageError as error:
         # Where images are mixed across shards, stage one cannot leave one out.
         is_free = decoder.policy.partners == "shard" or not mix_steps(decoder.policy)
@@ -112,9 +127,11 @@ def _views(decoder: ViewDecoder, filled: Iterable[_Filled[Request]]) -> Generato
         raise UndecodableImageError(f"{error}; replace the image{others}") from error
 
 
-def _finish(decoder: ViewDecoder, filled: _Filled[Request]) -> LoadedViews[Request]:
-    request, memory, rows = filled
-    return LoadedViews(request, *decoder.views(request, memory, rows))
+def _finish(decoder: ViewDecoder, watch: Stopwatch, filled: _Filled[Request]) -> LoadedViews[Request]:
+    (request, memory, rows), lap = filled, watch.lap()
+    loaded = LoadedViews(request, *decoder.views(request, memory, rows))
+    lap.end(DECODING)  # what nvJPEG does, and cutting on the GPU with it
+    return loaded
 
 
 def _pin(loaded: LoadedViews[Request]) -> LoadedViews[Request]:

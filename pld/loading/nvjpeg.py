@@ -8,10 +8,8 @@ run on the CPU, and the views go there and back: policies that have some are fas
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +24,9 @@ from pld.errors import ConfigError, DataError, UndecodableImageError
 from pld.images.dataset import decode_row
 from pld.images.decode.image import jpeg_colours, jpeg_size
 from pld.images.decode.jpeg_markers import has_one_whole_scan
+from pld.loading.load_times import CUTTING, DECODING, READING, Stopwatch
 from pld.loading.mix_views import Uses, check_mixing, find_mixable, find_partners, leave_unmixed
+from pld.loading.side_stream import side_stream
 from pld.loading.view_decoder import Map, ViewDecoder, ViewRequest
 from pld.views import Mixing, View, draw_view
 from pld.views.batch_mix import mix_views
@@ -75,17 +75,23 @@ class NvjpegViewDecoder(ViewDecoder):
         return 2 * self.num_bytes(request)
 
     def fill(
-        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
+        self,
+        request: ViewRequest,
+        memory: UInt8[Tensor, "bytes"],
+        on_row: Callable[[int], object],
+        map_rows: Map = map,
+        watch: Stopwatch | None = None,
     ) -> list[_File | None]:
         """See ViewDecoder; the memory holds the files. Rows are read one after another, the request's first."""
         check_mixing(self.policy, request.mixing)
-        block, used = memory.numpy(), 0
+        block, used, lap = memory.numpy(), 0, (watch or Stopwatch()).lap()
         files: list[_File | None] = []
         wanted = [(row, list(request.view_indexes)) for row in request.rows.tolist()]
         wanted += [(row, [request.view_indexes[number] for number in uses]) for row, uses in _beside(request).items()]
         for row, view_indexes in wanted:
             on_row(row)
             data = self.dataset.read(row)
+            lap.end(READING)
             size = jpeg_size(data)
             is_plain = size is not None and has_one_whole_scan(data) and jpeg_colours(data) in ("YCbCr", "Gray")
             if size is None or not is_plain:
@@ -97,12 +103,14 @@ class NvjpegViewDecoder(ViewDecoder):
                     files.append(None)
                     continue
                 size = height, width
+                lap.end(DECODING)
             views = [draw_view(self.dataset.key(row), index, size, self.policy) for index in view_indexes]
             files.append(_File(len(data), is_plain, views))
             if used + len(data) > len(block):
                 raise DataError(f"{self.dataset.where(row)}: the file is growing; wait until it is complete")
             block[used : used + len(data)] = np.frombuffer(data, np.uint8)
             used += len(data)
+            lap.end(CUTTING)
         return files
 
     def views(
@@ -111,7 +119,7 @@ class NvjpegViewDecoder(ViewDecoder):
         """See ViewDecoder; bad images are black. May be called in any thread; the GPU has finished on return."""
         num_rows, num_views = len(request.rows), len(request.view_indexes)
         outputs = []
-        with _side_stream(self.device):
+        with side_stream(self.device):
             images = self._decode(request, memory, filled)
             places = [place for place in images if place < num_rows]
             views = [view for place in images for view in _views_of(filled[place])]
@@ -230,22 +238,3 @@ def _decode_by_nvjpeg(encoded: list[UInt8[Tensor, "_"]], device: torch.device) -
             raise
         half = len(encoded) // 2
         return _decode_by_nvjpeg(encoded[:half], device) + _decode_by_nvjpeg(encoded[half:], device) if half else [None]
-
-
-@contextlib.contextmanager
-def _side_stream(device: torch.device) -> Iterator[None]:
-    """Run the context's GPU work on a stream of its own, not the one that trains, and wait for it at the end."""
-    if device.type != "cuda":
-        yield
-        return
-    if device.index is not None:
-        torch.cuda.set_device(device)  # a new thread starts on the first GPU, and `stream` would restore that
-    with torch.cuda.stream(_stream(device)):
-        yield
-    _stream(device).synchronize()
-
-
-@functools.cache
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    # One per device: the allocator keeps separate memory for each stream.
-    return torch.cuda.Stream(device)

@@ -16,6 +16,7 @@ from torch import Tensor
 from pld.errors import UndecodableImageError
 from pld.images.dataset import ImageDataset, decode_row
 from pld.images.decode.image import jpeg_size
+from pld.loading.load_times import CUTTING, DECODING, READING, Lap, Stopwatch
 from pld.loading.mix_views import check_mixing, find_mixable, find_partners, leave_unmixed, mix_within
 from pld.views import Mixing, Policy, View, apply_view, draw_view
 from pld.views.mix_pixels import mix_pixels
@@ -66,7 +67,12 @@ class ViewDecoder(abc.ABC):
 
     @abc.abstractmethod
     def fill(
-        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
+        self,
+        request: ViewRequest,
+        memory: UInt8[Tensor, "bytes"],
+        on_row: Callable[[int], object],
+        map_rows: Map = map,
+        watch: Stopwatch | None = None,
     ) -> list[Any]:
         """Write what `views` needs to memory of at least `num_bytes`.
 
@@ -75,6 +81,7 @@ class ViewDecoder(abc.ABC):
             memory: where to write.
             on_row: called with each row before it is read.
             map_rows: `map`, or a thread pool's, which processes several rows at once.
+            watch: counts what it takes, if somebody wants to know.
 
         Returns:
             What `views` needs to know, of each row first: false if it could not be decoded.
@@ -109,7 +116,12 @@ class CpuViewDecoder(ViewDecoder):
         return sum(math.prod(shape) for shape in self._shapes(request))
 
     def fill(
-        self, request: ViewRequest, memory: UInt8[Tensor, "bytes"], on_row: Callable[[int], object], map_rows: Map = map
+        self,
+        request: ViewRequest,
+        memory: UInt8[Tensor, "bytes"],
+        on_row: Callable[[int], object],
+        map_rows: Map = map,
+        watch: Stopwatch | None = None,
     ) -> list[tuple[bool, ...]]:
         """See ViewDecoder; the memory holds the views themselves.
 
@@ -117,22 +129,24 @@ class CpuViewDecoder(ViewDecoder):
             For each row whether each of its views is mixed as requested; nothing if it could not be decoded.
         """
         check_mixing(self.policy, request.mixing)
-        outputs = self._split(request, memory)
+        outputs, watch = self._split(request, memory), watch or Stopwatch()
 
         def cut(place: int) -> bool:
-            decoded = self._decode(int(request.rows[place]), request.view_indexes, on_row)
+            lap = watch.lap()
+            decoded = self._decode(int(request.rows[place]), request.view_indexes, on_row, lap)
             if decoded is None:
                 return False
             image, views = decoded
             for images, output in zip(outputs, self.outputs, strict=True):
                 for view, pixels in zip(views, images[place], strict=True):
                     apply_view(image, view, output.input_size, output.interpolation, out=pixels)
+            lap.end(CUTTING)
             return True
 
         good = np.array(list(map_rows(cut, range(len(request.rows)))), dtype=bool)
         done = np.repeat(good[:, None], len(request.view_indexes), axis=1)
         if request.mixing is not None:
-            done = self._mix(request, request.mixing, outputs, good, on_row, map_rows)
+            done = self._mix(request, request.mixing, outputs, good, on_row, map_rows, watch)
         return [tuple(views) if is_good else () for views, is_good in zip(done.tolist(), good.tolist(), strict=True)]
 
     def _mix(
@@ -143,16 +157,19 @@ class CpuViewDecoder(ViewDecoder):
         good: Bool[ndarray, "n"],
         on_row: Callable[[int], object],
         map_rows: Map,
+        watch: Stopwatch,
     ) -> Bool[ndarray, "n V"]:
         """Mix the views in place; returns which are as requested."""
+        lap = watch.lap()
         inside, beside = find_partners(request.rows, mixing, len(request.view_indexes))
         # First, while views whose partners are beside the request still show their own images alone.
         for images in outputs:
             mix_within(images, inside, find_mixable(good, inside, {}), mixing)
+        lap.end(CUTTING)
 
         def mix_with(row: int) -> bool:
-            uses = beside[row]
-            decoded = self._decode(row, [request.view_indexes[number] for number in uses], on_row)
+            uses, lap = beside[row], watch.lap()
+            decoded = self._decode(row, [request.view_indexes[number] for number in uses], on_row, lap)
             if decoded is None:
                 return False
             image, views = decoded
@@ -162,6 +179,7 @@ class CpuViewDecoder(ViewDecoder):
                     for place in places:
                         own = images[place, number].permute(1, 2, 0).numpy()
                         mix_pixels(own, other, mixing[place, number, ...], out=own)
+            lap.end(CUTTING)
             return True
 
         are_good = map_rows(mix_with, beside)
@@ -169,11 +187,11 @@ class CpuViewDecoder(ViewDecoder):
         return find_mixable(good, inside, beside, bad)
 
     def _decode(
-        self, row: int, view_indexes: Sequence[int], on_row: Callable[[int], object]
+        self, row: int, view_indexes: Sequence[int], on_row: Callable[[int], object], lap: Lap
     ) -> tuple[UInt8[Tensor, "3 h w"], list[View]] | None:
         on_row(row)
         try:
-            return decode_for_views(self.dataset, row, view_indexes, self.policy)
+            return decode_for_views(self.dataset, row, view_indexes, self.policy, lap)
         except UndecodableImageError:
             if not self.skip_bad_images:
                 raise
@@ -203,21 +221,26 @@ class CpuViewDecoder(ViewDecoder):
 
 
 def decode_for_views(
-    dataset: ImageDataset, row: int, view_indexes: Sequence[int], policy: Policy
+    dataset: ImageDataset, row: int, view_indexes: Sequence[int], policy: Policy, lap: Lap | None = None
 ) -> tuple[UInt8[Tensor, "3 h w"], list[View]]:
-    """Decode the part of an image that its views need, and give the views' positions in it.
+    """Decode the part of an image that its views need, and give the views' positions in it; the lap counts the time.
 
     Raises:
         UndecodableImageError: it cannot be decoded; names the sample. Damage below the views may go unnoticed.
         DataError: it cannot be read.
     """
+    lap = lap or Stopwatch().lap()
     data, key = dataset.read(row), dataset.key(row)
+    lap.end(READING)
     size = jpeg_size(data)
     if size is None:
         image = decode_row(dataset, row, data)
+        lap.end(DECODING)
         return image, [draw_view(key, index, (image.shape[1], image.shape[2]), policy) for index in view_indexes]
     views = [draw_view(key, index, size, policy) for index in view_indexes]
     top, left = min(view.top for view in views), min(view.left for view in views)
     bottom, right = max(view.top + view.height for view in views), max(view.left + view.width for view in views)
+    lap.end(CUTTING)
     image = decode_row(dataset, row, data, size, (top, left, bottom - top, right - left))
+    lap.end(DECODING)
     return image, [dataclasses.replace(view, top=view.top - top, left=view.left - left) for view in views]

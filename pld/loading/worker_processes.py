@@ -28,6 +28,7 @@ from pld.buffer_pool import lend
 from pld.errors import DataError, PLDError
 from pld.images.dataset import ImageDataset
 from pld.loading.limits import PREFETCH, Loaders, allow_open_files, check_loaders, fitting_prefetch
+from pld.loading.load_times import LoadTimes
 from pld.loading.machine import Machine
 from pld.loading.shared_memory import SharedMemory
 from pld.loading.view_decoder import ViewDecoder, ViewRequest
@@ -51,6 +52,7 @@ def fill_in_processes(
     processes: int,
     held: int,
     at_row: SharedMemory,
+    times: LoadTimes | None,
     option: str,
     context: str | None = None,
 ) -> Generator[tuple[Request, UInt8[Tensor, "bytes"], list[Any]], None, None]:
@@ -62,6 +64,7 @@ def fill_in_processes(
         processes: at least one.
         held: results that the caller holds at the same time.
         at_row: see `shared_rows`.
+        times: of so many processes, to be counted, if somebody wants to know.
         option: the option that sets the number of processes, for messages.
         context: how processes are started; None for PyTorch's default.
 
@@ -84,7 +87,7 @@ def fill_in_processes(
 
     ending = SharedMemory(1)
     loader = DataLoader(
-        _Worker(decoder, blocks, at_row),
+        _Worker(decoder, blocks, at_row, times),
         sampler=map(order, itertools.chain(first, requests)),
         batch_size=None,
         collate_fn=_identity,
@@ -148,10 +151,11 @@ class _Worker(Dataset[tuple[UInt8[ndarray, "bytes"] | None, list[Any]] | PLDErro
     A PLDError is returned, not raised: DataLoader would wrap it in its worker's traceback.
     """
 
-    def __init__(self, decoder: ViewDecoder, blocks: _Blocks, at_row: SharedMemory) -> None:
+    def __init__(self, decoder: ViewDecoder, blocks: _Blocks, at_row: SharedMemory, times: LoadTimes | None) -> None:
         self._decoder = decoder
         self._blocks = blocks
         self._at_row = at_row
+        self._times = times
 
     def __getitem__(
         self, order: tuple[Request, int | None]
@@ -160,11 +164,12 @@ class _Worker(Dataset[tuple[UInt8[ndarray, "bytes"] | None, list[Any]] | PLDErro
         worker = get_worker_info()
         assert worker is not None
         on_row = functools.partial(self._at_row.bytes.view(torch.int64).numpy().__setitem__, worker.id)
+        watch = self._times.of(worker.id) if self._times else None
         try:
             if block is not None:
-                return None, self._decoder.fill(request, self._blocks[block], on_row)
+                return None, self._decoder.fill(request, self._blocks[block], on_row, watch=watch)
             own = torch.empty(self._decoder.num_bytes(request), dtype=torch.uint8)
-            return own.numpy(), self._decoder.fill(request, own, on_row)
+            return own.numpy(), self._decoder.fill(request, own, on_row, watch=watch)
         except PLDError as error:
             return error
 

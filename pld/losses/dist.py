@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pld.losses.arguments import reduce_loss
-from pld.losses.kd import label_term
+from pld.losses.kd import alpha_times_nll, label_term
 from pld.losses.module import TeacherLossModule, settings_of
 from pld.losses.plackett_luce.rows import wide_dtype
 from pld.losses.registry import loss
@@ -24,7 +24,7 @@ from pld.signals import MixedLabels, TopK
 _CONSTANT = 1e-12
 
 
-@loss("dist", without_label="alpha", mixed_labels=True)
+@loss("dist", without_label="alpha", mixed_labels=True, label_part=alpha_times_nll)
 def dist_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],

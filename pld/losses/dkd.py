@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,7 +16,13 @@ from pld.losses.settings import Alpha, Beta, Reduction, Temperature
 from pld.signals import MixedLabels, TopK
 
 
-@loss("dkd", mixed_labels=True)
+def _label_part(
+    student_logits: Float[Tensor, "B C"], teacher: object, labels: Int[Tensor, "B"] | MixedLabels, **_: Any
+) -> Float[Tensor, "B"]:
+    return label_nll(student_logits, labels)
+
+
+@loss("dkd", mixed_labels=True, label_part=_label_part)
 def dkd_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],

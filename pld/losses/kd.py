@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,19 @@ def cross_entropy_loss(
     return reduce_loss(label_nll(student_logits, labels, label_smoothing), weight, reduction)
 
 
-@loss("kd", without_label="alpha", mixed_labels=True)
+def alpha_times_nll(
+    student_logits: Float[Tensor, "B C"],
+    teacher: object,
+    labels: Int[Tensor, "B"] | MixedLabels,
+    *,
+    alpha: float,
+    **_: Any,
+) -> Float[Tensor, "B"]:
+    """The label's part of losses that have alpha * CE."""
+    return alpha * label_nll(student_logits, labels)
+
+
+@loss("kd", without_label="alpha", mixed_labels=True, label_part=alpha_times_nll)
 def kd_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -67,11 +68,39 @@ class NamedLoss:
             SignalError: as the loss function and, where they are asked for, as `standardize_logits` and
                 `dense_logprobs`.
         """
-        method = LOSSES[self.name]
+        student_logits, teacher = self._standardized(student_logits, teacher)
+        return self._call(student_logits, teacher, labels, weight, reduction)
+
+    def in_parts(
+        self,
+        student_logits: Float[Tensor, "B C"],
+        teacher: TopK | Float[Tensor, "B C"] | None,
+        labels: Int[Tensor, "B"] | MixedLabels | None,
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None]:
+        """The mean loss as a call gives it, and what the labels contribute to it: their weight times cross entropy.
+
+        The rest is the teacher's. The labels' part has no gradient; it is None without labels or without a teacher,
+        where the loss is one part, and for losses that are registered without it.
+
+        Raises:
+            ConfigError, SignalError: as a call.
+        """
+        student_logits, teacher = self._standardized(student_logits, teacher)
+        total = self._call(student_logits, teacher, labels, None, "mean")
+        label_part = LOSSES[self.name].label_part
+        if labels is None or label_part is None:
+            return total, None
+        with torch.no_grad():
+            return total, label_part(student_logits, teacher, labels, **self.settings).mean()
+
+    def _standardized(
+        self, student_logits: Float[Tensor, "B C"], teacher: TopK | Tensor | None
+    ) -> tuple[Float[Tensor, "B C"], TopK | Tensor | None]:
+        """Student and teacher as the loss function takes them."""
         if self.standardize == "both":
             student_logits = standardize_logits(student_logits)
-        if not method.needs_teacher:
-            return method.function(student_logits, labels, weight, **self.settings, reduction=reduction)
+        if not LOSSES[self.name].needs_teacher:
+            return student_logits, None
         if teacher is None:
             raise ConfigError(f"{self.name}: found no teacher, wanted a TopK or dense logits")
         if self.standardize != "none":
@@ -79,7 +108,19 @@ class NamedLoss:
                 approximate = self.settings.get("approximate", False)
                 teacher = dense_logprobs(teacher, student_logits.shape[1], approximate=approximate)
             teacher = standardize_logits(teacher)
-        return method.function(student_logits, teacher, labels, weight, **self.settings, reduction=reduction)
+        return student_logits, teacher
+
+    def _call(
+        self,
+        student_logits: Tensor,
+        teacher: TopK | Tensor | None,
+        labels: Tensor | MixedLabels | None,
+        weight: Tensor | None,
+        reduction: Reduction,
+    ) -> Tensor:
+        method = LOSSES[self.name]
+        first = (student_logits, teacher) if method.needs_teacher else (student_logits,)
+        return method.function(*first, labels, weight, **self.settings, reduction=reduction)
 
     @property
     def required_signal(self) -> RequiredSignal:

@@ -3,22 +3,70 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pld.losses.arguments import check_topk, reduce_loss
+from pld.losses.kd import label_nll
 from pld.losses.module import TeacherLossModule, settings_of
 from pld.losses.plackett_luce.nll import unchecked_nll
+from pld.losses.plackett_luce.rows import wide_dtype
 from pld.losses.registry import loss
 from pld.losses.settings import Backend, Reduction, Tail, Temperature, check_settings
 from pld.losses.teacher import as_topk, log_weights, ranking
 from pld.signals import MixedLabels, TopK
 
 
-@loss("listmle", all_classes="every rank weighs the same", without_label=True, mixed_labels=True)
+def _first_rank(
+    student_logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"] | MixedLabels, weight: Tensor | float
+) -> Float[Tensor, "B"]:
+    """The term of a ranking's first class, the label's: its weight times the cross entropy."""
+    return weight * label_nll(student_logits, _first_class(labels))
+
+
+def _first_class(labels: Int[Tensor, "B"] | MixedLabels) -> Int[Tensor, "B"]:
+    return labels.labels if isinstance(labels, MixedLabels) else labels
+
+
+def _listmle_label_part(
+    student_logits: Float[Tensor, "B C"], teacher: object, labels: Int[Tensor, "B"] | MixedLabels, **_: Any
+) -> Float[Tensor, "B"]:
+    return _first_rank(student_logits, labels, 1 / student_logits.shape[1])
+
+
+def _plistmle_label_part(
+    student_logits: Float[Tensor, "B C"], teacher: object, labels: Int[Tensor, "B"] | MixedLabels, **_: Any
+) -> Float[Tensor, "B"]:
+    return _first_rank(student_logits, labels, _halving_weights(student_logits.shape[1], student_logits.device)[1])
+
+
+def _pld_label_part(
+    student_logits: Float[Tensor, "B C"],
+    teacher: TopK | Float[Tensor, "B C"],
+    labels: Int[Tensor, "B"] | MixedLabels,
+    *,
+    temperature: float,
+    **_settings: Any,
+) -> Float[Tensor, "B"]:
+    if isinstance(teacher, TopK):  # of a dense teacher the ranking would be sorted again
+        _, valid = ranking(teacher)
+        weights = torch.softmax(log_weights(teacher, valid, temperature, student_logits.shape[1]), dim=1)[:, 0]
+    else:
+        first = _first_class(labels)
+        weights = torch.softmax(teacher.to(wide_dtype(teacher)) / temperature, dim=1).gather(1, first[:, None])[:, 0]
+    return _first_rank(student_logits, labels, weights)
+
+
+@loss(
+    "listmle",
+    all_classes="every rank weighs the same",
+    without_label=True,
+    mixed_labels=True,
+    label_part=_listmle_label_part,
+)
 def listmle_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
@@ -41,7 +89,7 @@ def listmle_loss(
     return reduce_loss(nll, weight, reduction)
 
 
-@loss("plistmle", without_label=True, mixed_labels=True)
+@loss("plistmle", without_label=True, mixed_labels=True, label_part=_plistmle_label_part)
 def plistmle_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
@@ -63,7 +111,7 @@ def plistmle_loss(
     return reduce_loss(nll, weight, reduction)
 
 
-@loss("pld", without_label=True, mixed_labels=True)
+@loss("pld", without_label=True, mixed_labels=True, label_part=_pld_label_part)
 def pld_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],

@@ -35,6 +35,8 @@ class Loss:
         all_classes: why it needs every class of the teacher at any temperature, if it does.
         without_label: whether it takes images without labels: always, never, or where the setting of this name is 0.
         mixed_labels: whether it takes the MixedLabels of mixed images.
+        label_part: what the labels contribute to each sample's loss, [B]: their weight times the cross entropy; takes
+            the loss's arguments and settings. None where that is not told apart from the teacher's part.
     """
 
     function: Callable[..., Tensor]
@@ -43,6 +45,7 @@ class Loss:
     all_classes: str | None
     without_label: bool | str
     mixed_labels: bool
+    label_part: Callable[..., Tensor] | None
 
     def why_label(self, settings: Mapping[str, Any]) -> str | None:
         """Why it needs a label for each image with these settings, or None where it needs none."""
@@ -78,6 +81,7 @@ def loss(
     all_classes: str | None = None,
     without_label: bool | str = False,
     mixed_labels: bool = False,
+    label_part: Callable[..., Tensor] | None = None,
     **variants: Mapping[str, Any],
 ) -> Callable[[F], F]:
     """Register a loss function, and check its arguments whenever it is called.
@@ -87,6 +91,8 @@ def loss(
         all_classes: why it needs every class of the teacher at any temperature; above T = 1 every loss does.
         without_label: whether it takes labels=None: True, False, or the name of the setting that must be 0 for that.
         mixed_labels: whether it takes MixedLabels, the labels of mixed images (mixup, CutMix).
+        label_part: (student_logits, teacher, labels, **settings) -> [B], what the labels contribute to each sample's
+            loss, if it is to be logged apart; gradients are not asked for.
         variants: more recipe names, each with the settings that it stands for.
     """
 
@@ -125,6 +131,7 @@ def loss(
                 all_classes=all_classes,
                 without_label=without_label,
                 mixed_labels=mixed_labels,
+                label_part=label_part,
             )
         return cast(F, checked)
 

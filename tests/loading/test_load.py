@@ -124,10 +124,10 @@ def test_nothing_stays_of_what_was_not_drawn(decoder):
 class Stuck(CpuViewDecoder):
     """As if row 1 waited for a lock that a killed process held."""
 
-    def fill(self, request, *rest):
+    def fill(self, request, *rest, **named):
         while 1 in request.rows:
             time.sleep(1)
-        return super().fill(request, *rest)
+        return super().fill(request, *rest, **named)
 
 
 def test_a_stuck_worker_ends_with_its_loader(decoder):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pld.errors import DataError
 from pld.images import Source, epoch_order, global_batches
-from pld.loading import LoadedViews, ViewDecoder, ViewRequest, loading
+from pld.loading import LoadedViews, LoadTimes, ViewDecoder, ViewRequest, loading
 from pld.signals import MixedLabels
 from pld.views import Mixing, MixingPlan
 
@@ -48,6 +48,7 @@ def load_batches(
     held: int = 1,
     context: str | None = None,
     as_cached: bool = True,
+    times: LoadTimes | None = None,
 ) -> Iterator[Iterator[Batch]]:
     """Batches for requests, in their order, for as long as the context lasts.
 
@@ -63,12 +64,13 @@ def load_batches(
         context: how processes are started; PyTorch's default where None.
         as_cached: also replace images that can no longer be mixed as requested, which a store has logits of; else they
             are trained unmixed.
+        times: of so many workers, to be counted.
 
     Raises:
         UndecodableImageError: an image cannot be decoded and bad images are not skipped; names sample and option.
         DataError: an image cannot be read, a worker died, or no image of a batch is good.
     """
-    with loading(decoder, requests, processes=workers, held=held, context=context) as views:
+    with loading(decoder, requests, processes=workers, held=held, context=context, times=times) as views:
         yield (_batch(source, loaded, as_cached) for loaded in views)
 
 

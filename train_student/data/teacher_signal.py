@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -38,12 +38,14 @@ class TeacherSignal:
         approximate: whether the loss asks for more than this teacher holds.
         is_cached: whether its logits come from a store.
         identity: of a live teacher: digests of its weights and code, and which of its classes are used.
+        part: what asking for a signal counts as in an epoch's times.
     """
 
     preprocessings: tuple[Preprocessing, ...] = ()
     approximate: bool = False
     is_cached: bool = False
     identity: str | None = None
+    part: Literal["joining", "teacher"] = "joining"
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
         """The signal of a batch, on the device."""
@@ -108,6 +110,8 @@ def image_by_image(views: Sequence[TopK]) -> TopK:
 
 class LiveTeacher(TeacherSignal):
     """Runs the teacher on the batch's own views, for comparison."""
+
+    part = "teacher"
 
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher

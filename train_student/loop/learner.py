@@ -18,8 +18,22 @@ from pld.signals import MixedLabels, TopK
 from train_student.config import TrainConfig
 from train_student.data.batches import Batch
 from train_student.data.teacher_signal import TeacherSignal
+from train_student.loop.epoch_times import EpochTimes
 from train_student.model.optimizer import build_optimizer, build_schedule
 from train_student.model.student import Student
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class BatchLoss:
+    """A micro-batch's loss, on the device.
+
+    Attributes:
+        total: the loss.
+        of_labels: what the labels contribute to it; None where they and a teacher are not told apart.
+    """
+
+    total: torch.Tensor
+    of_labels: torch.Tensor | None
 
 
 class Learner:
@@ -29,6 +43,7 @@ class Learner:
         student: the model itself, without what accelerate wraps around it.
         signal: its teacher's.
         preprocessing: of its images.
+        times: where the time of an epoch goes; it counts its own part there.
     """
 
     def __init__(
@@ -42,7 +57,7 @@ class Learner:
     ) -> None:
         options = config.optimizer
         self.student, self.preprocessing = student.model, student.preprocessing
-        self.signal = signal
+        self.signal, self.times = signal, EpochTimes()
         self._accelerator, self._loss = accelerator, config.loss.build()
         self._clip_grad, self._seed = options.clip_grad, config.run.seed
         optimizer = build_optimizer(options, student.model)
@@ -61,7 +76,7 @@ class Learner:
         """The learning rate of the first parameter group."""
         return float(self._optimizer.param_groups[0]["lr"])
 
-    def step(self, batches: Sequence[Batch], steps_done: int) -> list[torch.Tensor]:
+    def step(self, batches: Sequence[Batch], steps_done: int) -> list[BatchLoss]:
         """One optimizer step over this process's micro-batches.
 
         Args:
@@ -69,7 +84,7 @@ class Learner:
             steps_done: optimizer steps before this one, in the whole run.
 
         Returns:
-            Each micro-batch's loss, detached, on the device.
+            Each micro-batch's loss, detached.
         """
         accelerator = self._accelerator
         # Dropout's randomness belongs to the step and not to what came before: a resumed run draws the same.
@@ -80,8 +95,8 @@ class Learner:
             last = number == len(batches)
             with contextlib.nullcontext() if last else accelerator.no_sync(self._model):
                 loss = self._batch_loss(batch)
-                accelerator.backward(loss / len(batches))
-            losses.append(loss.detach())
+                accelerator.backward(loss.total / len(batches))
+            losses.append(dataclasses.replace(loss, total=loss.total.detach()))
         if self._clip_grad:
             accelerator.clip_grad_norm_(self._model.parameters(), self._clip_grad)
         self._optimizer.step()
@@ -111,13 +126,16 @@ class Learner:
             self._accelerator.scaler.load_state_dict(state["scaler"])
         self._schedule.step_update(steps_done)
 
-    def _batch_loss(self, batch: Batch) -> torch.Tensor:
+    def _batch_loss(self, batch: Batch) -> BatchLoss:
         device = self._accelerator.device
-        images = self.preprocessing.normalize(batch.images[0].to(device, non_blocking=True))
-        teacher = self.signal(batch, device)
-        labels = _loss_labels(batch, teacher)
-        labels = None if labels is None else labels.to(device, non_blocking=True)
-        return self._loss(self._model(images), teacher, labels)
+        with self.times.counting(self.signal.part):
+            teacher = self.signal(batch, device)
+        with self.times.counting("moving"):
+            images = batch.images[0].to(device, non_blocking=True)
+            labels = _loss_labels(batch, teacher)
+            labels = None if labels is None else labels.to(device, non_blocking=True)
+        total, of_labels = self._loss.in_parts(self._model(self.preprocessing.normalize(images)), teacher, labels)
+        return BatchLoss(total=total, of_labels=of_labels)
 
 
 def _loss_labels(batch: Batch, teacher: TopK | torch.Tensor | None) -> torch.Tensor | MixedLabels | None:

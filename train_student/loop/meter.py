@@ -1,4 +1,4 @@
-"""One epoch's figures: mean loss, speed, and how much of the time went into waiting for images."""
+"""One epoch's figures: mean loss and its parts, speed, and how much of the time went into waiting for images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from pld.images.decode.jpeg_box import HAS_BOXES
 from train_student.data.batches import Batch
-
-_MUCH_WAITING = 0.1
-_NO_BOXES = (
-    "; here photos are decoded beyond their crops: install pld-distill again where there are a C compiler, Python's "
-    "headers and an x86 processor with AVX2"
-)
+from train_student.loop.learner import BatchLoss
 
 
 class Meter:
@@ -24,6 +18,7 @@ class Meter:
 
     Attributes:
         losses: sum of the steps' losses of this process, on the device.
+        label_losses: sum of what the labels contribute to these losses; None where that is not known of every step.
         steps: how many steps are in the sum.
         bad_images: of all processes, on the device; counted only where they are skipped.
         bad_keys: theirs, of this process since the last start.
@@ -34,13 +29,18 @@ class Meter:
         device: torch.device,
         *,
         losses: float = 0.0,
+        label_losses: float | None = None,
         steps: int = 0,
         timed_steps: int = 0,
         seconds: float = 0.0,
         waited: float = 0.0,
         bad_images: int = 0,
     ) -> None:
-        self.losses = torch.tensor(losses, dtype=torch.float64 if device.type == "cpu" else torch.float32).to(device)
+        wide = torch.float64 if device.type == "cpu" else torch.float32
+        self.losses = torch.tensor(losses, dtype=wide).to(device)
+        # Checkpoints of old do not have it.
+        is_known = label_losses is not None or steps == 0
+        self.label_losses = torch.tensor(label_losses or 0.0, dtype=wide).to(device) if is_known else None
         self.steps = steps
         self.bad_images = torch.tensor(bad_images, dtype=torch.int64).to(device)
         self.bad_keys: list[str] = []
@@ -53,6 +53,7 @@ class Meter:
         """The state from which another Meter resumes, as plain values."""
         return {
             "losses": self.losses.item(),
+            "label_losses": None if self.label_losses is None else self.label_losses.item(),
             "steps": self.steps,
             "timed_steps": self._timed_steps,
             "seconds": self._seconds,
@@ -67,9 +68,14 @@ class Meter:
         self._waited += time.monotonic() - asked
         return batch
 
-    def add(self, loss: torch.Tensor) -> None:
-        """Count a step's loss."""
-        self.losses += loss
+    def add(self, losses: Sequence[BatchLoss]) -> None:
+        """Count a step's loss, which is the mean of its micro-batches'."""
+        self.losses += _mean([loss.total for loss in losses])
+        of_labels = [loss.of_labels for loss in losses if loss.of_labels is not None]
+        if self.label_losses is not None and of_labels:
+            self.label_losses += _mean(of_labels)
+        else:
+            self.label_losses = None
         self.steps += 1
         self._timed_steps += 1
 
@@ -89,9 +95,12 @@ class Meter:
 
     def figures(self, accelerator: Accelerator, batch_size: int) -> dict[str, Any]:
         """What goes into metrics.jsonl, the loss averaged over all processes; waits for them and the device."""
-        loss = float(accelerator.reduce(self.losses, reduction="mean").item()) / self.steps
+        sums = torch.stack([self.losses, self.losses if self.label_losses is None else self.label_losses])
+        loss, of_labels = (float(value) / self.steps for value in accelerator.reduce(sums, reduction="mean").tolist())
+        parts = {} if self.label_losses is None else {"loss/label": of_labels, "loss/teacher": loss - of_labels}
         return {
             "loss": loss,
+            **parts,
             "images_per_second": round(self._timed_steps * batch_size / self._seconds, 1),
             "wait_share": round(self.wait_share, 4),
         }
@@ -102,37 +111,5 @@ class Meter:
         return self._seconds_before + time.monotonic() - self._start
 
 
-def epoch_lines(
-    figures: dict[str, Any], bad_keys: Sequence[str], epoch: int, workers: int, run_seconds: float | None
-) -> list[str]:
-    """What to tell the user at the end of an epoch.
-
-    Args:
-        figures: the epoch's, as in metrics.jsonl.
-        bad_keys: of images that could not be decoded, where they are known.
-        epoch: from 1.
-        workers: loader processes.
-        run_seconds: of the whole run, after its last epoch; else None.
-    """
-    lines = [advice(figures["wait_share"], workers)]
-    if num := figures.get("bad_images"):
-        named = f" ({', '.join(bad_keys[:3])}{', ...' * (num > 3)})" if bad_keys else ""
-        lines.append(f"epoch {epoch}: others took the places of images that cannot be decoded: {num}{named}")
-    if num := figures.get("val_bad_images"):
-        lines.append(f"epoch {epoch}: validation images left out, as they cannot be decoded: {num}")
-    if run_seconds is not None:
-        loss = f"loss {figures['loss']:.4f}, not validated"
-        found = f"top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %" if "top1" in figures else loss
-        lines.append(f"{found}, {run_seconds:.0f} s")
-    return list(filter(None, lines))
-
-
-def advice(wait_share: float, workers: int) -> str | None:
-    """What to change where the device waits for images much of the time."""
-    if wait_share <= _MUCH_WAITING:
-        return None
-    text = (
-        f"{100 * wait_share:.0f} % of the time went into waiting for images: raise --workers (now {workers} for each "
-        "process) if cores are idle, put the shards on a faster disk, or store smaller images"
-    )
-    return text if HAS_BOXES else text + _NO_BOXES
+def _mean(losses: Sequence[torch.Tensor]) -> torch.Tensor:
+    return sum(losses[1:], losses[0]) / len(losses)

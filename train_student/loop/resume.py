@@ -55,8 +55,13 @@ class Progress:
             "fingerprint": data.fingerprint,
             "data_digest": data.digest,
         }
-        meter = self.meter.state()
-        return {"position": position, "meter": meter, "seconds": self.seconds, "learner": learner.state()}
+        return {
+            "position": position,
+            "meter": self.meter.state(),
+            "times": learner.times.state(),
+            "seconds": self.seconds,
+            "learner": learner.state(),
+        }
 
     def restore(
         self, path: Path, state: dict[str, Any], data: TrainingData, learner: Learner, device: torch.device
@@ -71,6 +76,7 @@ class Progress:
         self.epoch, self.step = position["epoch"], position["samples_seen"] // self.batch_size
         self.meter = Meter(device, **state["meter"])
         self.seconds = state["seconds"]
+        learner.times.go_on(state.get("times", {}))  # checkpoints of old have none
         try:
             learner.load_state(state["learner"], self.steps_done)
         except (RuntimeError, ValueError, KeyError) as error:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from pld.evaluation import stored_signals
-from pld.loading import ViewRequest, in_flight, prefetch_shards, view_decoder
+from pld.images import Source
 from pld.process.stopping import Stopping
 from pld.progress import progress
 from train_student.config import TrainConfig
-from train_student.data.batches import Batch, epoch_items, load_batches, rows_read
+from train_student.data.batches import Batch
 from train_student.data.training_data import TrainingData
 from train_student.loop.checkpoint import Checkpoints
-from train_student.loop.evaluate import VAL_SHARE, evaluate
+from train_student.loop.epoch_lines import Circumstances, epoch_lines
+from train_student.loop.evaluate import evaluate
 from train_student.loop.guards import LossGuard
 from train_student.loop.learner import Learner
-from train_student.loop.meter import Meter, epoch_lines
+from train_student.loop.meter import Meter
 from train_student.loop.metrics_file import MetricsFile
 from train_student.loop.resume import Progress
+from train_student.loop.run_batches import run_batches
 from train_student.loop.stop_vote import StopVote
 from train_student.model.student import export, share_buffers
 
@@ -66,7 +67,7 @@ class Trainer:
             check_owner: called before anything is saved; raises if the folder has become another command's.
             push: called after a checkpoint or an epoch's metrics were written, to keep them elsewhere, too.
         """
-        self.data, self._learner = data, learner
+        self.data, self._learner, self._times = data, learner, learner.times
         self._accelerator, self._config, self._folder = accelerator, config, folder
         self.progress = Progress(
             steps_per_epoch=steps_per_epoch,
@@ -109,7 +110,7 @@ class Trainer:
         total = epochs * now.steps_per_epoch * now.batch_size
         bar = progress(total, self._config.run.output, show=self._accelerator.is_main_process)
         bar.update(now.steps_done * now.batch_size)
-        with self._batches() as batches, bar:
+        with run_batches(self._accelerator, self._config, self.data, self._learner, now) as batches, bar:
             while now.epoch < epochs:
                 while now.step < now.steps_per_epoch:
                     self._step(batches)
@@ -121,23 +122,29 @@ class Trainer:
                         self._save()
                     self._vote.look(f" after step {now.steps_done}")
                 self._end_epoch()
+                now.meter = Meter(self._accelerator.device)  # whose clock starts after the validation
 
     def _step(self, batches: Iterator[Batch]) -> None:
         """One step of the optimizer, counted."""
         now = self.progress
-        micro = [now.meter.wait_for(batches) for _ in range(self._config.optimizer.accumulate)]
+        with self._times.counting("waiting"):
+            micro = [now.meter.wait_for(batches) for _ in range(self._config.optimizer.accumulate)]
         if now.step == 0:
             is_ready = functools.partial(self._learner.signal.is_ready, tuple(micro[0].request.view_indexes))
-            self._vote.wait_until(is_ready, f" after step {now.steps_done}, while it loaded a view")
+            self._wait_for_views(is_ready)
         losses = self._learner.step(micro, now.steps_done)
         self._prefetch_next_views()  # after the loaders were started
         now.step += 1
         for batch, loss in zip(micro, losses, strict=True):
-            self._guard.add(now.steps_done, batch.request, loss)
-        now.meter.add(sum(losses[1:], losses[0]) / len(losses))
+            self._guard.add(now.steps_done, batch.request, loss.total)
+        now.meter.add(losses)
         if self._skips_bad_images:
             bad_rows = [row for batch in micro for row in batch.bad_rows]
             now.meter.add_bad_images(self._accelerator, list(map(self.data.train.key, bad_rows)))
+
+    def _wait_for_views(self, is_ready: Callable[[float], bool]) -> None:
+        with self._times.counting("joining"):
+            self._vote.wait_until(is_ready, f" after step {self.progress.steps_done}, while it loaded a view")
 
     def _prefetch_next_views(self) -> None:
         """Load the next epoch's logits while this one trains."""
@@ -158,88 +165,56 @@ class Trainer:
         share_buffers(learner.kept, accelerator.num_processes)
         is_last = now.epoch + 1 == config.optimizer.epochs
         val = self.data.val if is_last or (now.epoch + 1) % config.validation.eval_every == 0 else None
-        # Before loaders are started.
-        self._vote.wait_until(learner.signal.is_settled, f" after step {now.steps_done}, while it loaded a view")
+        self._wait_for_views(learner.signal.is_settled)  # before loaders are started
         if val is not None:
             self._save()  # whatever stops the validation, the epoch is trained
             accelerator.wait_for_everyone()  # a process that stops ends the one that saves, too
         now.epoch, now.step, now.meter = now.epoch + 1, 0, Meter(accelerator.device)
         if val is not None:
-            vote = StopVote(accelerator, self._stopping, self._save)
-            figures |= evaluate(
-                accelerator,
-                learner.kept,
-                val,
-                learner.preprocessing,
-                teacher=self._val_teacher,
-                workers=config.data.workers,
-                on_bad_image=config.data.on_bad_image,
-                on_batch=functools.partial(vote.look, f" in the validation after epoch {now.epoch}"),
-            )
+            with self._times.counting("validating"):
+                figures |= self._validate(val)
+        if accelerator.is_main_process:
+            with self._times.counting("saving"):
+                export(learner.kept, learner.preprocessing, self.data.class_names, self._folder / "model")
+        figures |= self._times.end_epoch()
         accelerator.log(figures, step=now.epoch)
         if not accelerator.is_main_process:
             return
-        export(learner.kept, learner.preprocessing, self.data.class_names, self._folder / "model")
         self._metrics.append(epoch=now.epoch, lr=learner.lr, seconds=round(now.seconds, 3), **figures)
         if self._push:
-            self._push()
-        for line in epoch_lines(figures, bad_keys, now.epoch, config.data.workers, now.seconds if is_last else None):
+            with self._times.counting("saving"):
+                self._push()
+        found = Circumstances.of(config, accelerator, self.data.policy)
+        run_seconds = now.seconds if is_last else None
+        for line in epoch_lines(figures, bad_keys, now.epoch, learner.lr, run_seconds, found):
             self._print(line)
+
+    def _validate(self, val: Source) -> dict[str, float | int]:
+        config, vote = self._config.data, StopVote(self._accelerator, self._stopping, self._save)
+        return evaluate(
+            self._accelerator,
+            self._learner.kept,
+            val,
+            self._learner.preprocessing,
+            teacher=self._val_teacher,
+            workers=config.workers,
+            on_bad_image=config.on_bad_image,
+            on_batch=functools.partial(vote.look, f" in the validation after epoch {self.progress.epoch}"),
+        )
 
     def _save(self) -> None:
         """A checkpoint, unless this step has one, by the main process alone: all processes hold the same."""
         step = self.progress.steps_done
         if self._accelerator.is_main_process and self.checkpoints.last_step != step:
             self._guard.look()  # no checkpoint after a loss that is not finite
-            if self._check_owner:
-                self._check_owner()
-            self.checkpoints.save(step, self.progress.state(self.data, self._learner, self._config.run.seed))
-            if self._push:
-                self._push()
+            with self._times.counting("saving"):
+                if self._check_owner:
+                    self._check_owner()
+                self.checkpoints.save(step, self.progress.state(self.data, self._learner, self._config.run.seed))
+                if self._push:
+                    self._push()
         self.checkpoints.mark(step)
 
     def _print(self, line: str) -> None:
         if self._accelerator.is_main_process:
             _LOG.info("%s: %s", self._config.run.output, line)
-
-    @contextlib.contextmanager
-    def _batches(self) -> Iterator[Iterator[Batch]]:
-        """This process's micro-batches from here to the end of the run."""
-        decoder = view_decoder(
-            self.data.train,
-            self.data.policy,
-            [self._learner.preprocessing, *self._learner.signal.preprocessings],
-            gpu=self.data.gpu,
-            skip_bad_images=self._skips_bad_images,
-        )
-        workers, held = self._config.data.workers, self._config.optimizer.accumulate
-        with (
-            contextlib.closing(self._items()) as items,
-            load_batches(
-                self.data.train, decoder, items, workers=workers, held=held, as_cached=self._learner.signal.is_cached
-            ) as batches,
-        ):
-            yield batches
-
-    def _items(self) -> Generator[ViewRequest, None, None]:
-        """One stream over all epochs to come, so that workers never stand idle between two of them."""
-        config, now = self._config, self.progress
-        passes = [
-            functools.partial(
-                epoch_items,
-                self.data.train,
-                seed=config.run.seed,
-                epoch=epoch,
-                view_indexes=self.data.views_of_epoch(epoch),
-                plan=self.data.mixing,
-                batch_size=now.batch_size,
-                streams=config.data.streams,
-                rank=self._accelerator.process_index,
-                world=self._accelerator.num_processes,
-                micro_batches=config.optimizer.accumulate,
-                first_batch=now.step if epoch == now.epoch else 0,
-            )
-            for epoch in range(now.epoch, config.optimizer.epochs)
-        ]
-        ahead = in_flight(config.data.workers)
-        return prefetch_shards(self.data.train, passes, rows_read, in_flight=ahead, share=1 - VAL_SHARE)

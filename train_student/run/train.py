@@ -21,9 +21,9 @@ from train_student.config import RECIPES, RunOptions, TrainConfig
 from train_student.data.teacher_signal import open_teacher_signal
 from train_student.data.training_data import open_training_data
 from train_student.loop.checkpoint import Checkpoints
-from train_student.loop.count_steps import count_steps
 from train_student.loop.learner import Learner
 from train_student.loop.metrics_file import MetricsFile
+from train_student.loop.run_batches import count_steps
 from train_student.loop.trainer import Trainer
 from train_student.model.initial_weights import InitialWeights
 from train_student.model.student import build_student

@@ -11,7 +11,7 @@ from tests.making import make_dataset, student_settings
 from tests.processes import python, torchrun
 from tests.train_student.run.resume.test_resume import command, consumed
 from train_student.config import OptimizerOptions
-from train_student.loop.count_steps import count_steps
+from train_student.loop.run_batches import count_steps
 
 EPOCHS = 2
 # 230 samples in batches of 16: shards and streams of different lengths, and a rest.

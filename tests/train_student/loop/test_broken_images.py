@@ -13,6 +13,7 @@ from tests.processes import torchrun
 from tests.train_student.broken import BAD_ROWS, SETTINGS, asked_for, by_hand, damage, num_bad, val_key
 from tests.train_student.runs import as_arguments, assert_same_weights, metrics, train_world
 from train_student.config import TrainConfig
+from train_student.loop.epoch_times import PARTS
 from train_student.loop.learner import Learner
 from train_student.run.train import main as train_main
 from train_student.run.train import train
@@ -61,7 +62,8 @@ def test_training_goes_on_and_counts(world, tmp_path, data, damaged, trained, co
 def test_ordinary_runs_say_nothing_of_it(world, tmp_path, console):
     train_world(world, tmp_path / "run", epochs=1)
     assert set(metrics(tmp_path / "run")[0]) == {
-        *("epoch", "lr", "seconds", "loss", "images_per_second", "wait_share", "top1", "top5", "nll", "ece")
+        *("epoch", "lr", "seconds", "loss", "images_per_second", "wait_share", "top1", "top5", "nll", "ece"),
+        *("loss/label", "loss/teacher", *(f"time/{part}" for part in PARTS)),
     }
     assert "decoded" not in console.readouterr().out
 

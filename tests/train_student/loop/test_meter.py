@@ -1,12 +1,37 @@
-"""What a run is advised that waits for images."""
+"""An epoch's mean loss and its two parts."""
 
-from train_student.loop import meter
+import pytest
+import torch
+from accelerate import Accelerator
+
+from train_student.loop.learner import BatchLoss
+from train_student.loop.meter import Meter
+
+CPU = torch.device("cpu")
 
 
-def test_advice_where_much_time_goes_into_waiting(monkeypatch):
-    assert meter.advice(0.1, 3) is None
-    monkeypatch.setattr(meter, "HAS_BOXES", True)
-    usual = meter.advice(0.25, 3)
-    assert usual.startswith("25 % of the time went into waiting for images: raise --workers (now 3 for each process)")
-    monkeypatch.setattr(meter, "HAS_BOXES", False)
-    assert meter.advice(0.25, 3).removeprefix(usual).startswith("; here photos are decoded beyond their crops")
+def losses(*pairs):
+    tensors = [[None if value is None else torch.tensor(value) for value in pair] for pair in pairs]
+    return [BatchLoss(total=total, of_labels=of_labels) for total, of_labels in tensors]
+
+
+def test_parts_are_means_over_micro_batches_and_steps():
+    meter = Meter(CPU)
+    meter.add(losses((3.0, 1.0), (5.0, 2.0)))
+    meter.add(losses((2.0, 0.5), (2.0, 0.5)))
+    figures = Meter(CPU, **meter.state()).figures(Accelerator(cpu=True), 4)
+    assert (figures["loss"], figures["loss/label"], figures["loss/teacher"]) == (3.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_parts_that_are_not_known_of_all_steps_are_not_said(old):
+    meter = Meter(CPU)
+    meter.add(losses((3.0, 1.0 if old else None)))
+    state = meter.state()
+    if old:
+        del state["label_losses"]
+    meter = Meter(CPU, **state)
+    meter.add(losses((3.0, 1.0)))
+    figures = meter.figures(Accelerator(cpu=True), 4)
+    assert figures["loss"] == 3.0
+    assert "loss/label" not in figures

@@ -60,7 +60,7 @@ def test_a_step_takes_the_loss_of_both_labels(name, kind):
     signal = signal if needs_teacher(name) else None
     learner = learner_of(name, signal)
     learner.student.eval()
-    loss = learner._batch_loss(noise(MIXED))
+    loss = learner._batch_loss(noise(MIXED)).total
     logits = learner.student(learner.preprocessing.normalize(noise(MIXED).images[0]))
     wanted = learner._loss(logits, signal, MIXED)
     torch.testing.assert_close(loss, wanted)
@@ -73,13 +73,13 @@ def test_a_step_takes_the_loss_of_both_labels(name, kind):
 def test_a_topks_labels_are_not_compared(labels, monkeypatch):
     """The loss gets the TopK's own tensor: the comparison would wait for the device."""
     topk = TopK.from_logits(LOGITS, None if labels is None else LABELS.clone(), 4)
-    learner, seen, call = learner_of("pld", topk), [], NamedLoss.__call__
+    learner, seen, call = learner_of("pld", topk), [], NamedLoss.in_parts
 
     def seeing(self, student_logits, teacher, labels):
         seen.append(labels)
         return call(self, student_logits, teacher, labels)
 
-    monkeypatch.setattr(NamedLoss, "__call__", seeing)
+    monkeypatch.setattr(NamedLoss, "in_parts", seeing)
     learner._batch_loss(noise(labels))
     (given,) = seen
     if labels is not MIXED:

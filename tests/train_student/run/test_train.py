@@ -11,7 +11,7 @@ import torch
 import pld.teachers
 import pld.views
 import train_student.data.teacher_signal
-import train_student.loop.trainer
+import train_student.loop.run_batches
 from pld.cli.main import main as pld_main
 from pld.errors import PLDError
 from pld.images import open_source
@@ -32,7 +32,7 @@ def test_a_run_leaves_everything_about_itself(world, tmp_path, console):
     train(TrainConfig.from_flat(**settings))
     printed = console.readouterr().out
     assert "260 images, 12 classes, 1 process; 4 images of a last partial batch dropped each epoch" in printed
-    assert re.search(r"run: top-1 [\d.]+ %, top-5", printed)
+    assert re.search(r"run: epoch 2/2: loss [\d.]+ \(label [\d.]+, teacher [\d.]+\), top-1 [\d.]+ %, top-5", printed)
     lines = metrics(tmp_path / "run")
     assert [line["epoch"] for line in lines] == [1, 2]
     assert {"loss", "lr", "top1", "top5", "nll", "images_per_second", "wait_share", "seconds"} <= set(lines[0])
@@ -128,13 +128,13 @@ def test_precisions_and_optimizers(world, tmp_path, precision, opt):
 
 def test_epochs_go_through_the_stores_views(world, tmp_path, monkeypatch):
     seen = []
-    original = train_student.loop.trainer.epoch_items
+    original = train_student.loop.run_batches.epoch_items
 
     def record(*arguments, **settings):
         seen.append((settings["epoch"], settings["view_indexes"]))
         return original(*arguments, **settings)
 
-    monkeypatch.setattr(train_student.loop.trainer, "epoch_items", record)
+    monkeypatch.setattr(train_student.loop.run_batches, "epoch_items", record)
     train_world(world, tmp_path / "a", epochs=5, eval_every=5)
     assert seen == [(0, (0,)), (1, (1,)), (2, (2,)), (3, (0,)), (4, (1,))]
     seen.clear()

@@ -25,7 +25,7 @@ from train_student.config import DataOptions, LossOptions, OptimizerOptions, Tra
 from train_student.data.teacher_signal import check_supports
 from train_student.data.training_data import TrainingData, is_unlabelled, open_training_data
 from train_student.data.view_policy import check_policy, count_views
-from train_student.loop.count_steps import count_steps
+from train_student.loop.run_batches import count_steps
 from train_student.model.optimizer import build_schedule
 from train_student.run.plan.measured_run import measured_run
 from train_student.run.plan.smoke_run import smoke_run

@@ -20,8 +20,8 @@ from train_student.config import TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches
 from train_student.data.teacher_signal import open_teacher_signal
 from train_student.data.training_data import TrainingData
-from train_student.loop.count_steps import count_steps
 from train_student.loop.learner import Learner
+from train_student.loop.run_batches import count_steps
 from train_student.model.student import build_student
 from train_student.run.init_from import open_initial_weights
 
@@ -112,7 +112,7 @@ def _measure(
         start = time.monotonic()
         for _ in range(num_steps):
             losses = learner.step(list(itertools.islice(batches, accumulate)), next(done))
-            losses[-1].item()  # waits for the device
+            losses[-1].total.item()  # waits for the device
         return time.monotonic() - start
 
     train(num_warm)
