@@ -160,16 +160,18 @@ class Stopping:
             for number in numbers:
                 if number in SIGNALS:
                     asked_at = min(asked_at, now)
+                # torchrun passes the first Ctrl-C on as it is, and the second as SIGTERM.
+                is_again = number == signal.SIGINT or (number == signal.SIGTERM and _is_torchrun())
+                if is_again and now - interrupted_at > _SAME_SECONDS:
+                    _end_now(INTERRUPTED, _SECOND)
                 if number == signal.SIGINT:
-                    if now - interrupted_at > _SAME_SECONDS:
-                        _end_now(INTERRUPTED, _SECOND)
                     if self._is_deferred and interrupted_at == math.inf:
                         _say("stops and saves after this step; Ctrl-C again ends at once", logging.WARNING)
                     interrupted_at = min(interrupted_at, now)
             if self._launcher and orphan_at == math.inf and self._launcher.has_ended():
                 orphan_at = now
                 # Only a second Ctrl-C ends torchrun before its processes; accelerate alone ends by the first.
-                if interrupted_at < math.inf and "TORCHELASTIC_RUN_ID" in os.environ:
+                if interrupted_at < math.inf and _is_torchrun():
                     _end_now(INTERRUPTED, _SECOND)
                 self.cause = self.cause or _LAUNCHER_ENDED
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -206,6 +208,11 @@ def leave_to_parent() -> None:
     for each in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _is_torchrun() -> bool:
+    """Whether torchrun launched this process, or accelerate by way of it."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _end_now(status: int, message: str) -> NoReturn:
