@@ -115,7 +115,7 @@ class TeacherOptions:
         "average", "of several stores average the probabilities, or pick one for each image and view"
     )
     online_teacher: bool = option(False, "run the teacher in training in place of a store, for comparison")
-    name: str | None = option(None, "the live teacher, as cache-teacher's --teacher", flat="teacher")
+    name: str | None = option(None, "the live teacher, as cache-teacher's --teacher", flat="teacher", may_change=True)
     weights: str | None = option(None, "the live teacher's weights, as cache-teacher's --weights", may_change=True)
     class_map: str | None = option(
         None, "which of the live teacher's classes the data's are, as cache-teacher's --class_map", may_change=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import resource
 import shutil
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ class Machine:
     """What there is for this process.
 
     Attributes:
-        memory_bytes: free memory, without swap; None where the system does not tell.
+        memory_bytes: this process's share of the free memory, without swap, as each of those that a launcher started on
+            this machine takes as much; None where the system does not tell.
         memory_of: whose memory that is, for messages.
-        shm_bytes: free in /dev/shm; None where there is none.
+        shm_bytes: its share of what is free in /dev/shm; None where there is none.
         open_files: descriptors that are open.
         most_open_files: how many may be, the soft limit.
         hard_open_files: how far the process may raise that.
@@ -35,13 +37,13 @@ class Machine:
     @classmethod
     def now(cls) -> Machine:
         """What there is at the moment."""
-        memory = free_memory()
+        memory, processes = free_memory(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         shm = Path("/dev/shm")
         return cls(
-            memory_bytes=memory[0] if memory else None,
+            memory_bytes=memory[0] // processes if memory else None,
             memory_of=memory[1] if memory else "",
-            shm_bytes=shutil.disk_usage(shm).free if shm.is_dir() else None,
+            shm_bytes=shutil.disk_usage(shm).free // processes if shm.is_dir() else None,
             open_files=len(list(Path("/dev/fd").iterdir())),
             most_open_files=_or_unlimited(soft),
             hard_open_files=_or_unlimited(hard),

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pld.buffer_pool import lend
-from pld.errors import DataError, PLDError
+from pld.errors import ConfigError, DataError, PLDError
 from pld.images.dataset import ImageDataset
 from pld.loading.limits import PREFETCH, Loaders, allow_open_files, check_loaders, fitting_prefetch
 from pld.loading.load_times import LoadTimes
@@ -76,7 +76,14 @@ def fill_in_processes(
     block_bytes = max(map(decoder.block_bytes, first), default=0)
     loaders = Loaders(processes=processes, held=held, block_bytes=block_bytes, option=option)
     prefetch = _make_room(loaders)
-    blocks = _Blocks(loaders.num_blocks(prefetch), block_bytes)
+    try:
+        blocks = _Blocks(loaders.num_blocks(prefetch), block_bytes)
+    except OSError as error:  # others took it meanwhile
+        wanted = loaders.num_blocks(prefetch) * block_bytes / 1e6
+        raise ConfigError(
+            f"{option} {processes}: {wanted:,.0f} MB of memory for their batches cannot be had: {error.strerror}; use "
+            f"fewer {option}, or give the container or job more memory"
+        ) from error
     free = deque(range(blocks.count))
     orders: deque[tuple[Request, int | None]] = deque()
 

@@ -58,14 +58,14 @@ class Owner:
             return False
         except PermissionError:
             return True  # another user's
-        return _started(self.process) == self.started
+        return _started(self.process) == self.started and not _is_zombie(self.process)
 
 
 def read_owner(path: Path) -> Owner | None:
-    """Who a file names; None where it is gone or cannot be understood."""
+    """Who a file names; None where it is gone or cannot be understood. Raises OSError if it cannot be read."""
     try:
         return decode_owner(path.read_bytes())
-    except OSError:
+    except FileNotFoundError:
         return None
 
 
@@ -86,8 +86,18 @@ def _process_space() -> str:
 
 def _started(process: int) -> str:
     """When a process started, in ticks since the machine's boot; "" where the system does not tell."""
+    return next(iter(_status(process)[19:]), "")
+
+
+def _is_zombie(process: int) -> bool:
+    """Whether a process has ended and nobody has asked how, as in containers whose first process does not."""
+    return _status(process)[:1] in (["Z"], ["X"])
+
+
+def _status(process: int) -> list[str]:
+    """What the system says of a process, from its state on; nothing where it does not tell."""
     try:
         # The name, in parentheses, may have spaces.
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

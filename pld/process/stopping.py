@@ -1,4 +1,4 @@
-"""Stop a command on SIGTERM, SIGINT, SIGUSR1 or its launcher's end: at once, or later, where it saves first."""
+"""Stop a command on SIGTERM, SIGINT, SIGUSR1, SIGHUP or its launcher's end: at once, or later, where it saves first."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from types import FrameType
 from typing import NoReturn
 
 from pld.logs import AS_IT_IS
-from pld.process.launcher import find_launcher
+from pld.process.launcher import Launcher, find_launcher
 
 _LOG = logging.getLogger(__name__)
 
-# SLURM warns with SIGUSR1 if it is asked to.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# SLURM warns with SIGUSR1 if it is asked to; a terminal that closes sends SIGHUP, which nohup has ignored.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
 _POLL_SECONDS = 0.5
 # A main thread that waits in C, or a thread that still reads, is not waited for any longer.
@@ -80,6 +80,7 @@ class Stopping:
         self._is_deferred = False
         self._deadline = math.inf
         self._is_finishing, self._advanced_at = False, 0.0
+        self._launcher: Launcher | None = None
 
     def __enter__(self) -> Stopping:
         self._launcher = find_launcher()
@@ -112,6 +113,16 @@ class Stopping:
     def advance(self) -> None:
         """A step has ended: after `defer`, a process without its launcher is ended if this is not said for long."""
         self._advanced_at = time.monotonic()
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """What is done is no step: it is waited for, however long it takes."""
+        was_finishing, self._is_finishing = self._is_finishing, True
+        try:
+            yield
+        finally:
+            self.advance()
+            self._is_finishing = was_finishing
 
     def finish(self) -> None:
         """No step is left: what has been trained is saved, which is waited for, however long it takes."""
@@ -205,7 +216,7 @@ def held_back() -> Iterator[None]:
 def leave_to_parent() -> None:
     """In a process that was started with signals held back: ignore what its parent handles, but SIGTERM."""
     signal.set_wakeup_fd(-1)
-    for each in (signal.SIGINT, signal.SIGUSR1):
+    for each in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 

@@ -108,6 +108,8 @@ class RetryingDriver:
         except ImportError as error:
             install = _INSTALL.get(self.scheme)
             raise self._error(f"{self.url}: {error}" + (f": {install}" if install else "")) from error
+        except OSError as error:  # of drivers that connect at once
+            raise self._error(f"{self.url}: cannot be reached: {error}") from error
         except ValueError as error:
             raise self._error(f"{self.url}: {error}; wanted a folder or a URL such as s3://BUCKET/FOLDER") from error
         self.root = root.rstrip("/")

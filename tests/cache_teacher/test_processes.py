@@ -36,7 +36,7 @@ def fresh(bench, tmp_path):
     folder, wanted = bench
     for name in ("data", "teacher"):
         shutil.copytree(folder / name, tmp_path / name)
-    return wanted
+    return dict(wanted)
 
 
 def test_two_processes_write_the_same_store(bench, tmp_path):

@@ -23,7 +23,9 @@ from tests.process.commands import (
 
 
 @pytest.mark.parametrize("body", [WAITS, SAVES], ids=["at-once", "deferred"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143), (signal.SIGHUP, 143)]
+)
 def test_a_signal_stops_it_and_the_next_command_is_printed(tmp_path, body, number, status):
     with started(tmp_path, body) as (process, _):
         process.send_signal(number)

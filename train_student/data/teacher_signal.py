@@ -37,7 +37,7 @@ class TeacherSignal:
         preprocessings: inputs that a teacher wants in `Batch.images`, behind the student's.
         approximate: whether the loss asks for more than this teacher holds.
         is_cached: whether its logits come from a store.
-        identity: of a live teacher: digests of its weights and code, and which of its classes are used.
+        identity: of a live teacher: a digest of its weights, code, preprocessing and which of its classes are used.
         part: what asking for a signal counts as in an epoch's times.
     """
 
@@ -116,7 +116,9 @@ class LiveTeacher(TeacherSignal):
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher
         self.preprocessings = (teacher.preprocessing,)
-        described = json.dumps([teacher.weights_sha256, teacher.code_sha256, teacher.columns])
+        described = json.dumps(
+            [teacher.weights_sha256, teacher.code_sha256, teacher.columns, repr(teacher.preprocessing)]
+        )
         self.identity = hashlib.sha256(described.encode()).hexdigest()
 
     def __call__(self, batch: Batch, device: torch.device) -> Tensor:

@@ -62,14 +62,14 @@ class ViewTables:
         return tuple(self._tables[view] for view in views)
 
     def is_ready(self, views: tuple[int, ...], seconds: float | None) -> bool:
-        """Load views that were not prepared; whether they are there, or cannot be loaded, within so many seconds."""
+        """Load views that were not prepared; whether they are there by then. Raises what loading raised."""
         if set(views) == set(self._tables):
             return True
         if self._next is None or self._next[0] != views:
             self._tables = self._held(views)  # more at once only where they were asked for
             self.prepare(views)
         assert self._next is not None
-        return bool(concurrent.futures.wait([self._next[1]], seconds).done)
+        return _is_done(self._next[1], seconds)
 
     def prepare(self, views: tuple[int, ...]) -> None:
         """Begin to load the views that come next, in the background, unless that was done already."""
@@ -79,8 +79,11 @@ class ViewTables:
             pool.shutdown(wait=False)
 
     def is_settled(self, seconds: float | None = None) -> bool:
-        """Whether nothing is being loaded within so many seconds: no process should be forked while a thread loads."""
-        return self._next is None or bool(concurrent.futures.wait([self._next[1]], seconds).done)
+        """Whether nothing is being loaded within so many seconds: no process should be forked while a thread loads.
+
+        Raises what loading raised.
+        """
+        return self._next is None or _is_done(self._next[1], seconds)
 
     def _held(self, views: tuple[int, ...]) -> dict[int, Table]:
         """Those of some views that are here."""
@@ -166,3 +169,11 @@ def _mapped(store: Store, view: int, place: Path) -> LogitTable:
     arrays |= {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in place.glob("*.npy")}
     codec = store.manifest.identity.codec
     return LogitTable(view=view, codec=codec, grid=GridTopK(**arrays), labels=store.labels, find_rows=store.rows)
+
+
+def _is_done(loading: Future[dict[int, Table]], seconds: float | None) -> bool:
+    """Whether it has ended; raises what it raised, since the other processes wait for what will not come."""
+    is_done = bool(concurrent.futures.wait([loading], seconds).done)
+    if is_done:
+        loading.result()
+    return is_done

@@ -18,7 +18,6 @@ from pld.views.preprocessing import Preprocessing
 
 # Of the disk for remote images: training holds what it has fetched ahead while this goes on.
 VAL_SHARE = 0.125
-_BATCH_SIZE = 128
 
 
 def evaluate(
@@ -52,7 +51,7 @@ def evaluate(
         return logits
 
     # All processes have so many batches, and some have one more.
-    common = iter(range(len(range(0, len(source), _BATCH_SIZE)) // accelerator.num_processes))
+    common = iter(range(len(range(0, len(source), evaluation.BATCH_SIZE)) // accelerator.num_processes))
 
     def on_done(num_images: int) -> None:
         if next(common, None) is not None:
@@ -67,7 +66,6 @@ def evaluate(
         device=accelerator.device,
         teacher=teacher,
         workers=workers,
-        batch_size=_BATCH_SIZE,
         on_bad_image=on_bad_image,
         rank=accelerator.process_index,
         world=accelerator.num_processes,

@@ -106,7 +106,7 @@ class Trainer:
         """Train to the end; if the run is asked to stop, save a checkpoint and raise Stopped."""
         now, epochs = self.progress, self._config.optimizer.epochs
         self.checkpoints.mark(self.checkpoints.last_step)
-        start = time.monotonic() - now.seconds
+        self._began = time.monotonic() - now.seconds
         total = epochs * now.steps_per_epoch * now.batch_size
         bar = progress(total, self._config.run.output, show=self._accelerator.is_main_process)
         bar.update(now.steps_done * now.batch_size)
@@ -116,7 +116,7 @@ class Trainer:
                     self._step(batches)
                     bar.update(now.batch_size)
                     bar.set_postfix(wait=f"{100 * now.meter.wait_share:.0f}%", refresh=False)
-                    now.seconds = time.monotonic() - start
+                    now.seconds = time.monotonic() - self._began
                     self._stopping.defer()  # before the first step there was nothing to save
                     if self.checkpoints.is_due(now.steps_done):
                         self._save()
@@ -165,21 +165,24 @@ class Trainer:
         share_buffers(learner.kept, accelerator.num_processes)
         is_last = now.epoch + 1 == config.optimizer.epochs
         val = self.data.val if is_last or (now.epoch + 1) % config.validation.eval_every == 0 else None
-        self._wait_for_views(learner.signal.is_settled)  # before loaders are started
         if val is not None:
             self._save()  # whatever stops the validation, the epoch is trained
             accelerator.wait_for_everyone()  # a process that stops ends the one that saves, too
+        self._wait_for_views(learner.signal.is_settled)  # before loaders are started
         now.epoch, now.step, now.meter = now.epoch + 1, 0, Meter(accelerator.device)
         if val is not None:
             with self._times.counting("validating"):
                 figures |= self._validate(val)
         if accelerator.is_main_process:
+            if self._check_owner:
+                self._check_owner()  # since the last checkpoint
             with self._times.counting("saving"):
                 export(learner.kept, learner.preprocessing, self.data.class_names, self._folder / "model")
         figures |= self._times.end_epoch()
         accelerator.log(figures, step=now.epoch)
         if not accelerator.is_main_process:
             return
+        now.seconds = time.monotonic() - self._began
         self._metrics.append(epoch=now.epoch, lr=learner.lr, seconds=round(now.seconds, 3), **figures)
         if self._push:
             with self._times.counting("saving"):
@@ -207,7 +210,7 @@ class Trainer:
         step = self.progress.steps_done
         if self._accelerator.is_main_process and self.checkpoints.last_step != step:
             self._guard.look()  # no checkpoint after a loss that is not finite
-            with self._times.counting("saving"):
+            with self._times.counting("saving"), self._stopping.saving():
                 if self._check_owner:
                     self._check_owner()
                 self.checkpoints.save(step, self.progress.state(self.data, self._learner, self._config.run.seed))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import threading
 import time
@@ -19,6 +20,8 @@ from pathlib import Path
 from pld.errors import ConfigError
 from pld.files import writing
 from pld.process.owner import Owner, read_owner
+
+_LOG = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
 # Without a heartbeat for so long, longer than network file systems cache a file's times, an owner elsewhere is dead.
@@ -36,7 +39,13 @@ class RunLock:
 
     def check(self) -> None:
         """Raise ConfigError if another command took the lock over, as one may of a process that was suspended."""
-        holder = read_owner(self._path)
+        try:
+            holder = read_owner(self._path)
+            if holder is None:  # for a moment, while another command looks whether its owner is alive
+                time.sleep(_POLL_SECONDS)
+                holder = read_owner(self._path)
+        except OSError:  # a file system that is away for a moment
+            return
         if holder is None or holder.token != self._owner.token:
             raise ConfigError(taken_over(self._path, holder))
 
@@ -49,7 +58,9 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(OSError):  # a file system that is away for a moment
+            # Not of another command that took the lock over; nor while the file system is away for a moment.
+            with contextlib.suppress(OSError, ConfigError):
+                self.check()
                 os.utime(self._path)
 
 
@@ -60,10 +71,12 @@ def lock_run(folder: Path) -> Iterator[RunLock]:
     Where the lock is another machine's, wait for its next heartbeat, or until there should have been several.
 
     Raises:
-        ConfigError: a command that is alive trains in the folder; says which.
+        ConfigError: a command that is alive trains in the folder, which is named; or the folder is the root.
         OutputError: the lock cannot be written.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
+    if not folder.name:
+        raise ConfigError(f"--output {folder}: found the root of the file system, wanted a folder of the run's own")
     path, owner = folder.with_name(f".{folder.name}.lock"), Owner.this_process()
     with writing(folder):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,8 +97,8 @@ def lock_run(folder: Path) -> Iterator[RunLock]:
 def _create(path: Path, owner: Owner) -> bool:
     """Create the lock unless it is there."""
     temporary = path.with_name(f"{path.name}.{owner.token}")
-    temporary.write_text(json.dumps(dataclasses.asdict(owner)))
     try:
+        temporary.write_text(json.dumps(dataclasses.asdict(owner)))
         os.link(temporary, path)
         return True
     except FileExistsError:
@@ -96,7 +109,7 @@ def _create(path: Path, owner: Owner) -> bool:
             return True
         return False
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def _stamp(path: Path) -> int | None:
@@ -111,6 +124,7 @@ def _is_alive(path: Path, holder: Owner | None, stamp: int) -> bool:
     """Whether the holder lives: asked of the system if it is this one, else seen by a heartbeat."""
     if holder and holder.is_local:
         return holder.lives()
+    _LOG.info(waiting_for(path, holder))
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
@@ -135,6 +149,15 @@ def _remove_dead(path: Path, holder: Owner | None) -> None:
                 os.link(aside, path)
     finally:
         aside.unlink()
+
+
+def waiting_for(where: object, holder: Owner | None) -> str:
+    """What is said while a holder elsewhere is waited for."""
+    who = f"process {holder.process} on {holder.host}" if holder else "another command"
+    return (
+        f"{where}: {who} had this run and has not said that it ended; waiting up to {PATIENCE_SECONDS:.0f} s for a "
+        "sign of it"
+    )
 
 
 def taken_over(where: object, holder: Owner | None) -> str:

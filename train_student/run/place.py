@@ -60,10 +60,13 @@ def hold_run(accelerator: Accelerator, options: RunOptions) -> Iterator[RunPlace
         lock = stack.enter_context(lock_run(folder)) if is_writer else None
         check_owner = lock.check if lock else None
         if "://" not in options.output or options.output.startswith("file://"):
+            accelerator.wait_for_everyone()  # no process looks into the folder before it is held
             yield RunPlace(name=str(folder), folder=folder, check_owner=check_owner)
             return
         if options.output.startswith(("http://", "https://")):
             raise ConfigError(f"--output {options.output}: web servers can only be read; name a folder, or s3://...")
+        if "//" in options.output.partition("://")[2]:
+            raise ConfigError(f"--output {options.output}: found an empty part (//) of the path; leave one / out")
         storage = FsspecStorage(options.output)
         bucket_lock = stack.enter_context(lock_bucket(storage)) if is_writer else None
         mirror = Mirror(storage, folder, options.keep_checkpoints, bucket_lock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from pld.config import parse_config
 from pld.errors import ConfigError
@@ -48,6 +49,8 @@ _LOG = logging.getLogger(__name__)
 
 # A launcher tells a run's other processes that one has ended; it looks ten times a second.
 _LAUNCHER_SECONDS = 5.0
+# While the first process pushes to a slow bucket, the others wait in a collective, by default for 10 minutes with NCCL.
+_PUSH_TIMEOUT = datetime.timedelta(hours=3)
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -200,6 +203,7 @@ def _accelerator(options: RunOptions) -> Accelerator:
             mixed_precision=_MIXED_PRECISION[options.resolved_precision],
             log_with=log_with,
             project_dir=str(folder_of(options.output)),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PUSH_TIMEOUT)] if "://" in options.output else None,
         )
     except ValueError as error:
         raise ConfigError(f"--tracker {options.tracker} or --precision {options.precision}: {error}") from error

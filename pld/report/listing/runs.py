@@ -96,9 +96,12 @@ def _in_use(storage: Storage) -> str | None:
 
 def _folder_lock(folder: Path) -> tuple[Owner | None, float | None]:
     """Who holds a run's folder, and when that was last heard of, in seconds since 1970."""
-    lock = folder.absolute().with_name(f".{folder.absolute().name}.lock")
-    owner = read_owner(lock)
-    return owner, lock.stat().st_mtime if owner else None
+    lock = folder.resolve().with_name(f".{folder.resolve().name}.lock")
+    try:
+        owner = read_owner(lock)
+        return owner, lock.stat().st_mtime if owner else None
+    except OSError:  # given up meanwhile, or not ours to read
+        return None, None
 
 
 def _bucket_lock(storage: Storage) -> tuple[Owner | None, float | None]:

@@ -53,7 +53,7 @@ def test_batches_are_each_images_views(world, processes):
 def test_a_student_sees_what_its_teacher_saw(world, tmp_path, store, console, monkeypatch):
     made = []
     monkeypatch.setattr(
-        "train_student.loop.trainer.view_decoder",
+        "train_student.loop.run_batches.view_decoder",
         lambda *a, **named: made.append(view_decoder(*a, **named)) or made[-1],
     )
     train_world(world, tmp_path / "run", store=store, epochs=1)

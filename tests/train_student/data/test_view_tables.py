@@ -48,13 +48,17 @@ def test_a_prepared_view_is_loaded_once_and_elsewhere(store, monkeypatch):
     assert all(thread.startswith("view") for _, thread in loads)
 
 
-def test_what_cannot_be_loaded_is_said_when_it_is_needed(store):
-    tables = ViewTables(store)
-    tables.prepare((99,))
-    assert tables.is_settled()
-    assert same(tables[(0,)][0], store.load_view(0))
+@pytest.mark.parametrize("ask", [ViewTables.is_settled, lambda tables, seconds: tables.is_ready((99,), seconds)])
+def test_what_cannot_be_loaded_is_said_by_who_loads_it(store, tmp_path, ask):
+    """Others of the node wait for it, and ask as long as one of them is not ready."""
+    writer, other = (ViewTables(store, tmp_path, writes=writes) for writes in (True, False))
+    for tables in (writer, other):
+        tables.prepare((99,))
+    assert not ask(other, 0.1)
     with pytest.raises(NotCachedError, match="view 99"):
-        tables[(99,)]
+        ask(writer, 60.0)
+    assert same(writer[(0,)][0], store.load_view(0))
+    assert same(other[(0,)][0], store.load_view(0))
 
 
 def test_processes_of_a_node_map_one_table(store, tmp_path, monkeypatch):

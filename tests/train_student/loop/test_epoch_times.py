@@ -87,7 +87,7 @@ OTHERS = [
         *(pytest.param(name, workers, marks=pytest.mark.long) for name, workers in OTHERS),
     ],
 )
-def test_what_is_slow_has_the_largest_share(world, tmp_path, monkeypatch, capsys, name, workers):
+def test_what_is_slow_has_the_largest_share(world, tmp_path, monkeypatch, console, name, workers):
     """A few steps of an epoch."""
     part = name.partition(",")[0]
     slow_down(monkeypatch, *SLOW[name])
@@ -99,7 +99,7 @@ def test_what_is_slow_has_the_largest_share(world, tmp_path, monkeypatch, capsys
     assert max(shares, key=shares.get) == part
     assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
     assert set(shares) == {*PARTS} | ({"teacher"} if part == "teacher" else set())
-    printed = capsys.readouterr().out
+    printed = console.readouterr().out
     assert f"; time: {part} " in printed
     assert (f"run: {part} took " in printed) == (part not in ("stepping", "validating"))
 

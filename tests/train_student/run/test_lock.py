@@ -49,6 +49,32 @@ def test_a_second_command_is_refused_and_told_who_has_it(tmp_path):
             pass
 
 
+def test_a_link_to_a_folder_has_its_lock(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with lock_run(tmp_path / "run"), pytest.raises(ConfigError, match="is in use"), lock_run(tmp_path / "link"):
+        pass
+
+
+def test_the_root_is_no_runs_folder():
+    with pytest.raises(ConfigError, match="found the root of the file system"), lock_run(Path("/")):
+        pass
+
+
+def test_a_dead_owner_whose_parent_never_asks_locks_nobody_out(tmp_path):
+    """A zombie still has its number."""
+    pid = os.fork()
+    if not pid:
+        path_of(tmp_path / "run").write_text(json.dumps(dataclasses.asdict(Owner.this_process())))
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    try:
+        with lock_run(tmp_path / "run"):
+            pass
+    finally:
+        os.waitpid(pid, 0)
+
+
 def test_a_killed_owner_locks_nobody_out(tmp_path):
     with another_process(tmp_path / "run"):
         pass

@@ -36,12 +36,12 @@ def facts(folder):
     return json.loads((folder / "run.json").read_text())
 
 
-def test_a_policy_without_a_store(world, tmp_path, capsys):
+def test_a_policy_without_a_store(world, tmp_path, console):
     train_world(world, tmp_path / "run", store=None, loss="ce", policy="deit", seed=5, epochs=1)
     policy = facts(tmp_path / "run")["policy"]
     assert [step["name"] for step in policy["steps"]] == ["rand_augment", "random_erasing", "mixup", "cutmix"]
     assert policy["seed"] == 5
-    assert "views with rand_augment, random_erasing, mixup, cutmix" in capsys.readouterr().out
+    assert "views with rand_augment, random_erasing, mixup, cutmix" in console.readouterr().out
 
 
 @pytest.mark.parametrize("policy", [None, MIXED, "rrc,flip,mixup-0.8,cutmix-1.0"])

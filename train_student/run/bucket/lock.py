@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pld.errors import ConfigError, NotCachedError, StoreError
 from pld.process.owner import Owner, decode_owner
 from pld.store.objects.fsspec_storage import FsspecStorage
-from train_student.run.lock import HEARTBEAT_SECONDS, PATIENCE_SECONDS, in_use, taken_over
+from train_student.run.lock import HEARTBEAT_SECONDS, PATIENCE_SECONDS, in_use, taken_over, waiting_for
 
 _LOG = logging.getLogger(__name__)
 
@@ -121,11 +121,7 @@ def _is_alive(storage: FsspecStorage, number: int, holder: Owner | None) -> bool
         return False
     if holder and holder.is_local:
         return holder.lives()
-    who = f"process {holder.process} on {holder.host}" if holder else "another command"
-    _LOG.info(
-        "%s: %s had this run and has not said that it ended; waiting up to %.0f s for a sign of it",
-        *(storage.url, who, PATIENCE_SECONDS),
-    )
+    _LOG.info(waiting_for(storage.url, holder))
     before, deadline = _read_beat(storage, number), time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)

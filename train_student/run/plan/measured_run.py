@@ -138,7 +138,8 @@ def _rows(config: TrainConfig, accelerator: Accelerator, data: TrainingData, pac
         f"{measured / pace.seconds:,.4g} {unit} a second, after {pace.num_warm} steps to warm up",
     )
     validated = f"; validating {len(data.val):,} images {_times(config)} comes on top" if data.val else ""
-    yield "time", f"about {duration_text(steps * step_views * pace.seconds / measured)} for all steps{validated}"
+    about = "about" if pace.batch_size == step_views else "at most"  # smaller steps are slower
+    yield "time", f"{about} {duration_text(steps * step_views * pace.seconds / measured)} for all steps{validated}"
     gpu, loaders = peak_gpu_bytes(accelerator.device), peak_bytes(resource.RUSAGE_CHILDREN)
     taken = [f"{bytes_text(peak_bytes())} at most in each process"]
     taken += [f"{bytes_text(loaders)} in each loader process"] if config.data.workers else []

@@ -211,12 +211,12 @@ def test_views_added_meanwhile_change_nothing(world, tmp_path, monkeypatch):
     assert seen == [0] * STEPS + [1] * 9 + [1] * 8 + [0] * STEPS  # from step 24 on again; view 0 comes third
 
 
-def test_finished_runs_say_so(world, tmp_path, capsys):
+def test_finished_runs_say_so(world, tmp_path, console):
     settings = student_settings(world, tmp_path / "run", epochs=1, tracker="none")
     train(TrainConfig.from_flat(**settings))
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     train(TrainConfig.from_flat(**settings, resume="auto"))
-    assert "finished already" in capsys.readouterr().out
+    assert "finished already" in console.readouterr().out
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
