@@ -124,7 +124,7 @@ def _is_alive(path: Path, holder: Owner | None, stamp: int) -> bool:
     """Whether the holder lives: asked of the system if it is this one, else seen by a heartbeat."""
     if holder and holder.is_local:
         return holder.lives()
-    _LOG.info(waiting_for(path, holder))
+    _LOG.info(waiting_for(path, holder, PATIENCE_SECONDS))
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
@@ -151,13 +151,10 @@ def _remove_dead(path: Path, holder: Owner | None) -> None:
         aside.unlink()
 
 
-def waiting_for(where: object, holder: Owner | None) -> str:
-    """What is said while a holder elsewhere is waited for."""
+def waiting_for(where: object, holder: Owner | None, seconds: float) -> str:
+    """What is said while a holder elsewhere is waited for, so many seconds."""
     who = f"process {holder.process} on {holder.host}" if holder else "another command"
-    return (
-        f"{where}: {who} had this run and has not said that it ended; waiting up to {PATIENCE_SECONDS:.0f} s for a "
-        "sign of it"
-    )
+    return f"{where}: {who} had this run and has not said that it ended; waiting up to {seconds:.0f} s for a sign of it"
 
 
 def taken_over(where: object, holder: Owner | None) -> str:

@@ -159,7 +159,7 @@ def test_a_checkpoint_is_whole_before_any_process_validates(world, tmp_path, mon
     )
     settings = {"epochs": 3, "eval_every": 2, "checkpoint_steps": 12, "tracker": "none"}
     train_world(world, tmp_path / "run", **settings)
-    wanted = ["saved 12", "saved 24", "saved 32", "all are here", "validates"]
+    wanted = ["all are here", "saved 12", "saved 24", "saved 32", "all are here", "validates"]  # first at the lock
     wanted += ["saved 36", "saved 48", "all are here", "validates"]
     assert [event for event in events if event in wanted] == wanted
     assert checkpoints(tmp_path / "run") == [36, 48]  # --keep_checkpoints 2

@@ -121,7 +121,7 @@ def _is_alive(storage: FsspecStorage, number: int, holder: Owner | None) -> bool
         return False
     if holder and holder.is_local:
         return holder.lives()
-    _LOG.info(waiting_for(storage.url, holder))
+    _LOG.info(waiting_for(storage.url, holder, PATIENCE_SECONDS))
     before, deadline = _read_beat(storage, number), time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
