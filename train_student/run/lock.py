@@ -95,21 +95,33 @@ def lock_run(folder: Path) -> Iterator[RunLock]:
 
 
 def _create(path: Path, owner: Owner) -> bool:
-    """Create the lock unless it is there."""
+    """Create the lock unless it is there; raises OSError, and leaves nothing, where it cannot be written."""
     temporary = path.with_name(f"{path.name}.{owner.token}")
     try:
         temporary.write_text(json.dumps(dataclasses.asdict(owner)))
+        return _link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    """Give a file another name unless that is taken; whether it was free."""
+    try:
         os.link(temporary, path)
         return True
     except FileExistsError:
         return False
     except OSError:  # no hard links: a reader may find the file before its text, and then waits
-        with contextlib.suppress(FileExistsError), path.open("x") as file:
-            file.write(temporary.read_text())
-            return True
+        text = temporary.read_text()
+    try:
+        with path.open("x") as file:
+            file.write(text)
+        return True
+    except FileExistsError:
         return False
-    finally:
-        temporary.unlink(missing_ok=True)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _stamp(path: Path) -> int | None:
@@ -144,11 +156,12 @@ def _remove_dead(path: Path, holder: Owner | None) -> None:
     except FileNotFoundError:
         return
     try:
-        if read_owner(aside) != holder:
-            with contextlib.suppress(FileExistsError):  # whoever lost it finds out when it checks
-                os.link(aside, path)
-    finally:
-        aside.unlink()
+        is_dead = read_owner(aside) == holder
+    except OSError:  # a file system that is away for a moment
+        is_dead = False
+    if not is_dead:
+        _link(aside, path)  # where another one is there by then, whoever lost it finds out when it checks
+    aside.unlink()
 
 
 def waiting_for(where: object, holder: Owner | None, seconds: float) -> str:

@@ -152,11 +152,13 @@ class Mirror:
             temporary.write_bytes(data)
 
     def _clear(self) -> None:
-        """Empty the working folder of what is not this run's."""
-        if (self.folder / _CONFIG).exists():
-            _LOG.info("%s: %s had another run, which is not there any more; it is removed", self.url, self.folder)
+        """Empty the working folder of what is not this run's; checkpoints, which may be the only ones, are kept."""
         with writing(self.folder):
-            if self.folder.exists():
+            if self._newest():
+                aside = self.folder.with_name(f"{self.folder.name}.before-{time.time():.0f}")
+                self.folder.rename(aside)
+                _LOG.warning("%s: has not the run that was in %s, which is kept as %s", self.url, self.folder, aside)
+            elif self.folder.exists():
                 shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True)
 

@@ -69,7 +69,9 @@ def test_a_run_that_was_removed_from_the_bucket_begins_anew(settings, url, stora
         storage.delete(name)
     before_step({1: stop})
     _, printed = training({**settings, "lr": 2e-3})
-    assert f"{working_folder(url)} had another run, which is not there any more; it is removed" in printed
+    (aside,) = working_folder(url).parent.glob(f"{working_folder(url).name}.before-*")
+    assert f"{url}: has not the run that was in {working_folder(url)}, which is kept as {aside}" in printed
+    assert list(aside.glob("checkpoints/*.safetensors"))  # they may be the only ones
     assert "goes on from" not in printed
     assert not storage.list("checkpoints")
 
