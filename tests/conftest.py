@@ -15,9 +15,10 @@ install_import_hook(["pld", "cache_teacher", "train_student"], "beartype.beartyp
 
 from pld.logs import showing_logs  # noqa: E402 - after the hook
 
-# A job in the background of a script ignores SIGINT, which the commands that tests interrupt would inherit.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A job in the background of a script ignores SIGINT, and one under nohup SIGHUP; the commands that tests stop would too.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # Workers of pytest share the cores: torch's threads wait for each other longer than these small tensors take.
 torch.set_num_threads(1)

@@ -18,7 +18,8 @@ needs_triton = pytest.mark.skipif(
 
 
 @needs_triton
-@pytest.mark.parametrize("cases", ["not long", pytest.param("long", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("cases", ["not long", "long"])
 def test_the_cases_under_the_interpreter(cases):
     # Triton reads the variable when it is imported, which in this process may have happened.
     argv = ("-m", "pytest", "-m", cases, "tests/losses/plackett_luce/triton_cases.py")

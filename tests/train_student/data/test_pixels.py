@@ -34,7 +34,10 @@ def pairs(world):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # three workers on two cores
-@pytest.mark.parametrize(("workers", "context"), [(0, None), (1, "fork"), (3, "fork"), (1, "spawn"), (3, "spawn")])
+@pytest.mark.parametrize(
+    ("workers", "context"),
+    [(0, None), (1, "fork"), (3, "fork"), (1, "spawn"), pytest.param(3, "spawn", marks=pytest.mark.long)],
+)
 def test_both_stages_see_the_same_pixels(pairs, workers, context):
     source, rows, views, wanted = pairs
     requests = [ViewRequest(np.array([row]), (view,)) for row, view in zip(rows.tolist(), views.tolist(), strict=True)]

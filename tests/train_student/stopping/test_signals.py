@@ -21,7 +21,6 @@ PACE = {"PACE": "0.03"}  # processes vote once a second
 SHORT = [
     ("python", signal.SIGINT, "all"),  # its loader, too
     ("accelerate", signal.SIGTERM, "launcher"),
-    ("torchrun", signal.SIGTERM, "trainer"),
 ]
 MATRIX = [
     (launcher, number, to) for launcher in LAUNCHERS for number in SIGNALS for to in ("launcher", "trainer", "all")
@@ -65,9 +64,7 @@ MOMENTS = {  # where it is held: what is printed, the steps that are saved
 }
 
 
-@pytest.mark.parametrize(
-    "moment", [each if each == "validation" else pytest.param(each, marks=long) for each in MOMENTS]
-)
+@pytest.mark.parametrize("moment", [each if each == "startup" else pytest.param(each, marks=long) for each in MOMENTS])
 def test_it_stops_at_any_moment(settings, undisturbed, tmp_path, moment):
     """At once where nothing is lost, else after what it is doing."""
     said, steps = MOMENTS[moment]

@@ -92,7 +92,8 @@ def test_batches_are_the_same_on_any_number_of_processes(world, stores, kind, tm
     assert [found[step] for step in sorted(found)] == list(wanted_batches(world, stores, kind))
 
 
-@pytest.mark.parametrize("kind", ["mixed", pytest.param("four", marks=pytest.mark.long)], indirect=True)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["mixed", "four"], indirect=True)
 def test_killed_it_goes_on_with_the_batches_and_weights(world, stores, kind, tmp_path):
     """Killed with one process, then, in the long test, with two; to the end with one."""
     settings = settings_of(world, stores, tmp_path / "run", kind, resume="auto", workers=1)

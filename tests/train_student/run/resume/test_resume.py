@@ -143,6 +143,7 @@ def test_resumed_on_another_number_of_processes_the_batches_are_the_same(world, 
     assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1, 2, 3]
 
 
+@pytest.mark.long
 def test_sigterm_saves_and_exits(world, undisturbed, tmp_path):
     run_folder, steps = undisturbed
     settings = {**student_settings(world, tmp_path / "run", resume="auto", **SETTINGS), "checkpoint_steps": None}
