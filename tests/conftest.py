@@ -15,7 +15,7 @@ install_import_hook(["pld", "cache_teacher", "train_student"], "beartype.beartyp
 
 from pld.logs import showing_logs  # noqa: E402 - after the hook
 
-# A job in the background of a script ignores SIGINT, and one under nohup SIGHUP; the commands that tests stop would too.
+# A job in the background of a script ignores SIGINT, and one under nohup SIGHUP; commands that tests stop would, too.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
