@@ -36,6 +36,7 @@ from experiments.benchmarks.training import (
     export_teacher,
     student_config,
 )  # fmt: skip
+from pld.buffer_pool import keep_freed_memory
 from pld.images import open_source
 from pld.signals import TopK
 from pld.store import open_store
@@ -55,6 +56,7 @@ NARROW = {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128], "stem_width": 1
 
 def main() -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the command does: else the same step takes 49 or 80 ms
     print(f"{machine(CPU)}; n = {ROUNDS} rounds in turn, {STREAM_ROUNDS} of streams, median (quartiles)")
     with tempfile.TemporaryDirectory() as folder:
         full, small = Path(folder) / "full", Path(folder) / "small"
@@ -76,7 +78,7 @@ def stored(place: Path) -> StoredTeacher:
 
 def seconds_to_load(root: Path) -> float:
     """Seconds that loading a view takes for each of its rows, in parts as large as ImageNet's."""
-    made = made_up()
+    made = made_up(mixed=False)
     write_large(root, [TopK.from_logits(made.values[0], made.labels, K, TEMPERATURES)], SHARDS)
     store = open_store(str(root))
     rows = store.num_samples

@@ -115,7 +115,7 @@ def draw_cost(num_rows: int) -> float:
 
 def load_cost(root: Path, num_views: int) -> float:
     """Loading one view of ten thousand rows from stores with more and more of them."""
-    made = made_up()
+    made = made_up(mixed=False)
     topks = [TopK.from_logits(made.values[view % 8], made.labels, K, TEMPERATURES) for view in range(num_views)]
     write_large(root, topks, 8)
     return median_us(lambda: open_store(str(root)).load_view(num_views // 2), 8 * 1250)
