@@ -42,6 +42,13 @@ REFUSED = [
     ({"sched": "cosin"}, "sched(?s:.*)cosine"),
     ({"opt_kwargs": {"beta": 3}}, r"--opt_kwargs {'beta': 3}: adamw: .*beta"),
     ({"opt_kwargs": {"betas": [2.0, 0.9]}}, "--opt_kwargs .*: adamw: .*beta"),
+    ({"accumulate": 3}, "--batch_size 16: 1 processes of 3 micro-batches do not divide it"),
+    ({"ema_decay": 1.0}, "--ema_decay 1.0: wanted a number between 0 and 1"),
+    ({"clip_grad": 0.0}, "--clip_grad 0.0: wanted a number above 0"),
+    ({"keep_checkpoints": 0}, "--keep_checkpoints 0: wanted at least 1"),
+    ({"tracker": "nonsense"}, "--tracker nonsense"),
+    ({"val_store": "nowhere"}, "nowhere.*: there is no store"),
+    ({"missing": "ignore"}, "missing"),
 ]
 
 
@@ -105,3 +112,13 @@ def test_a_run_is_not_written_over(world, tmp_path, capsys):
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     assert "holds a run already" in refused(settings, capsys)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_is_no_run_is_left_alone(world, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    for resume in ("never", "auto"):
+        assert run(train_main, as_arguments(student_settings(world, tmp_path / "run", resume=resume))) == 2
+        assert "is there and is not a run's folder" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+    shutil.rmtree(tmp_path / "run")

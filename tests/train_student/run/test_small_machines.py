@@ -43,12 +43,13 @@ def test_dockers_shm_and_few_descriptors_are_enough(place, tmp_path):
 
 
 @mounting
-def test_refused_it_leaves_no_folder(place, tmp_path):
+@pytest.mark.parametrize(("descriptors", "workers"), [(64, 2), pytest.param(500, 200, marks=pytest.mark.long)])
+def test_refused_it_leaves_no_folder(place, tmp_path, descriptors, workers):
     """So the same command with what the message advises is a new run."""
-    wanted = arguments(place / "data", tmp_path / "run", epochs=1, workers=200)
-    done = command("ulimit -n 500", "-m", "train_student", *wanted)
+    wanted = arguments(place / "data", tmp_path / "run", epochs=1, workers=workers)
+    done = command(f"ulimit -n {descriptors}", "-m", "train_student", *wanted)
     assert done.returncode == 2
-    assert "error: ulimit -n 500: 200 loader processes and what they read want" in done.stderr
+    assert f"error: ulimit -n {descriptors}: {workers} loader processes and what they read want" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import re
-import shutil
 from typing import ClassVar
 
 import pytest
@@ -253,34 +252,6 @@ def test_images_that_the_store_lacks(world, tmp_path, console):
 def test_waiting_for_images_is_said(world, tmp_path, console):
     train_world(world, tmp_path / "run", epochs=1)  # no workers: nothing but waiting
     assert re.search(r"run: \w+ took \d+ % of the time: ", console.readouterr().out)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"accumulate": 3}, "--batch_size 16: 1 processes of 3 micro-batches do not divide it"),
-        ({"ema_decay": 1.0}, "--ema_decay 1.0: wanted a number between 0 and 1"),
-        ({"clip_grad": 0.0}, "--clip_grad 0.0: wanted a number above 0"),
-        ({"keep_checkpoints": 0}, "--keep_checkpoints 0: wanted at least 1"),
-        ({"tracker": "nonsense"}, "--tracker nonsense"),
-        ({"val_store": "nowhere"}, "nowhere.*: there is no store"),
-        ({"missing": "ignore"}, "missing"),
-    ],
-)
-def test_wrong_settings(world, tmp_path, console, settings, message):
-    assert run(train_main, as_arguments(student_settings(world, tmp_path / "run", **settings))) == 2
-    assert re.search(message, console.readouterr().err)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_that_is_no_run_is_left_alone(world, tmp_path, console):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.tex").write_text("precious")
-    for resume in ("never", "auto"):
-        assert run(train_main, as_arguments(student_settings(world, tmp_path / "run", resume=resume))) == 2
-        assert "is there and is not a run's folder" in console.readouterr().err
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
-    shutil.rmtree(tmp_path / "run")
 
 
 def test_logs_may_lie_in_the_runs_folder(world, tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import math
@@ -14,14 +13,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from pld.loading import view_decoder
 from pld.report.quantities import bytes_text, duration_text, peak_bytes, peak_gpu_bytes
 from train_student.config import TrainConfig
-from train_student.data.batches import Batch, epoch_items, load_batches
+from train_student.data.batches import Batch
 from train_student.data.teacher_signal import open_teacher_signal
 from train_student.data.training_data import TrainingData
 from train_student.loop.learner import Learner
-from train_student.loop.run_batches import count_steps
+from train_student.loop.meter import Meter
+from train_student.loop.resume import Progress
+from train_student.loop.run_batches import count_steps, run_batches
 from train_student.model.student import build_student
 from train_student.run.init_from import open_initial_weights
 
@@ -66,39 +66,11 @@ def measured_run(config: TrainConfig, accelerator: Accelerator, data: TrainingDa
         ),
         steps_per_epoch=count_steps(options, config.data.streams, len(data.train), world),
     )
-    with _batches(config, accelerator, data, learner, batch_size) as batches:
-        available = len(data.train) * views // batch_size
+    available = len(data.train) * views // batch_size
+    start = Progress(steps_per_epoch=available, batch_size=batch_size, meter=Meter(accelerator.device))
+    with run_batches(accelerator, config, data, learner, start) as batches:
         pace = _measure(accelerator, learner, batches, options.accumulate, available, batch_size)
     return list(_rows(config, accelerator, data, pace))
-
-
-@contextlib.contextmanager
-def _batches(
-    config: TrainConfig, accelerator: Accelerator, data: TrainingData, learner: Learner, batch_size: int
-) -> Iterator[Iterator[Batch]]:
-    """This process's micro-batches of the first epoch."""
-    decoder = view_decoder(
-        data.train,
-        data.policy,
-        [learner.preprocessing, *learner.signal.preprocessings],
-        gpu=data.gpu,
-        skip_bad_images=config.data.on_bad_image == "skip",
-    )
-    items = epoch_items(
-        data.train,
-        seed=config.run.seed,
-        epoch=0,
-        view_indexes=data.views_of_epoch(0),
-        plan=data.mixing,
-        batch_size=batch_size,
-        streams=config.data.streams,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        micro_batches=config.optimizer.accumulate,
-    )
-    workers, held, as_cached = config.data.workers, config.optimizer.accumulate, learner.signal.is_cached
-    with load_batches(data.train, decoder, items, workers=workers, held=held, as_cached=as_cached) as batches:
-        yield batches
 
 
 def _measure(
