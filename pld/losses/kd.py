@@ -111,17 +111,21 @@ def support(
     teacher: TopK | Tensor,
     labels: Tensor | MixedLabels | None,
     temperature: float,
+    *,
+    student_temperature: float | None = None,
 ) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"]]:
     """Student's and teacher's log-probabilities, not normalised, on the classes that the teacher holds.
 
     The first column is the label (of a mixed image that of the larger share), the others every other class the teacher
     holds and, for k < C, the tail lumped into one class. Columns that stand for no class hold the lowest finite number
-    on both sides: they take no part. Without labels there is no first column for the label.
+    on both sides: they take no part. Without labels there is no first column for the label. The student has the
+    teacher's temperature unless another is given.
 
     Raises:
         SignalError: k < C and the TopK does not hold the temperature.
     """
-    student = (student_logits if student_logits.dtype == torch.float64 else student_logits.float()) / temperature
+    wide = student_logits if student_logits.dtype == torch.float64 else student_logits.float()
+    student = wide / (temperature if student_temperature is None else student_temperature)
     lowest = torch.finfo(student.dtype).min
     if isinstance(teacher, Tensor):
         dense = teacher.detach().to(student.dtype) / temperature

@@ -24,10 +24,16 @@ MODULES = {
     "CrossEntropyLoss": "cross_entropy_loss",
     "DISTLoss": "dist_loss",
     "DKDLoss": "dkd_loss",
+    "EAKDLoss": "ea_kd_loss",
+    "JSLoss": "js_loss",
     "KDLoss": "kd_loss",
     "ListMLELoss": "listmle_loss",
     "PLDLoss": "pld_loss",
     "PListMLELoss": "plistmle_loss",
+    "RKLLoss": "rkl_loss",
+    "RLDLoss": "rld_loss",
+    "SoftCELoss": "soft_ce_loss",
+    "WTTMLoss": "wttm_loss",
 }
 DEFAULT = "; the loss's own default if not given"
 
@@ -96,11 +102,12 @@ def test_a_new_loss_is_one_function_and_its_registration(hinge):
 def test_the_settings_of_recipes():
     assert {setting.name: (setting.type, setting.help.removesuffix(DEFAULT)) for setting in loss_settings()} == {
         "temperature": (float, "of the teacher in the loss"),
-        "alpha": (float, "of kd, dist and dkd"),
-        "beta": (float, "of dist and dkd"),
+        "alpha": (float, "of kd, dist, dkd, rkl, js, ea_kd, rld and wttm"),
+        "beta": (float, "of dist, dkd, ea_kd, rld and wttm"),
         "gamma": (float, "of dist"),
         "label_smoothing": (float, "of ls"),
         "tail": (Literal["drop", "uniform"], "drop or uniform, of pld"),
+        "entropy_temperature": (float, "of the entropies that weigh a sample in ea_kd"),
         "global_batch": (bool, "of dist; correlate columns over all processes' batches"),
     }
     for setting in loss_settings():
