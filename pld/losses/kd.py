@@ -91,12 +91,12 @@ class CrossEntropyLoss(LossModule):
 
     def forward(
         self,
-        student_logits: Float[Tensor, "B C"],
-        labels: Int[Tensor, "B"] | MixedLabels,
-        weight: Float[Tensor, "B"] | None = None,
+        student_logits: Float[Tensor, "..."],
+        labels: Int[Tensor, "..."] | MixedLabels,
+        weight: Float[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "*reduced"]:
-        """The loss of a batch; the arguments are the function's."""
-        return self.function(student_logits, labels, weight, **self.settings)
+        """The loss of a batch; the arguments are the function's, or with a layout those of `at_positions`."""
+        return self.value((student_logits,), labels, weight)
 
 
 class KDLoss(TeacherLossModule):

@@ -124,7 +124,12 @@ def test_losses_without_a_teacher():
 def test_a_module_has_the_settings_of_its_function(name):
     module, function = getattr(pld.losses, name), getattr(pld.losses, MODULES[name])
     wanted = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    assert list(inspect.signature(module).parameters.values()) == wanted
+    layout = ["class_dim", "ignore_index"]
+    given = list(inspect.signature(module).parameters.values())
+    assert given[: len(wanted)] == wanted
+    assert [(p.name, p.kind, p.default) for p in given[len(wanted) :]] == [
+        (n, inspect.Parameter.KEYWORD_ONLY, None) for n in layout
+    ]
     made = module(reduction="none")
     assert made.settings == {p.name: p.default for p in wanted} | {"reduction": "none"}
     assert repr(made) == f"{name}({', '.join(f'{key}={value!r}' for key, value in made.settings.items())})"
