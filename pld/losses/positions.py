@@ -40,7 +40,8 @@ def at_positions(
     """A loss function's value where each position is a sample of its own.
 
     Positions whose label is `ignore_index` are blanked in a copy and weigh 0: none of their numbers is read, and their
-    gradient is exactly 0. No value is looked at, so a GPU is not waited for and a compiled graph stays one.
+    gradient is exactly 0. No value is looked at but to compare labels with a TopK's, so a GPU is not waited for and a
+    compiled graph stays one.
 
     Args:
         function: the loss.
@@ -113,8 +114,9 @@ def _no_plain_labels(labels: MixedLabels | None) -> str:
             "labels leave rows out yourself: student_logits[keep], teacher[keep]"
         )
     return (
-        "labels: found MixedLabels, wanted a tensor, with class_dim or ignore_index; flatten what has positions: "
-        "student_logits.movedim(class_dim, -1).flatten(0, -2), and each of labels, others and share likewise"
+        "labels: found MixedLabels, wanted a tensor, with class_dim or ignore_index; without these the module takes "
+        "MixedLabels of flattened positions: student_logits.movedim(class_dim, -1).flatten(0, -2), teacher likewise, "
+        "and labels.flatten(), others.flatten(), share.flatten()"
     )
 
 

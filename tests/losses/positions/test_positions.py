@@ -5,7 +5,7 @@ import functools
 import jaxtyping
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pld.errors import ConfigError, SignalError
@@ -124,15 +124,16 @@ def test_the_twin_at_each_position(class_dim, dtype):
         torch.testing.assert_close(grad, one.grad, atol=tolerance, rtol=tolerance)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.floats(0, 1), st.sampled_from([1, -1]))
 def test_the_mean_is_over_what_counts(seed, ignored, class_dim):
     student, teacher, labels, weight = world(class_dim, ignored, seed)
     student.requires_grad_()
-    settings = {"class_dim": class_dim, "ignore_index": IGNORED}
+    layout = {"class_dim": class_dim, "ignore_index": IGNORED}
     keep = labels != IGNORED
-    each = PLDLoss(**settings, reduction="none")(student, teacher, labels)
+    each = PLDLoss(**layout, reduction="none")(student, teacher, labels)
     assert bool((each[~keep] == 0).all())
-    mean, weighted = (PLDLoss(**settings)(student, teacher, labels, w) for w in (None, weight))
+    mean, weighted = (PLDLoss(**layout)(student, teacher, labels, w) for w in (None, weight))
     if bool(keep.any()):
         torch.testing.assert_close(mean, each.sum() / keep.sum())
         torch.testing.assert_close(weighted, (each * weight)[keep].sum() / weight[keep].sum())
@@ -178,7 +179,7 @@ GOOD = (torch.zeros(2, 5, 3), torch.zeros(2, 5, 3), torch.zeros(2, 3, dtype=torc
 
 
 @pytest.mark.parametrize(
-    ("settings", "arguments", "message"),
+    ("layout", "arguments", "message"),
     [
         ({}, GOOD, r"student_logits: found .*\[2, 5, 3\], wanted .*\[B, C\].*; a module .* PLDLoss\(class_dim=1\)"),
         ({"ignore_index": -1}, GOOD, r"student_logits: found shape \[2, 5, 3\], wanted \[B, C\]; .*class_dim=1, which"),
@@ -202,14 +203,14 @@ GOOD = (torch.zeros(2, 5, 3), torch.zeros(2, 5, 3), torch.zeros(2, 3, dtype=torc
         (
             {"class_dim": 1},
             (*GOOD[:2], MixedLabels(labels=GOOD[2][0], others=GOOD[2][0], share=torch.ones(3))),
-            r"labels: found MixedLabels, wanted a tensor, with class_dim .*; flatten what has positions",
+            r"labels: found MixedLabels, wanted a tensor, with class_dim .*; without these the module takes",
         ),
     ],
 )
-def test_bad_shapes(settings, arguments, message, monkeypatch):
+def test_bad_shapes(layout, arguments, message, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have our checks alone
     with pytest.raises(SignalError, match=message):
-        PLDLoss(**settings)(*arguments)
+        PLDLoss(**layout)(*arguments)
 
 
 def test_a_topk_has_a_row_for_each_position():
