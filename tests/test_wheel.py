@@ -47,7 +47,8 @@ def test_the_wheel_is_what_runs(installed, tmp_path):
     )
     assert where.split() == [str(installed / name / "__init__.py") for name in names]
     assert not (installed / "tests").exists()
-    for data in ("pld/py.typed", "pld/store/FORMAT.md", "pld/report/templates", "train_student/recipes/paper"):
+    recipes = (f"train_student/recipes/{folder}" for folder in ("paper", "methods"))
+    for data in ("pld/py.typed", "pld/store/FORMAT.md", "pld/report/templates", *recipes):
         assert (installed / data).exists(), data
     for folder, module, is_of_use in (
         ("images/decode", "_box", HAS_BOXES),

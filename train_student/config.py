@@ -168,7 +168,9 @@ def _with_loss_settings(options: type[Group]) -> type[Group]:
 class LossOptions:
     """The loss and its settings."""
 
-    name: str = option("pld", "ce, ls, kd, dist, dkd, listmle, plistmle or pld", flat="loss")
+    name: str = option(
+        "pld", "ce, ls, kd, dist, dkd, listmle, plistmle, pld, rkl, js, soft_ce, ea_kd, rld or wttm", flat="loss"
+    )
     standardize: Literal["none", "both", "teacher"] = option(
         "none", "logits to standardise first: none, both sides', or the teacher's alone"
     )

@@ -84,7 +84,10 @@ def check_finite(name: str, values: Tensor) -> None:
     if values_are_free(values) and not math.isfinite(float(values.detach().sum())):
         bad = int((~torch.isfinite(values)).sum())
         if bad:
-            raise SignalError(f"{name} of shape {list(values.shape)}: found {bad} inf or nan, wanted finite values")
+            raise SignalError(
+                f"{name} of shape {list(values.shape)}: found {bad} inf or nan, wanted finite values"
+                f"{_masked_out(name, values)}"
+            )
 
 
 def check_student(student_logits: Tensor) -> None:
@@ -92,9 +95,30 @@ def check_student(student_logits: Tensor) -> None:
     if student_logits.ndim != 2 or not student_logits.is_floating_point() or 0 in student_logits.shape:
         raise SignalError(
             f"student_logits: found {student_logits.dtype} of shape {list(student_logits.shape)}, "
-            "wanted floating point of shape [B, C] with at least one sample"
+            f"wanted floating point of shape [B, C] with at least one sample{_positions(student_logits)}"
         )
     check_finite("student_logits", student_logits)
+
+
+def _positions(logits: Tensor) -> str:
+    """What to do with logits of more than two dimensions."""
+    if logits.ndim < 3:
+        return ""
+    return (
+        "; a module takes the classes in another dimension, such as PLDLoss(class_dim=1), and a function what is "
+        "flattened: logits.movedim(1, -1).flatten(0, -2), both sides alike, and labels.flatten()"
+    )
+
+
+def _masked_out(name: str, logits: Tensor) -> str:
+    """What to do with classes that are masked out by -inf, and by nothing else that is not finite."""
+    if name not in ("student_logits", "teacher") or not bool((torch.isfinite(logits) | (logits == -math.inf)).all()):
+        return ""
+    return (
+        "; leave classes that are masked out by -inf out on both sides, logits[:, allowed]; where they differ between "
+        "rows, logits.clamp(min=-1e4) on both sides is as good, but for losses that count the classes "
+        "(docs/own_loop.md)"
+    )
 
 
 def check_vector(name: str, vector: Tensor, student_logits: Tensor) -> None:

@@ -84,6 +84,8 @@ def dist_loss(
 class DISTLoss(TeacherLossModule):
     """`dist_loss` as a module."""
 
+    rows_are_apart = False
+
     @settings_of(dist_loss)
     def __init__(self) -> None: ...
 

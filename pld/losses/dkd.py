@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pld.losses.arguments import reduce_loss
-from pld.losses.kd import kl_divergence, label_nll, support
+from pld.losses.kd import kl_divergence, label_nll, support, whole_nll
 from pld.losses.module import TeacherLossModule, settings_of
 from pld.losses.registry import loss
 from pld.losses.settings import Alpha, Beta, Reduction, Temperature
 from pld.signals import MixedLabels, TopK
 
 
-def _label_part(
-    student_logits: Float[Tensor, "B C"], teacher: object, labels: Int[Tensor, "B"] | MixedLabels, **_: Any
-) -> Float[Tensor, "B"]:
-    return label_nll(student_logits, labels)
-
-
-@loss("dkd", mixed_labels=True, label_part=_label_part)
+@loss("dkd", mixed_labels=True, label_part=whole_nll)
 def dkd_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],

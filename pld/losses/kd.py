@@ -57,6 +57,13 @@ def alpha_times_nll(
     return alpha * label_nll(student_logits, labels)
 
 
+def whole_nll(
+    student_logits: Float[Tensor, "B C"], teacher: object, labels: Int[Tensor, "B"] | MixedLabels, **_: Any
+) -> Float[Tensor, "B"]:
+    """The label's part of losses that have CE, with a weight of 1."""
+    return label_nll(student_logits, labels)
+
+
 @loss("kd", without_label="alpha", mixed_labels=True, label_part=alpha_times_nll)
 def kd_loss(
     student_logits: Float[Tensor, "B C"],
@@ -103,12 +110,12 @@ class CrossEntropyLoss(LossModule):
 
     def forward(
         self,
-        student_logits: Float[Tensor, "B C"],
-        labels: Int[Tensor, "B"] | MixedLabels,
-        weight: Float[Tensor, "B"] | None = None,
+        student_logits: Float[Tensor, "..."],
+        labels: Int[Tensor, "..."] | MixedLabels,
+        weight: Float[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "*reduced"]:
-        """The loss of a batch; the arguments are the function's."""
-        return self.function(student_logits, labels, weight, **self.settings)
+        """The loss of a batch; the arguments are the function's, or with a layout those of `at_positions`."""
+        return self.value((student_logits,), labels, weight)
 
 
 class KDLoss(TeacherLossModule):
@@ -123,17 +130,21 @@ def support(
     teacher: TopK | Tensor,
     labels: Tensor | MixedLabels | None,
     temperature: float,
+    *,
+    student_temperature: float | None = None,
 ) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B M"]]:
     """Student's and teacher's log-probabilities, not normalised, on the classes that the teacher holds.
 
     The first column is the label (of a mixed image that of the larger share), the others every other class the teacher
     holds and, for k < C, the tail lumped into one class. Columns that stand for no class hold the lowest finite number
-    on both sides: they take no part. Without labels there is no first column for the label.
+    on both sides: they take no part. Without labels there is no first column for the label. The student has the
+    teacher's temperature unless another is given.
 
     Raises:
         SignalError: k < C and the TopK does not hold the temperature.
     """
-    student = (student_logits if student_logits.dtype == torch.float64 else student_logits.float()) / temperature
+    wide = student_logits if student_logits.dtype == torch.float64 else student_logits.float()
+    student = wide / (temperature if student_temperature is None else student_temperature)
     lowest = torch.finfo(student.dtype).min
     if isinstance(teacher, Tensor):
         dense = teacher.detach().to(student.dtype) / temperature

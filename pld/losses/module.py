@@ -4,27 +4,53 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, overload
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from pld.errors import ConfigError
+from pld.losses.positions import ClassDim, at_positions, check_layout
 from pld.losses.settings import check_values, checks_of
 from pld.signals import MixedLabels, TopK
 
-P = ParamSpec("P")
-
 
 class LossModule(nn.Module):
-    """A loss function with its settings, which are checked once."""
+    """A loss function with its settings, which are checked once, and the layout of the logits.
+
+    Attributes:
+        function: the loss.
+        settings: its settings.
+        class_dim: which dimension of the logits is that of the classes: 1 for [B, C, H, W], -1 for [B, T, V]; None for
+            [B, C]. Labels, weight and the result of reduction="none" have the logits' shape without it.
+        ignore_index: the label of positions that count for nothing, whatever their logits; None where there are none.
+        rows_are_apart: whether a row's loss depends on that row alone; where it does not, no position can be ignored.
+    """
 
     function: Callable[..., Tensor]
     settings: dict[str, Any]
+    class_dim: ClassDim | None
+    ignore_index: int | None
+    rows_are_apart: ClassVar[bool] = True
 
     def extra_repr(self) -> str:
-        """The settings, as `print` shows them."""
-        return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        """The settings, as `print` shows them, and the layout where it is given."""
+        layout = {"class_dim": self.class_dim, "ignore_index": self.ignore_index}
+        shown = {**self.settings, **{name: value for name, value in layout.items() if value is not None}}
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+    def value(
+        self,
+        sides: Sequence[Float[Tensor, "..."] | TopK],
+        labels: Int[Tensor, "..."] | MixedLabels | None,
+        weight: Float[Tensor, "..."] | None,
+    ) -> Float[Tensor, "*reduced"]:
+        """The loss in the module's layout; `sides` are the student's logits and, where it has one, the teacher."""
+        if self.class_dim is None and self.ignore_index is None:
+            return self.function(*sides, labels, weight, **self.settings)
+        layout: dict[str, Any] = {"class_dim": self.class_dim, "ignore_index": self.ignore_index}
+        return at_positions(self.function, self.settings, sides, labels, weight, **layout)
 
 
 class TeacherLossModule(LossModule):
@@ -32,27 +58,24 @@ class TeacherLossModule(LossModule):
 
     def forward(
         self,
-        student_logits: Float[Tensor, "B C"],
-        teacher: TopK | Float[Tensor, "B C"],
-        labels: Int[Tensor, "B"] | MixedLabels | None,
-        weight: Float[Tensor, "B"] | None = None,
+        student_logits: Float[Tensor, "..."],
+        teacher: TopK | Float[Tensor, "..."],
+        labels: Int[Tensor, "..."] | MixedLabels | None,
+        weight: Float[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "*reduced"]:
-        """The loss of a batch; the arguments are the function's."""
-        return self.function(student_logits, teacher, labels, weight, **self.settings)
+        """The loss of a batch; the arguments are the function's, or with a layout those of `at_positions`."""
+        return self.value((student_logits, teacher), labels, weight)
 
 
-@overload
-def settings_of(
-    function: Callable[Concatenate[Tensor, TopK | Tensor, Tensor, Tensor | None, P], Tensor],
-) -> Callable[[Callable[[Any], None]], Callable[Concatenate[Any, P], None]]: ...
-@overload
-def settings_of(
-    function: Callable[Concatenate[Tensor, Tensor, Tensor | None, P], Tensor],
-) -> Callable[[Callable[[Any], None]], Callable[Concatenate[Any, P], None]]: ...
 def settings_of(function: Callable[..., Tensor]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
-    """Give a module's constructor the keyword-only parameters of its loss function, with their defaults and checks."""
+    """Give a module's constructor the keyword-only parameters of its loss function, with their defaults and checks.
+
+    After them come those of the logits' layout, `class_dim` and `ignore_index`.
+    """
     settings = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    signature, checks = inspect.Signature(settings), checks_of(function)
+    layout = [p for p in inspect.signature(check_layout).parameters.values() if p.name != "where"]
+    layout = [p.replace(kind=p.KEYWORD_ONLY, default=None) for p in layout]
+    signature, checks = inspect.Signature([*settings, *layout]), checks_of(function)
 
     def decorate(init: Callable[[Any], None]) -> Callable[..., None]:
         @functools.wraps(init)
@@ -61,10 +84,19 @@ def settings_of(function: Callable[..., Tensor]) -> Callable[[Callable[[Any], No
             bound = signature.bind(**given)
             bound.apply_defaults()
             check_values(function.__name__, checks, bound.arguments)
-            self.function, self.settings = function, dict(bound.arguments)
+            values = dict(bound.arguments)
+            self.class_dim, self.ignore_index = (values.pop(p.name) for p in layout)
+            self.function, self.settings = function, values
+            check_layout(function.__name__, self.class_dim, self.ignore_index)
+            if self.ignore_index is not None and not self.rows_are_apart:
+                raise ConfigError(
+                    f"{function.__name__}: ignore_index = {self.ignore_index}, wanted None: its value depends on the "
+                    "whole batch; leave positions out before: keep = labels != ignore_index, then "
+                    "student_logits.movedim(class_dim, -1)[keep], the teacher's likewise, and labels[keep]"
+                )
 
         own = inspect.signature(init).parameters.values()
-        construct.__signature__ = inspect.Signature([*own, *settings])  # type: ignore[attr-defined]
+        construct.__signature__ = inspect.Signature([*own, *settings, *layout])  # type: ignore[attr-defined]
         return construct
 
     return decorate

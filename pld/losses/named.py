@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pld.errors import ConfigError
-from pld.losses.registry import LOSSES, Loss, why_all_classes
+from pld.losses.registry import LOSSES, Loss, temperatures_of, why_all_classes
 from pld.losses.settings import Reduction, check_values, checks_of
 from pld.losses.standardize import standardize_logits
 from pld.losses.teacher import dense_logprobs
@@ -125,20 +125,15 @@ class NamedLoss:
     @property
     def required_signal(self) -> RequiredSignal:
         """What this loss asks of a store or a live teacher."""
-        method, temperature = LOSSES[self.name], self.settings.get("temperature")
+        method, temperatures = LOSSES[self.name], temperatures_of(self.settings)
         label = method.why_label(self.settings)
         if not method.needs_teacher:
             return RequiredSignal(needs_teacher=False, label=label)
-        reason = why_all_classes(method.all_classes, temperature)
+        reason = why_all_classes(method.all_classes, self.settings.get("temperature"))
         if self.standardize != "none":
             # From a truncated teacher the dense vector is made at T = 1, and tempered after.
-            reason, temperature = "logits are standardised over all classes", 1.0
-        return RequiredSignal(
-            needs_teacher=True,
-            all_classes=reason,
-            temperatures=() if temperature is None else (float(temperature),),
-            label=label,
-        )
+            reason, temperatures = "logits are standardised over all classes", (1.0,)
+        return RequiredSignal(needs_teacher=True, all_classes=reason, temperatures=temperatures, label=label)
 
 
 def build_loss(name: str, *, standardize: str = "none", approximate: bool = False, **settings: Any) -> NamedLoss:

@@ -149,6 +149,11 @@ def why_all_classes(always: str | None, temperature: float | None) -> str | None
     return always
 
 
+def temperatures_of(settings: Mapping[str, Any]) -> tuple[float, ...]:
+    """The temperatures at which a loss with these settings looks at the teacher: "temperature" and "*_temperature"."""
+    return tuple(float(value) for name, value in settings.items() if name.endswith("temperature"))
+
+
 def loss_names() -> tuple[str, ...]:
     """The names that `build_loss` knows."""
     return tuple(LOSSES)

@@ -40,7 +40,7 @@ def printed(tmp_path_factory):
     make_teacher(folder / "teacher")
     make_store(folder, views=3, k=5)
     blocks = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 9
     (folder / "program.py").write_text("\n".join([*blocks, CHECK]))
     done = python("program.py", cwd=folder, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,11 +7,11 @@ import sys
 
 import torch
 
-from pld.losses import build_loss, loss_names
+from pld.losses import PLDLoss, build_loss, loss_names
 from pld.signals import MixedLabels, TopK
 
 # Of the losses, and of PLD.
-KINDS = (("top-k", "dense", "mixed"), ("top-k", "dense", "mixed", "unlabelled"))
+KINDS = (("top-k", "dense", "mixed"), ("top-k", "dense", "mixed", "unlabelled", "positions"))
 
 
 def check(name: str, kind: str, backend: str) -> None:
@@ -19,7 +19,7 @@ def check(name: str, kind: str, backend: str) -> None:
     student, teacher = (torch.randn(8, 50, generator=generator) for _ in "ab")
     student.requires_grad_()
     labels = None if kind == "unlabelled" else torch.randint(50, (8,), generator=generator)
-    signal = teacher if kind == "dense" else TopK.from_logits(teacher, labels, 5, (1.0, 2.0, 4.0))
+    signal = teacher if kind in ("dense", "positions") else TopK.from_logits(teacher, labels, 5, (1.0, 2.0, 4.0))
     loss, given = build_loss(name, approximate=True), labels
     if kind == "mixed":
         others, share = torch.randint(50, (8,), generator=generator), 0.5 + torch.rand(8, generator=generator) / 2
@@ -27,6 +27,13 @@ def check(name: str, kind: str, backend: str) -> None:
 
     def step(logits: torch.Tensor) -> torch.Tensor:
         return loss(logits, signal, given)
+
+    if kind == "positions":  # the batch as 2 images of 4 positions, one of which is left out
+        module = PLDLoss(class_dim=1, ignore_index=-100)
+        at = labels.index_fill(0, torch.tensor([3]), -100).view(2, 4)
+
+        def step(logits: torch.Tensor) -> torch.Tensor:
+            return module(*(side.unflatten(0, (2, 4)).movedim(-1, 1) for side in (logits, teacher)), at)
 
     torch._dynamo.reset()
     compiled = torch.compile(step, backend=backend, fullgraph=True)

@@ -10,16 +10,24 @@ from pld.errors import SignalError
 from pld.losses import (
     DISTLoss,
     DKDLoss,
+    EAKDLoss,
+    JSLoss,
     KDLoss,
     ListMLELoss,
     PLDLoss,
     PListMLELoss,
+    RKLLoss,
+    RLDLoss,
+    SoftCELoss,
+    WTTMLoss,
     build_loss,
     cross_entropy_loss,
     dense_logprobs,
     dist_loss,
     dkd_loss,
+    ea_kd_loss,
     gradient_error_bound,
+    js_loss,
     kd_loss,
     listmle_loss,
     loss_names,
@@ -27,6 +35,10 @@ from pld.losses import (
     plackett_luce_nll,
     pld_loss,
     plistmle_loss,
+    rkl_loss,
+    rld_loss,
+    soft_ce_loss,
+    wttm_loss,
 )
 from pld.signals import MixedLabels, TopK
 
@@ -43,6 +55,12 @@ FUNCTIONS = {
     "kd": lambda *batch: kd_loss(*batch, approximate=True),
     "dkd": lambda *batch: dkd_loss(*batch, approximate=True),
     "dist": dist_loss,
+    "rkl": lambda *batch: rkl_loss(*batch, approximate=True),
+    "js": lambda *batch: js_loss(*batch, approximate=True),
+    "soft_ce": soft_ce_loss,
+    "wttm": lambda *batch: wttm_loss(*batch, approximate=True),
+    "ea_kd": ea_kd_loss,
+    "rld": rld_loss,
     "listmle": lambda *batch: listmle_loss(*batch, approximate=True),
     "plistmle": plistmle_loss,
 }
@@ -51,6 +69,12 @@ MODULES = {
     "KDLoss": KDLoss(approximate=True),
     "DKDLoss": DKDLoss(approximate=True),
     "DISTLoss": DISTLoss(),
+    "RKLLoss": RKLLoss(approximate=True),
+    "JSLoss": JSLoss(approximate=True),
+    "SoftCELoss": SoftCELoss(),
+    "WTTMLoss": WTTMLoss(approximate=True),
+    "EAKDLoss": EAKDLoss(),
+    "RLDLoss": RLDLoss(),
     "ListMLELoss": ListMLELoss(approximate=True),
     "PListMLELoss": PListMLELoss(),
 }
@@ -188,7 +212,9 @@ def test_no_value_is_looked_at_on_a_device_that_would_be_waited_for(name):
 
 
 @pytest.mark.parametrize("field", ["logprobs", "label_logprob", "tail_logmass"])
-@pytest.mark.parametrize("loss", ["pld", "pld, uniform tail", "kd", "dkd", "dist"])
+@pytest.mark.parametrize(
+    "loss", ["pld", "pld, uniform tail", "kd", "dkd", "dist", "rkl", "js", "soft_ce", "wttm", "ea_kd", "rld"]
+)
 def test_where_nobody_looks_the_loss_is_not_finite_either(loss, field, monkeypatch):
     """What a GPU makes of it; ListMLE and p-ListMLE read no probabilities."""
     for name in ("arguments", "plackett_luce.nll"):

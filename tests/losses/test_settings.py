@@ -24,10 +24,16 @@ MODULES = {
     "CrossEntropyLoss": "cross_entropy_loss",
     "DISTLoss": "dist_loss",
     "DKDLoss": "dkd_loss",
+    "EAKDLoss": "ea_kd_loss",
+    "JSLoss": "js_loss",
     "KDLoss": "kd_loss",
     "ListMLELoss": "listmle_loss",
     "PLDLoss": "pld_loss",
     "PListMLELoss": "plistmle_loss",
+    "RKLLoss": "rkl_loss",
+    "RLDLoss": "rld_loss",
+    "SoftCELoss": "soft_ce_loss",
+    "WTTMLoss": "wttm_loss",
 }
 DEFAULT = "; the loss's own default if not given"
 
@@ -96,11 +102,12 @@ def test_a_new_loss_is_one_function_and_its_registration(hinge):
 def test_the_settings_of_recipes():
     assert {setting.name: (setting.type, setting.help.removesuffix(DEFAULT)) for setting in loss_settings()} == {
         "temperature": (float, "of the teacher in the loss"),
-        "alpha": (float, "of kd, dist and dkd"),
-        "beta": (float, "of dist and dkd"),
+        "alpha": (float, "of kd, dist, dkd, rkl, js, ea_kd, rld and wttm"),
+        "beta": (float, "of dist, dkd, ea_kd, rld and wttm"),
         "gamma": (float, "of dist"),
         "label_smoothing": (float, "of ls"),
         "tail": (Literal["drop", "uniform"], "drop or uniform, of pld"),
+        "entropy_temperature": (float, "of the entropies that weigh a sample in ea_kd"),
         "global_batch": (bool, "of dist; correlate columns over all processes' batches"),
     }
     for setting in loss_settings():
@@ -117,7 +124,12 @@ def test_losses_without_a_teacher():
 def test_a_module_has_the_settings_of_its_function(name):
     module, function = getattr(pld.losses, name), getattr(pld.losses, MODULES[name])
     wanted = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    assert list(inspect.signature(module).parameters.values()) == wanted
+    layout = ["class_dim", "ignore_index"]
+    given = list(inspect.signature(module).parameters.values())
+    assert given[: len(wanted)] == wanted
+    assert [(p.name, p.kind, p.default) for p in given[len(wanted) :]] == [
+        (n, inspect.Parameter.KEYWORD_ONLY, None) for n in layout
+    ]
     made = module(reduction="none")
     assert made.settings == {p.name: p.default for p in wanted} | {"reduction": "none"}
     assert repr(made) == f"{name}({', '.join(f'{key}={value!r}' for key, value in made.settings.items())})"

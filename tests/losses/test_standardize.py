@@ -18,6 +18,12 @@ TWINS = {
     "listmle": lambda s, t, y: twins.listmle(s, t, y, len(t)),
     "plistmle": lambda s, t, y: twins.plistmle(s, t, y, len(t)),
     "pld": lambda s, t, y: twins.pld(s, t, y, len(t)),
+    "rkl": lambda s, t, y: twins.rkl(s, t, y, len(t)),
+    "js": lambda s, t, y: twins.js(s, t, y, len(t)),
+    "soft_ce": lambda s, t, y: twins.soft_ce(s, t, y, len(t)),
+    "wttm": lambda s, t, y: twins.wttm(s, t, y, len(t)),
+    "ea_kd": lambda s, t, y: twins.ea_kd(s, t, y, len(t)),
+    "rld": lambda s, t, y: twins.rld(s, t, y, len(t)),
 }
 
 

@@ -7,10 +7,16 @@ from pld.losses import (
     cross_entropy_loss,
     dist_loss,
     dkd_loss,
+    ea_kd_loss,
+    js_loss,
     kd_loss,
     listmle_loss,
     pld_loss,
     plistmle_loss,
+    rkl_loss,
+    rld_loss,
+    soft_ce_loss,
+    wttm_loss,
 )
 from pld.signals import TopK
 from tests.losses import twins
@@ -30,6 +36,21 @@ CASES = {
     "kd at 1": (kd_loss, twins.kd, {"alpha": 0.5, "temperature": 1.0}),
     "dkd": (dkd_loss, twins.dkd, {"approximate": True}),
     "dkd at 1": (dkd_loss, twins.dkd, {"alpha": 2.0, "beta": 0.5, "temperature": 1.0}),
+    "rkl": (rkl_loss, twins.rkl, {"approximate": True}),
+    "rkl at 1": (rkl_loss, twins.rkl, {"alpha": 0.5, "temperature": 1.0, "approximate": True}),
+    "js": (js_loss, twins.js, {"approximate": True}),
+    "soft_ce": (soft_ce_loss, twins.soft_ce, {}),
+    "soft_ce at 2": (soft_ce_loss, twins.soft_ce, {"temperature": 2.0, "approximate": True}),
+    "wttm": (wttm_loss, twins.wttm, {"approximate": True}),
+    "wttm at 1": (wttm_loss, twins.wttm, {"alpha": 0.5, "beta": 3.0, "temperature": 1.0}),
+    "ea_kd": (ea_kd_loss, twins.ea_kd, {}),
+    "ea_kd at 4": (
+        ea_kd_loss,
+        twins.ea_kd,
+        {"alpha": 0.5, "beta": 2.0, "temperature": 4.0, "entropy_temperature": 0.5, "approximate": True},
+    ),
+    "rld": (rld_loss, twins.rld, {}),
+    "rld at 4": (rld_loss, twins.rld, {"alpha": 0.5, "beta": 8.0, "temperature": 4.0, "approximate": True}),
 }
 
 

@@ -14,13 +14,18 @@ from pld.losses import (
     cross_entropy_loss,
     dist_loss,
     dkd_loss,
+    ea_kd_loss,
     gradient_error_bound,
+    js_loss,
     kd_loss,
     listmle_loss,
     loss_names,
     losses_without_labels,
     pld_loss,
     plistmle_loss,
+    rkl_loss,
+    soft_ce_loss,
+    wttm_loss,
 )
 from pld.signals import TopK
 from tests.losses import twins
@@ -35,9 +40,16 @@ CASES = {
     "listmle": (listmle_loss, twins.listmle, {"approximate": True}),
     "plistmle": (plistmle_loss, twins.plistmle, {}),
     "kd": (kd_loss, twins.kd, {"alpha": 0.0, "approximate": True}),
+    "rkl": (rkl_loss, twins.rkl, {"alpha": 0.0, "approximate": True}),
+    "js": (js_loss, twins.js, {"alpha": 0.0, "approximate": True}),
+    "soft_ce": (soft_ce_loss, twins.soft_ce, {}),
+    "wttm": (wttm_loss, twins.wttm, {"alpha": 0.0, "approximate": True}),
+    "ea_kd": (ea_kd_loss, twins.ea_kd, {"alpha": 0.0}),
 }
+# The losses whose label's term has a weight, which must be 0 for images without labels.
+WITH_ALPHA = ("kd", "dist", "rkl", "js", "wttm", "ea_kd")
 # The settings with which a loss takes images without labels.
-SETTINGS = {"pld": {}, "listmle": {}, "plistmle": {}, "kd": {"alpha": 0.0}, "dist": {"alpha": 0.0}}
+SETTINGS = {"pld": {}, "listmle": {}, "plistmle": {}, "soft_ce": {}} | {name: {"alpha": 0.0} for name in WITH_ALPHA}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -118,7 +130,7 @@ def test_extremes_stay_finite(name, student, teacher):
 def test_a_loss_takes_none_or_names_those_that_do(name):
     student, teacher = torch.randn(3, 6), torch.randn(3, 6)
     refused = [build_loss(name)] if build_loss(name).required_signal.label else []
-    refused += [build_loss(name, alpha=0.3)] if name in ("kd", "dist") else []
+    refused += [build_loss(name, alpha=0.3)] if name in WITH_ALPHA else []
     assert bool(refused) == (SETTINGS.get(name) != {})
     for loss in refused:
         with pytest.raises(SignalError, match=r"labels: found None, .* Losses that need no labels: kd with alpha = 0"):

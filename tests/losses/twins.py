@@ -4,6 +4,8 @@ Each takes one sample's student and teacher logits over all C classes and its la
 returns a float64 scalar that autograd can differentiate. Nothing here shares code with `pld.losses`.
 """
 
+import math
+
 import torch
 
 
@@ -105,6 +107,70 @@ def dkd(student, teacher, label, k, alpha=1.0, beta=8.0, temperature=4.0):
     tckd = kl(pair(s), pair(t))
     nckd = kl(lumped(s, classes, len(s))[1:], lumped(t, classes, len(t))[1:])
     return cross_entropy(student, label) + temperature**2 * (alpha * tckd + beta * nckd)
+
+
+def both_at(student, teacher, label, k, temperature, student_temperature=None):
+    """Student and teacher on the classes that are kept, the rest as one class; neither is normalised."""
+    classes = kept(teacher, label, k)
+    s, t = student / (student_temperature or temperature), teacher / temperature
+    return lumped(s, classes, len(s)), lumped(t, classes, len(t))
+
+
+def of_label(alpha, student, label):
+    return 0.0 if label is None else alpha * cross_entropy(student, label)
+
+
+def rkl(student, teacher, label, k, alpha=0.1, temperature=2.0):
+    s, t = both_at(student, teacher, label, k, temperature)
+    return of_label(alpha, student, label) + (1 - alpha) * temperature**2 * kl(t, s)
+
+
+def js(student, teacher, label, k, alpha=0.1, temperature=2.0):
+    p, q = (x.log_softmax(0) for x in both_at(student, teacher, label, k, temperature))
+    m = (p.exp() + q.exp()) / 2
+    divergence = sum((x.exp() * (x - m.log())).sum() for x in (p, q)) / 2
+    return of_label(alpha, student, label) + (1 - alpha) * temperature**2 * divergence
+
+
+def soft_ce(student, teacher, label, k, temperature=1.0):
+    s, t = both_at(student, teacher, label, k, temperature, 1.0)
+    return -(t.softmax(0) * s.log_softmax(0)).sum()
+
+
+def wttm(student, teacher, label, k, alpha=1.0, beta=1.0, temperature=2.0):
+    s, t = both_at(student, teacher, label, k, temperature, 1.0)
+    power_sum = (teacher.softmax(0) ** (1 / temperature)).sum()  # over all classes, whatever k is
+    return of_label(alpha, student, label) + beta * power_sum * kl(s, t)
+
+
+def entropy(p):
+    return -sum(x * x.log() for x in p if x > 0)
+
+
+def ea_kd(student, teacher, label, k, alpha=1.0, beta=0.5, temperature=1.0, entropy_temperature=2.0):
+    """Dense; from a top-k the teacher's tail is spread evenly in the weight, and lumped in the divergence."""
+    p, q = (x.detach() / entropy_temperature for x in (student, teacher))
+    p, q = p.softmax(0), q.softmax(0)
+    rest = others(kept(teacher, label, k), len(teacher))
+    if rest:
+        q[rest] = q[rest].mean()
+    weight = entropy(q) / 2 * (1 + entropy(p) / math.log(len(p)))
+    divergence = kl(*both_at(student, teacher, label, k, temperature))
+    return of_label(alpha, student, label) + beta * temperature**2 * weight * divergence
+
+
+def rld(student, teacher, label, k, alpha=1.0, beta=0.5, temperature=1.0):
+    def pair(x, c):
+        return torch.stack([x[c], torch.cat([x[:c], x[c + 1 :]]).logsumexp(0)])
+
+    s, t = student / temperature, teacher / temperature
+    confidence = kl(pair(s, label), pair(t, int(t.argmax())))
+    classes = kept(teacher, label, k)
+    below = [c for c in classes if t[c] < t[label]]
+    rest = others(classes, len(t))
+    left = [torch.cat([x[below], x[rest].logsumexp(0)[None]]) if rest else x[below] for x in (s, t)]
+    correlation = kl(*left) if len(left[0]) else 0.0
+    return cross_entropy(student, label) + temperature**2 * (alpha * confidence + beta * correlation)
 
 
 def dist(students, teachers, labels, k, alpha=1.0, beta=2.0, gamma=2.0, temperature=1.0):

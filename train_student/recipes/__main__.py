@@ -24,10 +24,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def write(folder: Path) -> None:
-    """Make `folder`/paper hold the recipes' files and no other; raises OutputError where it cannot be written."""
+    """Make `folder`/paper and /methods hold the recipes' files and no other; raises OutputError on a failure."""
     texts = {folder / f"{recipe.name}.yaml": as_yaml(recipe) for recipe in paper_recipes()}
     with writing(folder):
-        for stale in set((folder / "paper").glob("*.yaml")) - set(texts):
+        for stale in {path for name in ("paper", "methods") for path in (folder / name).glob("*.yaml")} - set(texts):
             stale.unlink()
         for path, text in texts.items():
             path.parent.mkdir(exist_ok=True)

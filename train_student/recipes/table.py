@@ -1,4 +1,4 @@
-"""The paper's result tables (arXiv:2506.12542), row by row: what each trains, and the figure it came to there."""
+"""The paper's result tables (arXiv:2506.12542), row by row: what each trains, its figure there; and further methods."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ TEACHERS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One row of the paper's tables.
+    """One row of the paper's tables, or a further method in the paper's setting.
 
     Attributes:
         student: a key of STUDENTS.
         teacher: a key of TEACHERS; None for what learns from labels alone.
         method: the name's part for the loss and what else is not the base's, such as kd_alpha0.3.
-        table: what the paper's table compares.
-        top1: the paper's top-1 of the student, percent.
+        table: what the paper's table compares; of a method that it has not, where that is from.
+        top1: the paper's top-1 of the student, percent; None for a method that it has not.
         top5: its top-5, where it says.
         changes: the loss's settings, and what differs from BASE.
     """
@@ -95,14 +95,15 @@ class Recipe:
     teacher: str | None
     method: str
     table: str
-    top1: float
+    top1: float | None
     top5: float | None = None
     changes: Settings
 
     @property
     def name(self) -> str:
         """What `--config` calls it."""
-        return "paper/" + "_".join(filter(None, (self.student, self.teacher, self.method)))
+        folder = "paper" if self.top1 is not None else "methods"
+        return f"{folder}/" + "_".join(filter(None, (self.student, self.teacher, self.method)))
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -126,6 +127,8 @@ def _pld(temperature: float = 1.0, origin: str = _BEST) -> dict[str, Setting]:
     return {**_all(PAPER, loss="pld"), **_all(origin, temperature=temperature)}
 
 
+_AS_KD = "ours: as KD's, for the paper's could not be checked"
+_AUTHORS = "the authors' code for ImageNet"
 _METHODS = {"kd": _kd(), "dist": _dist(), "pld": _pld()}
 _STUDY = ("resnet50", "resnet152")  # the pair of the losses' own settings
 _SMALL = ("mnv4_conv_small", "mnv4_hybrid_large")  # the pair of optimisers and logit standardisation
@@ -152,9 +155,19 @@ _OPTIMIZERS = (
 )
 
 
+# Of methods that the paper has not: where they are from, and the settings.
+_FURTHER: Mapping[str, tuple[str, Settings]] = {
+    "wttm": ("arXiv:2402.11148", _all("ours: the paper's could not be checked", temperature=2.0, alpha=1.0, beta=1.0)),
+    "ea_kd": ("arXiv:2311.13621", _all(_AUTHORS, temperature=1.0, entropy_temperature=2.0, alpha=1.0, beta=0.5)),
+    "rld": ("arXiv:2408.07703", _all(_AUTHORS, temperature=1.0, alpha=1.0, beta=0.5)),
+    "soft_ce": ("arXiv:2112.01528", _all("FKD's code: not tempered", temperature=1.0)),
+}
+
+
 def paper_recipes() -> tuple[Recipe, ...]:
-    """Every row of the paper's tables, one recipe for each setting."""
-    return tuple(recipe for part in (_pairs, _losses, _optimizers, _standardized) for recipe in part())
+    """Every row of the paper's tables, one recipe for each setting, then the further methods."""
+    parts = (_pairs, _losses, _optimizers, _standardized, _divergences, _further)
+    return tuple(recipe for part in parts for recipe in part())
 
 
 def _pairs() -> Iterator[Recipe]:
@@ -202,6 +215,18 @@ def _standardized() -> Iterator[Recipe]:
     yield _recipe(_SMALL, "pld_standardized_teacher", "logit standardisation", 70.81, changes)
 
 
+def _divergences() -> Iterator[Recipe]:
+    for loss, top1 in (("rkl", 67.44), ("js", 69.83)):
+        yield _recipe(
+            _SMALL, loss, "divergences", top1, {**_all(PAPER, loss=loss), **_all(_AS_KD, temperature=2.0, alpha=0.1)}
+        )
+
+
+def _further() -> Iterator[Recipe]:
+    for loss, (origin, settings) in _FURTHER.items():
+        yield _recipe(_STUDY, loss, origin, None, {**_all(origin, loss=loss), **settings})
+
+
 def _three(
     student: str, teacher: str, suffix: str, table: str, figures: tuple[float, ...], more: Settings | None = None
 ) -> Iterator[Recipe]:
@@ -211,7 +236,12 @@ def _three(
 
 
 def _recipe(
-    pair: tuple[str, str | None], method: str, table: str, top1: float, changes: Settings, top5: float | None = None
+    pair: tuple[str, str | None],
+    method: str,
+    table: str,
+    top1: float | None,
+    changes: Settings,
+    top5: float | None = None,
 ) -> Recipe:
     student, teacher = pair
     return Recipe(student=student, teacher=teacher, method=method, table=table, top1=top1, top5=top5, changes=changes)

@@ -83,9 +83,9 @@ def _row(recipe: Recipe) -> tuple[str, ...]:
     }
     return (
         recipe.name,
-        f"{recipe.top1:.2f}",
+        f"{recipe.top1:.2f}" if recipe.top1 is not None else "",
         f"{recipe.top5:.2f}" if recipe.top5 else "",
-        recipe.table,
+        recipe.table if recipe.top1 is not None else f"none: {recipe.table}",
         recipe.teacher or "none",
         "" if not recipe.teacher else str(BASE["num_classes"].value) if _all_classes(recipe) else "any",
         ", ".join(f"{name} {_shown(value)}" for name, value in changes.items()),

@@ -37,6 +37,8 @@ OTHERS = {
     "mnv4_conv_small_mnv4_hybrid_large_dist_standardized": 71.12,
     "mnv4_conv_small_mnv4_hybrid_large_pld_standardized": 70.66,
     "mnv4_conv_small_mnv4_hybrid_large_pld_standardized_teacher": 70.81,
+    "mnv4_conv_small_mnv4_hybrid_large_rkl": 67.44,
+    "mnv4_conv_small_mnv4_hybrid_large_js": 69.83,
 }
 TOP5 = {"resnet50_resnet152_pld": 93.28, "resnet50_resnet152_listmle": 90.60, "resnet50_resnet152_plistmle": 93.23}
 

@@ -41,16 +41,17 @@ def model_of(model):
 
 def test_there_is_a_recipe_for_each_row_and_no_other():
     assert {path.stem for path in (RECIPES / "paper").iterdir()} == set(FIGURES)
-    assert len(FIGURES) == 74
+    assert len(FIGURES) == 76
 
 
 def test_the_files_are_what_the_table_makes(tmp_path):
-    (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "stale.yaml").write_text("")
+    for folder in ("paper", "methods"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "stale.yaml").write_text("")
     write(tmp_path)
-    made = {path.name: path.read_text() for path in (tmp_path / "paper").iterdir()}
-    kept = {path.name: path.read_text() for path in (RECIPES / "paper").iterdir()}
-    assert made == kept, "run `python -m train_student.recipes --write`"
+    for folder in ("paper", "methods"):
+        made, kept = ({p.name: p.read_text() for p in (root / folder).iterdir()} for root in (tmp_path, RECIPES))
+        assert made == kept, "run `python -m train_student.recipes --write`"
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -82,14 +83,14 @@ def test_a_recipe_says_the_papers_figure_and_what_it_needs(name):
 
 
 def needs_all_classes(name):
-    """KD at T = 2, PLD above T = 1, ListMLE, and everything on standardised logits."""
-    pattern = r"_kd($|_)|_pld_t(1\.5|2|4)$|_listmle$|_standardized"
+    """KD at T = 2, PLD above T = 1, ListMLE, divergences that the student weighs, and all on standardised logits."""
+    pattern = r"_kd($|_)|_rkl$|_js$|_pld_t(1\.5|2|4)$|_listmle$|_standardized"
     return re.search(pattern, name) is not None
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_loss_is_the_tables(name):
-    method = re.search(r"_(ce|ls|kd|dist|pld|listmle|plistmle)(?:_([a-z0-9_.]+))?$", name)
+    method = re.search(r"_(ce|ls|kd|dist|pld|listmle|plistmle|rkl|js)(?:_([a-z0-9_.]+))?$", name)
     loss, detail = method[1], method[2] or ""
     alpha = ALPHAS.get(detail, 0.1)
     settings = {
@@ -100,6 +101,8 @@ def test_the_loss_is_the_tables(name):
         "pld": {"temperature": float(detail[1:]) if re.match(r"t\d", detail) else 1.0, "tail": "drop"},
         "listmle": {},
         "plistmle": {},
+        "rkl": {"alpha": 0.1, "temperature": 2.0},
+        "js": {"alpha": 0.1, "temperature": 2.0},
     }[loss]
     built = config_of(name).loss.build()
     assert built.name == loss

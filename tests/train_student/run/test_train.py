@@ -102,7 +102,10 @@ def test_stage_two_needs_no_teacher(world, tmp_path, monkeypatch):
     assert built == ["resnet18", "resnet18"]  # the students
 
 
-@pytest.mark.parametrize("loss", ["ce", "ls", "kd", "dist", "dkd", "listmle", "plistmle", "pld"])
+MORE_LOSSES = [pytest.param(loss, marks=pytest.mark.long) for loss in ("wttm", "rld", "rkl", "js", "soft_ce")]
+
+
+@pytest.mark.parametrize("loss", ["ce", "ls", "kd", "dist", "dkd", "listmle", "plistmle", "pld", "ea_kd", *MORE_LOSSES])
 def test_every_loss_trains(world, tmp_path, loss):
     train_world(world, tmp_path / loss, loss=loss, epochs=1)
     assert metrics(tmp_path / loss)[-1]["loss"] > 0
