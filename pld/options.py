@@ -98,15 +98,20 @@ def groups(kind: type[Any]) -> dict[str, type[Any]]:
 
 
 def options(kind: type[Any]) -> dict[str, Option]:
-    """All options by their flat names, those in groups included."""
+    """All options by their flat names, those in groups included; raises ConfigError where two have one name."""
     found: dict[str, Option] = {}
     for owner, group in [(kind, None), *((type, name) for name, type in groups(kind).items())]:
         types = typing.get_type_hints(owner)
         for field in dataclasses.fields(owner):
             if not dataclasses.is_dataclass(types[field.name]):
                 name = field.metadata.get("flat") or field.name
-                assert name not in found, name
-                found[name] = Option(name=name, group=group, field=field, type=types[field.name])
+                option = Option(name=name, group=group, field=field, type=types[field.name])
+                if name in found:
+                    raise ConfigError(
+                        f"--{name} would be both {found[name].path} and {option.path}; a plug-in's loss has a setting "
+                        "whose name is taken: rename it, or uninstall the plug-in"
+                    )
+                found[name] = option
     return found
 
 

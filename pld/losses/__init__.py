@@ -15,6 +15,7 @@ from pld.losses.ranking import (
     plistmle_loss,
 )
 from pld.losses.registry import Setting, loss_names, loss_settings, losses_without_labels
+from pld.losses.registry import loss as register_loss
 from pld.losses.standardize import standardize_logits
 from pld.losses.teacher import dense_logprobs
 
@@ -44,5 +45,6 @@ __all__ = [
     "plackett_luce_nll",
     "pld_loss",
     "plistmle_loss",
+    "register_loss",
     "standardize_logits",
 ]
