@@ -74,11 +74,11 @@ def registered_sources() -> tuple[str, ...]:
     return tuple(_SOURCES)
 
 
-def check_source(source: Source, where: str) -> None:
+def check_source(source: Any, where: str) -> None:
     """Check what everything that reads a Source relies on.
 
     Args:
-        source: a plug-in's.
+        source: what a plug-in's reader returned.
         where: whose it is, for messages.
 
     Raises:

@@ -15,7 +15,7 @@ from pld.views.crops import RandomResizedCrop
 from pld.views.policy import STEPS, policy_from_json, policy_to_json
 from pld.views.policy_text import WORDS
 from pld.views.steps import Op
-from pld.views.steps.ops import OPERATIONS, Pixels, apply_ops
+from pld.views.steps.ops import OPERATIONS, Pixels
 
 Kind = TypeVar("Kind", bound=type)
 # What JSON keeps as it is; a step's parameters are part of a store's identity.
@@ -114,7 +114,7 @@ def _check_ops(ops: tuple[Op, ...], where: str) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         before = pixels.copy()
         try:
-            found, again = apply_ops(pixels, ops), apply_ops(pixels, ops)
+            found, again = (_apply(pixels, ops) for _ in range(2))
         except Exception as error:  # likewise
             raise PluginError(f"{where}: {ops} fail on {height} x {width} pixels: {explain(error)}") from error
         if not isinstance(found, np.ndarray) or (found.dtype, found.shape) != (pixels.dtype, pixels.shape):
@@ -124,3 +124,10 @@ def _check_ops(ops: tuple[Op, ...], where: str) -> None:
             raise PluginError(f"{where}: {ops} change the array that they are given; wanted a new one")
         if not np.array_equal(found, again):
             raise PluginError(f"{where}: {ops} give other pixels each time; random numbers are draw's alone")
+
+
+def _apply(pixels: Any, ops: tuple[Op, ...]) -> Any:
+    """`apply_ops`, of operations that may return anything."""
+    for op in ops:
+        pixels = OPERATIONS[op.name](pixels, *op.arguments)
+    return pixels
