@@ -197,4 +197,6 @@ def stored_policy(store: Store) -> Policy:
 def _made_with(store: Store) -> str:
     """The plug-ins that a store was made with, for messages."""
     plugins = store.manifest.provenance.get("plugins")
-    return f"; the store was made with {', '.join(map(str, plugins.values()))}" if isinstance(plugins, dict) else ""
+    if not isinstance(plugins, dict):
+        return ""
+    return f"; the store was made with {' and '.join(dict.fromkeys(map(str, plugins.values())))}"

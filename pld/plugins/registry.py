@@ -85,12 +85,8 @@ class Registry(UserDict[str, T]):
         if name not in self.data:
             load_plugins()
             if name not in self.data and _failures:
-                raise PluginError(
-                    f"the {self.kind} {name!r} is not known, and what may have it could not be loaded:\n  "
-                    + "\n  ".join(_failures.values())
-                    + "\nCorrect or uninstall it; what is known: "
-                    + ", ".join(self.data)
-                )
+                known = ", ".join(self.data)
+                raise PluginError(f"the {self.kind} {name!r} is not known; known are {known}.{failed_plugins()}")
         return name in self.data
 
     def __iter__(self) -> Iterator[str]:
@@ -124,6 +120,13 @@ def load_plugins() -> None:
 def loaded_plugins() -> dict[str, str]:
     """The distribution, with its version, of each plug-in that was loaded in this process."""
     return dict(_loaded)
+
+
+def failed_plugins() -> str:
+    """Why plug-ins could not be loaded, to end a message that something is not known; empty where all could."""
+    if not _failures:
+        return ""
+    return "\nWhat may have it could not be loaded; correct or uninstall it:\n  " + "\n  ".join(_failures.values())
 
 
 def _load(point: EntryPoint) -> None:

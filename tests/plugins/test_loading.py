@@ -8,11 +8,13 @@ from pld.errors import ConfigError, PluginError
 from pld.images import open_source
 from pld.losses import build_loss, loss_names, register_loss
 from pld.losses.registry import LOSSES
+from pld.options import unknown_option
 from pld.plugins import OURS, Registry, load_plugins, loaded_plugins
 from pld.teachers import build_teacher
 from pld.views import RandomResizedCrop, parse_policy
 from tests.plugins.installing import install
 from tests.processes import python
+from train_student.config import TrainConfig
 
 LOSS = """
 from pld.losses import register_loss
@@ -97,6 +99,7 @@ def test_what_a_plugin_got_wrong(path, fault):
         PluginError, match=rf"(?s)the loss 'other' is not known.*plug-in 'bad' of some-plugin 1.0.*{said}"
     ):
         build_loss("other")
+    assert "plug-in 'bad'" in unknown_option(TrainConfig, "margin")
     with pytest.raises(ConfigError, match="plug-in 'bad'"):
         parse_policy("other-3", RandomResizedCrop())
 

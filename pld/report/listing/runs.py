@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from pld.errors import DataError, NotCachedError, PLDError, first_line
-from pld.losses import loss_names, needs_teacher
+from pld.losses import needs_teacher
 from pld.process.owner import read_owner
 from pld.report.listing.find import RUN_NAME, Place
 from pld.report.listing.text import one_line, unreadable
@@ -55,7 +55,7 @@ def _option(options: Mapping[str, Any], group: str, name: str, flat: str) -> Any
 
 
 def _teacher(options: Mapping[str, Any], loss: str) -> str:
-    if loss in loss_names() and not needs_teacher(loss):  # a plug-in's may not be installed here
+    if not needs_teacher(loss):
         return "none"
     if _option(options, "teacher", "online_teacher", "online_teacher") is True:
         return f"live {_option(options, 'teacher', 'name', 'teacher')}"
