@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,10 @@ class PLDError(Exception):
 
 class ConfigError(PLDError):
     """A setting that is unknown, missing, or at odds with another."""
+
+
+class PluginError(ConfigError):
+    """A plug-in that cannot be loaded, or that breaks the contract of what it registers; names whose it is."""
 
 
 class OutputError(PLDError):
@@ -81,3 +86,11 @@ class NotCachedError(StoreError):
 def first_line(error: BaseException) -> str:
     """The first line of another library's error, or its kind if it says nothing, for a message of ours."""
     return (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__
+
+
+def explain(error: BaseException, file: str | None = None) -> str:
+    """An error of other people's code: its own last line, and the last place in a file, or in any, it went through."""
+    said = (str(error).strip().splitlines() or [""])[-1][:300]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == file] or list(frames)
+    return f"{type(error).__name__}: {said} ({own[-1].filename}, line {own[-1].lineno})"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pld.errors import ConfigError
+from pld.plugins import failed_plugins
 
 Config = TypeVar("Config")
 # What a value must be, in words, and the test.
@@ -98,15 +99,23 @@ def groups(kind: type[Any]) -> dict[str, type[Any]]:
 
 
 def options(kind: type[Any]) -> dict[str, Option]:
-    """All options by their flat names, those in groups included."""
+    """All options by their flat names, those in groups included; raises ConfigError where two have one name."""
     found: dict[str, Option] = {}
     for owner, group in [(kind, None), *((type, name) for name, type in groups(kind).items())]:
         types = typing.get_type_hints(owner)
         for field in dataclasses.fields(owner):
             if not dataclasses.is_dataclass(types[field.name]):
                 name = field.metadata.get("flat") or field.name
-                assert name not in found, name
-                found[name] = Option(name=name, group=group, field=field, type=types[field.name])
+                option = Option(name=name, group=group, field=field, type=types[field.name])
+                if name in found:
+                    both = " and ".join(
+                        f"{each.path} ({each.field.metadata['help']})" for each in (found[name], option)
+                    )
+                    raise ConfigError(
+                        f"--{name} would be both {both}; a plug-in's loss has a setting whose name is taken: rename "
+                        "it, or uninstall the plug-in"
+                    )
+                found[name] = option
     return found
 
 
@@ -162,9 +171,9 @@ def check_values(config: Any) -> None:
 
 
 def unknown_option(kind: type[Any], name: str) -> str:
-    """The message for an unknown option, with the nearest names."""
+    """The message for an unknown option, with the nearest names, and the plug-ins that failed."""
     known: Iterable[str] = options(kind)
     if "." in name:
         known = (option.path for option in options(kind).values())
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"unknown option {name!r}; nearest are {', '.join(near) or 'none'} (see --help)"
+    return f"unknown option {name!r}; nearest are {', '.join(near) or 'none'} (see --help){failed_plugins()}"

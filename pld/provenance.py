@@ -14,12 +14,17 @@ from typing import Any
 
 import torch
 
+from pld.plugins import loaded_plugins
+
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 _DISTRIBUTIONS = ("pld-distill", *_LIBRARIES, "zarr", "numcodecs", "numpy", "pillow", "simplejpeg")
 
 
 def provenance() -> dict[str, Any]:
-    """Plain JSON about this process. The date is SOURCE_DATE_EPOCH's where that is set, for reproducible bytes."""
+    """Plain JSON about this process, with the plug-ins that it has loaded.
+
+    The date is SOURCE_DATE_EPOCH's where that is set, for reproducible bytes.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.datetime.now(datetime.UTC)
     date = datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch else now
@@ -29,6 +34,7 @@ def provenance() -> dict[str, Any]:
         "git_commit": git_commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {_accelerator()}",
         "versions": {"python": platform.python_version(), **_versions()},
+        **({"plugins": plugins} if (plugins := loaded_plugins()) else {}),
     }
 
 

@@ -225,3 +225,23 @@ def test_run_prints_what_the_user_can_mend_and_raises_the_rest(tmp_path, capsys,
     monkeypatch.setenv("RANK", "3")
     assert run(fail, ["store"]) == 2
     assert capsys.readouterr().err == "error (process 3): no store\n"
+
+
+def test_two_options_of_one_name_are_refused():
+    """A plug-in's loss may have a setting that is called as an option of another group."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Loss:
+        lr: float = option(0.1, "of hinge")
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Both:
+        loss: Loss = Loss()
+        lr: float = option(0.2, "learning rate")
+
+    Both.__annotations__["loss"] = Loss
+    Loss.__annotations__["lr"] = Both.__annotations__["lr"] = float
+    with pytest.raises(
+        ConfigError, match=r"--lr would be both lr \(learning rate\) and loss.lr \(of hinge\); a plug-in"
+    ):
+        options(Both)

@@ -1,5 +1,7 @@
 """The built wheel, installed without this repository, does the main job from an empty folder."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +13,10 @@ import yaml
 from pld.images.decode.jpeg_box import HAS_BOXES
 from pld.store import open_store
 from pld.views.steps.pixels.compiled_ops import HAS_PIXELS
-from tests.making import make_dataset, make_teacher, student_settings
+from tests.making import make_dataset, make_store, make_teacher, student_settings
 from tests.processes import ROOT, environment
+
+EXAMPLES = ROOT / "docs" / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +35,23 @@ def installed(tmp_path_factory):
     return folder / "site"
 
 
-def run(installed: Path, folder: Path, *argv: str) -> str:
+@pytest.fixture(scope="module")
+def with_plugin(installed, tmp_path_factory):
+    """PYTHONPATH of the wheel and of the example of a plug-in, which pip installs."""
+    folder = tmp_path_factory.mktemp("plugin")
+    shutil.copytree(EXAMPLES / "plugin", folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps"]
+    subprocess.run([*pip, "--target", folder / "site", folder / "source"], check=True, timeout=300)
+    return os.pathsep.join([str(folder / "site"), str(installed)])
+
+
+def run(installed: Path, folder: Path, *argv: str, path: str | None = None) -> str:
     """Run one of the wheel's commands, or a module with -m, in a folder."""
-    path = environment(PYTHONPATH=str(installed), PLD_CACHE=str(folder / "cache"))
-    command = [sys.executable, *(argv if argv[0].startswith("-") else [str(installed / "bin" / argv[0]), *argv[1:]])]
+    path = environment(PYTHONPATH=path or str(installed), PLD_CACHE=str(folder / "cache"))
+    command = [
+        sys.executable,
+        *(argv if argv[0].startswith(("-", "/")) else [str(installed / "bin" / argv[0]), *argv[1:]]),
+    ]
     done = subprocess.run(command, cwd=folder, env=path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -73,3 +90,41 @@ def test_cache_train_and_report_from_an_empty_folder(installed, tmp_path):
     assert "</html>" in (tmp_path / "page.html").read_text()
     recipe = run(installed, tmp_path, "train-student", "--config", "paper/resnet50_resnet152_pld", "--print_config")
     assert yaml.safe_load(recipe)["loss"]["name"] == "pld"
+
+
+@pytest.mark.long
+def test_the_plugins_of_the_example_cache_and_train(installed, with_plugin, tmp_path):
+    """Its teacher over its images with its view step, then a student with its loss, from the store and live."""
+    cached = ["--teacher", "mean_colour:10", "--data", "colours:24", "--policy", "rrc,mosaic-8", "--store", "store"]
+    run(installed, tmp_path, "cache-teacher", *cached, "--views", "2", "-k", "2", path=with_plugin)
+    identity = open_store(str(tmp_path / "store")).manifest.identity
+    assert identity.views.policy["steps"] == [{"name": "mosaic", "largest": 8}]
+    assert (identity.teacher.name, bool(identity.teacher.code_sha256)) == ("mean_colour:10", True)
+    student = ["--data", "colours:24", "--val_data", "colours:6", "--model", "test_resnet", "--image_size", "32"]
+    student += ["--epochs", "1", "--batch_size", "8", "--opt", "adamw", "--warmup_epochs", "0", "--streams", "1"]
+    student += ["--loss", "hinge", "--margin", "0.5", "--tracker", "none"]
+    live = ["--online-teacher", "--teacher", "mean_colour:10", "--policy", "rrc,mosaic-8"]
+    for name, teacher in (("cached", ["--store", "store"]), ("live", live)):
+        run(installed, tmp_path, "train-student", *student, *teacher, "--output", name, path=with_plugin)
+        config = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
+        assert (config["loss"]["name"], config["loss"]["margin"]) == ("hinge", 0.5)
+    assert "hinge" in run(installed, tmp_path, "pld", "ls", ".", path=with_plugin)
+    # Without the plug-in what it left can still be looked at, and the errors say what is missing.
+    assert "mean_colour:10" in run(installed, tmp_path, "pld", "inspect", "store")
+    assert "hinge" in run(installed, tmp_path, "pld", "ls", ".")
+    assert "hinge" in run(installed, tmp_path, "pld", "report", "cached")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["timm_task", "webdataset_join", "hf_trainer"])
+def test_the_examples_distil_from_a_store(installed, tmp_path, name):
+    make_dataset(tmp_path / "data")
+    make_teacher(tmp_path / "teacher")
+    make_store(tmp_path, views=3, k=5)
+    shutil.copy(EXAMPLES / f"{name}.py", tmp_path)
+    data = "data/train-{0000..0002}.tar" if name == "webdataset_join" else "data"
+    printed = run(installed, tmp_path, str(tmp_path / f"{name}.py"), data, "store")
+    losses = [float(loss) for loss in re.findall(r"^epoch .*?loss (\d+\.\d+)", printed, re.MULTILINE)]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    assert "view 2" in printed  # the third epoch's

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from pld.errors import ConfigError
 from pld.logs import FILE_HELP, LEVEL_HELP, Level
-from pld.losses import NamedLoss, build_loss, loss_settings, losses_without_labels
+from pld.losses import NamedLoss, build_loss, loss_names, loss_settings, losses_without_labels
 from pld.options import ABOVE_ZERO, AT_LEAST_ONE, FRACTION, check_values, from_flat, option
 from pld.precision import Precision, fast_precision
 from pld.store import Combine, Decoder
@@ -154,6 +154,10 @@ class ModelOptions:
         return self.pretrained or self.init_from is not None
 
 
+# Options that are there only while a plug-in is installed.
+PLUGIN_SETTINGS = frozenset(each.name for each in loss_settings() if each.is_of_plugins)
+
+
 def _with_loss_settings(options: type[Group]) -> type[Group]:
     """Add the settings of all losses to a group of options; None is the loss's own default."""
     fields = [(each.name, each.type | None, option(None, each.help)) for each in loss_settings()]
@@ -168,9 +172,7 @@ def _with_loss_settings(options: type[Group]) -> type[Group]:
 class LossOptions:
     """The loss and its settings."""
 
-    name: str = option(
-        "pld", "ce, ls, kd, dist, dkd, listmle, plistmle, pld, rkl, js, soft_ce, ea_kd, rld or wttm", flat="loss"
-    )
+    name: str = option("pld", ", ".join(loss_names()), flat="loss")
     standardize: Literal["none", "both", "teacher"] = option(
         "none", "logits to standardise first: none, both sides', or the teacher's alone"
     )
@@ -180,7 +182,8 @@ class LossOptions:
 
     def build(self) -> NamedLoss:
         """The loss with the settings that were given."""
-        settings = {each.name: getattr(self, each.name) for each in loss_settings()}
+        # A loss that was registered after this module was imported has its settings' defaults.
+        settings: dict[str, Any] = {each.name: getattr(self, each.name, None) for each in loss_settings()}
         settings = {name: value for name, value in settings.items() if value is not None}
         if self.approximate_teacher:
             settings["approximate"] = True

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from pld.classes.matching import Classes, drop_unlikely_names, match_classes
-from pld.errors import DataError, NotCachedError, StoreError
+from pld.errors import ConfigError, DataError, NotCachedError, StoreError
 from pld.images import Source
 from pld.images.sources.keys import NO_MATCH, first_version_keys, match_keys
 from pld.store import Store, dataset_digest
@@ -176,11 +176,27 @@ def use_store_keys(manifest: Manifest | None, source: Source) -> Source:
 
 
 def stored_policy(store: Store) -> Policy:
-    """The policy that draws the store's views; raises StoreError if this package draws them differently."""
+    """The policy that draws the store's views.
+
+    Raises:
+        StoreError: this package draws them differently.
+        ConfigError: a step of the policy is of a plug-in that is not installed here.
+    """
     views = store.manifest.identity.views
     if views.drawing_version != DRAWING_VERSION:
         raise StoreError(
             f"{store.url}: its views were drawn by version {views.drawing_version}, this package draws "
             f"{DRAWING_VERSION}; install the package that wrote it, or cache again"
         )
-    return policy_from_json({**views.policy, "seed": views.seed})
+    try:
+        return policy_from_json({**views.policy, "seed": views.seed})
+    except ConfigError as error:
+        raise ConfigError(f"{store.url}: {error}{_made_with(store)}") from error
+
+
+def _made_with(store: Store) -> str:
+    """The plug-ins that a store was made with, for messages."""
+    plugins = store.manifest.provenance.get("plugins")
+    if not isinstance(plugins, dict):
+        return ""
+    return f"; the store was made with {' and '.join(dict.fromkeys(map(str, plugins.values())))}"

@@ -15,6 +15,7 @@ from pld.losses.ranking import (
     plistmle_loss,
 )
 from pld.losses.registry import Setting, loss_names, loss_settings, losses_without_labels
+from pld.losses.registry import loss as register_loss
 from pld.losses.standardize import standardize_logits
 from pld.losses.teacher import dense_logprobs
 from pld.losses.variants.divergences import JSLoss, RKLLoss, SoftCELoss, js_loss, rkl_loss, soft_ce_loss
@@ -56,6 +57,7 @@ __all__ = [
     "plackett_luce_nll",
     "pld_loss",
     "plistmle_loss",
+    "register_loss",
     "rkl_loss",
     "rld_loss",
     "soft_ce_loss",

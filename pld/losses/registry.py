@@ -1,5 +1,7 @@
 """A registry of losses by recipe name: `@loss` registers a function, and its signature defines the settings.
 
+Others know the decorator as `pld.losses.register_loss`: their losses and ours are registered alike.
+
 A loss takes (student_logits, teacher, labels, weight), or no teacher if it needs none; labels may be None if it needs
 none. Its keyword-only parameters are
 its settings: their annotations carry checks, and help texts for those that are options of recipes. A loss that can use
@@ -18,7 +20,9 @@ from torch import Tensor
 
 from pld.errors import SignalError
 from pld.losses.arguments import check_batch
+from pld.losses.contract import check_loss
 from pld.losses.settings import check_settings, split_annotation
+from pld.plugins import OURS, Registry
 from pld.signals import MixedLabels
 
 F = TypeVar("F", bound=Callable[..., Tensor])
@@ -71,8 +75,13 @@ class Setting:
     help: str
     losses: tuple[str, ...]
 
+    @property
+    def is_of_plugins(self) -> bool:
+        """Whether only losses take it that others have registered."""
+        return all(LOSSES.owner(name) != OURS for name in self.losses)
 
-LOSSES: dict[str, Loss] = {}
+
+LOSSES: Registry[Loss] = Registry("loss")
 
 
 def loss(
@@ -94,9 +103,13 @@ def loss(
         label_part: (student_logits, teacher, labels, **settings) -> [B], what the labels contribute to each sample's
             loss, if it is to be logged apart; gradients are not asked for.
         variants: more recipe names, each with the settings that it stands for.
+
+    Raises:
+        PluginError: a name is taken, or the function's parameters are not a loss's; when it decorates the function.
     """
 
     def register(function: F) -> F:
+        check_loss(function, (known.function for known in LOSSES.data.values()))
         parameters = inspect.signature(function).parameters
         names = tuple(parameters)
         required = [name for name in names if parameters[name].default is inspect.Parameter.empty]
@@ -112,7 +125,7 @@ def loss(
                     raise SignalError(
                         f"{function.__name__}: labels: found MixedLabels, wanted int64 [B]: it takes one label each. "
                         "Train on views without mixup and cutmix, or let the loss weigh both labels and register it by "
-                        "@loss(..., mixed_labels=True)"
+                        "@register_loss(..., mixed_labels=True)"
                     )
                 if given["labels"] is None and (why := LOSSES[name].why_label(given)):
                     raise SignalError(
@@ -124,7 +137,7 @@ def loss(
             return function(*args, **kwargs)
 
         for each, preset in {name: {}, **variants}.items():
-            LOSSES[each] = Loss(
+            described = Loss(
                 function=checked,
                 needs_teacher="teacher" in names,
                 defaults={**defaults, **preset},
@@ -133,6 +146,7 @@ def loss(
                 mixed_labels=mixed_labels,
                 label_part=label_part,
             )
+            LOSSES.register(each, described, function)
         return cast(F, checked)
 
     return register

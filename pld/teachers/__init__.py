@@ -2,6 +2,7 @@
 
 from pld.teachers.build import build_teacher
 from pld.teachers.names import ALIASES, FOLDER_PREFIXES, check_model_name, short_name, stated_identity
+from pld.teachers.own_code import register_teacher
 from pld.teachers.teacher import Teacher, view_logits
 from pld.teachers.timm_models import model_preprocessing
 from pld.teachers.trial import set_image_size
@@ -14,6 +15,7 @@ __all__ = [
     "build_teacher",
     "check_model_name",
     "model_preprocessing",
+    "register_teacher",
     "set_image_size",
     "short_name",
     "stated_identity",

@@ -7,8 +7,10 @@ import dataclasses
 from pld.errors import TeacherError, first_line
 from pld.precision import Precision
 from pld.teachers import own_code, timm_models, torchvision_models, transformers_models
-from pld.teachers.names import PYTHON, TORCHVISION, TRANSFORMERS
+from pld.teachers.names import KINDS, kind_of
 from pld.teachers.teacher import Teacher
+
+KINDS.update(torchvision=torchvision_models.load, transformers=transformers_models.load, python=own_code.load)
 
 
 def build_teacher(
@@ -22,7 +24,8 @@ def build_teacher(
 
     Args:
         name: an alias, a timm name with or without tag, `local-dir:FOLDER` (what train_student exports),
-            `hf-hub:REPO`, `torchvision:MODEL[.WEIGHTS]`, `transformers:REPO_OR_FOLDER`, or `python:MODULE:FUNCTION`.
+            `hf-hub:REPO`, `torchvision:MODEL[.WEIGHTS]`, `transformers:REPO_OR_FOLDER`, `python:MODULE:FUNCTION`, or
+            `KIND:MODEL` of a kind that `register_teacher` knows.
         weights: a file (safetensors, or a .pth with tensors and plain values only) in place of published weights, for
             a timm name or `torchvision:`; the size of its classifier gives the number of classes.
         precision: of the forward pass.
@@ -30,7 +33,7 @@ def build_teacher(
 
     Raises:
         TeacherError: there is no such model or device, or the weights cannot be loaded or are of another model.
-        ConfigError: the extra that this kind of teacher needs is not installed.
+        ConfigError: the extra that this kind of teacher needs is not installed, or a plug-in cannot be loaded.
     """
     teacher = _load(name, weights)
     if not teacher.num_classes:
@@ -47,10 +50,5 @@ def build_teacher(
 
 def _load(name: str, weights: str | None) -> Teacher:
     """The teacher on the CPU."""
-    if name.startswith(TORCHVISION):
-        return torchvision_models.load(name, weights)
-    if name.startswith(TRANSFORMERS):
-        return transformers_models.load(name, weights)
-    if name.startswith(PYTHON):
-        return own_code.load(name, weights)
-    return timm_models.load(name, weights)
+    kind = kind_of(name)
+    return KINDS[kind](name, weights) if kind else timm_models.load(name, weights)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import timm
 
 from pld.errors import TeacherError
+from pld.plugins import Registry
+from pld.teachers.teacher import Teacher
 
 # The paper names architectures and accuracies, not weights. Each tag is the published one nearest to the paper's
 # top-1 (in brackets) at the resolution of the paper's students; none matches it exactly.
@@ -24,14 +27,21 @@ ALIASES = {
 
 # Prefixes with which timm loads a model's folder, including its config.json.
 FOLDER_PREFIXES = ("local-dir:", "hf-hub:")
-# Prefixes of models that are not timm's.
+# Prefixes of models that are not timm's; plug-ins register more.
 TORCHVISION, TRANSFORMERS, PYTHON = "torchvision:", "transformers:", "python:"
-OTHER_PREFIXES = (TORCHVISION, TRANSFORMERS, PYTHON)
+# What loads the models of each kind, given their full name and a file of weights; `build_teacher` fills it.
+KINDS: Registry[Callable[[str, str | None], Teacher]] = Registry("kind of teacher")
+
+
+def kind_of(name: str) -> str | None:
+    """The kind that a teacher's name begins with, such as torchvision; None for timm's models."""
+    kind, colon, _ = name.partition(":")
+    return kind if colon and not name.startswith(FOLDER_PREFIXES) and kind in KINDS else None
 
 
 def check_model_name(name: str, *, alias: str | None = None) -> None:
     """Raise TeacherError, with the nearest names, unless timm can build a model of this name; `alias` stands for it."""
-    if name.startswith(OTHER_PREFIXES):
+    if kind_of(name):
         raise TeacherError(
             f"{name}: only a teacher can be named so; a student is a timm model: a timm name, local-dir:FOLDER or "
             "hf-hub:REPO"
@@ -55,7 +65,7 @@ def stated_identity(name: str) -> tuple[str, str] | None:
     """
     if name.startswith((*FOLDER_PREFIXES, TRANSFORMERS)):
         return None
-    if name.startswith(PYTHON):
+    if not name.startswith(TORCHVISION) and kind_of(name):
         return name, ""
     architecture, _, tag = ALIASES.get(name, name).partition(".")
     return architecture, tag
@@ -63,8 +73,8 @@ def stated_identity(name: str) -> tuple[str, str] | None:
 
 def short_name(name: str) -> str:
     """A teacher's name without folders, for the name of its store; models that are not timm's keep their kind."""
-    kind = next(filter(name.startswith, OTHER_PREFIXES), "")
-    return kind + Path(name.removeprefix(kind)).name
+    kind = kind_of(name)
+    return f"{kind}:{Path(name.removeprefix(f'{kind}:')).name}" if kind else Path(name).name
 
 
 def read_model_config(folder: Path) -> dict[str, Any] | None:
@@ -117,5 +127,5 @@ def _advise(name: str) -> str:
     if folder.is_file():
         return f"for a file of weights give its architecture too: --teacher ARCHITECTURE --weights {name}"
     near = difflib.get_close_matches(name.partition(".")[0], sorted({*ALIASES, *timm.list_models()}), n=5, cutoff=0.5)
-    prefixes = " or ".join(OTHER_PREFIXES)
+    prefixes = " or ".join(f"{kind}:" for kind in KINDS)
     return f"nearest are {', '.join(near) or 'none'}; models that are not timm's begin with {prefixes}"

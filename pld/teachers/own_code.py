@@ -1,28 +1,30 @@
-"""Teachers from user code: `python:MODULE:FUNCTION`, a function that returns a module and its preprocessing."""
+"""Teachers from user code, `python:MODULE:FUNCTION` or `KIND:MODEL`: functions of a module and its preprocessing."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import numbers
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from torch import nn
 
 from pld.classes.names import infer_names
-from pld.errors import TeacherError, first_line
+from pld.errors import TeacherError, explain, first_line
 from pld.teachers.code_digest import code_digest
-from pld.teachers.names import PYTHON
+from pld.teachers.names import KINDS, PYTHON
 from pld.teachers.teacher import Teacher
 from pld.teachers.trial import check_model, differ, trial_logits
 from pld.teachers.weights import all_tensors, tensors_digest, unregistered
 from pld.views import Interpolation
 from pld.views.preprocessing import Preprocessing
+
+Builder = TypeVar("Builder", bound=Callable[[str], Any])
 
 _WANTED = "wanted (module, preprocessing) or (module, preprocessing, class_names)"
 _FIELDS = ("input_size", "interpolation", "mean", "std", "crop_fraction")
@@ -39,11 +41,52 @@ def load(name: str, weights: str | None) -> Teacher:
         raise TeacherError(f"{name}: wanted {PYTHON}MODULE:FUNCTION, such as {PYTHON}my_package.teachers:big_model")
     module = _import(module_name, name)
     factory = _find(module, function_name, name)
-    model, preprocessing, names = _call(factory, module, name)
+    return _load_built(name, factory, {module_name, getattr(factory, "__module__", None) or module_name}, name)
+
+
+def register_teacher(kind: str) -> Callable[[Builder], Builder]:
+    """Register a kind of teacher: `--teacher KIND:MODEL` calls a function with MODEL, in both stages.
+
+    It returns what the function of `python:MODULE:FUNCTION` does: a module and its preprocessing, and the class names
+    if they are known (docs/teachers.md). The model is tried before it is used, and a store's identity has digests of
+    its weights and of the source files of the function and of the model's classes.
+
+    Args:
+        kind: a word of small letters, digits and `_`.
+
+    Raises:
+        PluginError: the name is taken; when it decorates the function.
+    """
+
+    def register(build: Builder) -> Builder:
+        def load(name: str, weights: str | None) -> Teacher:
+            if weights:
+                raise TeacherError(f"{name} with --weights {weights}: it loads its own weights; leave --weights out")
+            where = f"{name} ({KINDS.owner(kind)})"
+            return _load_built(name, functools.partial(build, name.partition(":")[2]), {build.__module__}, where)
+
+        KINDS.register(kind, load, build)
+        return build
+
+    return register
+
+
+def _load_built(identity: str, factory: Callable[[], Any], modules: set[str], name: str) -> Teacher:
+    """The teacher that a function builds.
+
+    Args:
+        identity: its name in a store's identity.
+        factory: the function.
+        modules: that define it.
+        name: for messages.
+    """
+    files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}
+    file = next(filter(None, files), None)
+    model, preprocessing, names = _call(factory, file, name)
     preprocessing = _check_preprocessing(preprocessing, name)
     weights_sha256 = _digest(model, name)
     logits = check_model(model, preprocessing, name)
-    rebuilt, *_ = _call(factory, module, name)
+    rebuilt, *_ = _call(factory, file, name)
     if differ(trial_logits(rebuilt.to("cpu"), preprocessing, name), logits):
         raise TeacherError(
             f"{name}: gives other logits each time it is built; load its weights in the function, or seed them "
@@ -55,13 +98,13 @@ def load(name: str, weights: str | None) -> Teacher:
     return Teacher(
         model=model,
         preprocessing=preprocessing,
-        architecture=name,
+        architecture=identity,
         tag="",
         weights_sha256=weights_sha256,
         num_classes=num_classes,
         class_names=stated or infer_names(num_classes),
         names_inferred=stated is None,
-        code_sha256=code_digest({module_name, getattr(factory, "__module__", None) or module_name}, model),
+        code_sha256=code_digest(modules, model),
     )
 
 
@@ -114,9 +157,9 @@ def _import(module_name: str, name: str) -> ModuleType:
                 f"{name}: no module {error.name!r} in {here}, PYTHONPATH or the installed packages; run this in the "
                 "folder that holds it, or with PYTHONPATH=FOLDER in front"
             ) from error
-        raise TeacherError(f"{name}: importing {module_name} fails: {_explain(error, None)}") from error
+        raise TeacherError(f"{name}: importing {module_name} fails: {explain(error)}") from error
     except (Exception, SystemExit) as error:  # other people's code fails in its own ways
-        raise TeacherError(f"{name}: importing {module_name} fails: {_explain(error, None)}") from error
+        raise TeacherError(f"{name}: importing {module_name} fails: {explain(error)}") from error
 
 
 def _find(module: ModuleType, function_name: str, name: str) -> Callable[[], Any]:
@@ -133,12 +176,12 @@ def _find(module: ModuleType, function_name: str, name: str) -> Callable[[], Any
     raise TeacherError(f"{name}: {function_name!r} {found}; the functions of {module.__name__} are {functions}")
 
 
-def _call(factory: Callable[[], Any], module: ModuleType, name: str) -> tuple[nn.Module, Any, Any]:
+def _call(factory: Callable[[], Any], file: str | None, name: str) -> tuple[nn.Module, Any, Any]:
     """The function's module, preprocessing and class names."""
     try:
         result = factory()
     except (Exception, SystemExit) as error:  # likewise
-        raise TeacherError(f"{name}: the function fails: {_explain(error, module.__file__)}") from error
+        raise TeacherError(f"{name}: the function fails: {explain(error, file)}") from error
     if not isinstance(result, tuple | list) or len(result) not in (2, 3):
         found = f"{len(result)} values" if isinstance(result, tuple | list) else f"a value of type {_type(result)}"
         raise TeacherError(f"{name}: the function returns {found}; {_WANTED}")
@@ -177,14 +220,6 @@ def _check_names(names: Any, num_classes: int, name: str) -> tuple[str, ...] | N
     if repeated:
         raise TeacherError(f"{name}: its class_names have {repeated[0]!r} twice or empty; wanted a different one each")
     return tuple(names)
-
-
-def _explain(error: BaseException, file: str | None) -> str:
-    """An error's own last line, and the last place in a file, or in any, that it went through."""
-    said = (str(error).strip().splitlines() or [""])[-1][:300]
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == file] or list(frames)
-    return f"{type(error).__name__}: {said} ({own[-1].filename}, line {own[-1].lineno})"
 
 
 def _type(value: Any) -> str:

@@ -6,6 +6,7 @@ because nothing else enters: no position, epoch, rank or worker.
 
 from pld.views.crops import Fixed, RandomResizedCrop
 from pld.views.mixing import CutMix, Mixing, MixingPlan, Mixup
+from pld.views.own_steps import register_policy_step
 from pld.views.policy import (
     DRAWING_VERSION,
     Policy,
@@ -45,4 +46,5 @@ __all__ = [
     "pixel_steps",
     "policy_from_json",
     "policy_to_json",
+    "register_policy_step",
 ]

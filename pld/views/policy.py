@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pld.errors import ConfigError
+from pld.plugins import Registry
 from pld.views.crops import Fixed, RandomResizedCrop
 from pld.views.mixing import CutMix, MixStep, Mixup
 from pld.views.steps import ColorJitter, PixelStep, RandAugment, RandomErasing, ThreeAugment
@@ -25,9 +26,8 @@ _POLICIES: dict[str, type[RandomResizedCrop] | type[Fixed]] = {
 }
 
 # The steps by their names in JSON.
-STEPS: dict[str, Any] = {
-    step.name: step for step in (RandAugment, ColorJitter, ThreeAugment, RandomErasing, Mixup, CutMix)
-}
+STEPS: Registry[Any] = Registry("view step")
+STEPS.update({step.name: step for step in (RandAugment, ColorJitter, ThreeAugment, RandomErasing, Mixup, CutMix)})
 
 
 def draw_view(key: str, view_index: int, image_size: tuple[int, int], policy: Policy) -> View:
@@ -77,7 +77,11 @@ def policy_to_json(policy: Policy) -> dict[str, Any]:
 
 
 def policy_from_json(value: Any) -> Policy:
-    """Parse a policy that `policy_to_json` wrote; raises ConfigError for anything else."""
+    """Parse a policy that `policy_to_json` wrote.
+
+    Raises:
+        ConfigError: it is no policy, or has a step that is not known here.
+    """
     if not isinstance(value, dict):
         raise ConfigError(f"view policy: found {reprlib.repr(value)}, wanted {_wanted(_POLICIES)}")
     found = {**value, "steps": value.get("steps", [])}
@@ -99,7 +103,9 @@ def _parameters(part: Any) -> dict[str, Any]:
 
 def _from_json(value: Any, kinds: Mapping[str, Any], what: str) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or value["name"] not in kinds:
-        raise ConfigError(f"{what}: found {reprlib.repr(value)}, wanted {_wanted(kinds)}")
+        missing = isinstance(value, dict) and isinstance(value.get("name"), str) and kinds is STEPS
+        hint = f"; if {reprlib.repr(value['name'])} is a plug-in's, install the package that has it" if missing else ""
+        raise ConfigError(f"{what}: found {reprlib.repr(value)}, wanted {_wanted(kinds)}{hint}")
     kind = kinds[value["name"]]
     parameters = {k: v for k, v in value.items() if k != "name"}
     known = {field.name: field.default for field in dataclasses.fields(kind) if field.name != "steps"}

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pld.errors import ConfigError
+from pld.plugins import OURS
 from pld.views.crops import Fixed, RandomResizedCrop
 from pld.views.mixing import CutMix, Mixup
-from pld.views.policy import Policy, policy_from_json
+from pld.views.policy import STEPS, Policy, policy_from_json
 from pld.views.steps import ColorJitter, RandAugment, RandomErasing, Step, ThreeAugment
 
 # Steps that papers train with, after the dataset's own crop and flip. DeiT and TinyViT also list a colour jitter, which
@@ -42,6 +43,9 @@ _FORMS = {
     "mixup": "mixup-ALPHA, such as mixup-0.8",
     "cutmix": "cutmix-ALPHA, such as cutmix-1.0",
 }
+
+WORDS = frozenset(_FORMS) | frozenset(PRESETS)
+"""The words that steps of other packages cannot have."""
 
 
 def parse_policy(text: str, default: Policy, *, default_crop_fraction: float = 0.875) -> Policy:
@@ -153,11 +157,13 @@ def _check_flip(crop: Policy, default: Policy, rest: list[str]) -> None:
 
 def _parse_step(word: str) -> Step:
     name, *values = word.split("-")
+    if name not in WORDS and name in STEPS and STEPS.owner(name) != OURS:
+        return _by_numbers(STEPS[name], word, values)
     if name not in _STEPS:
         near = difflib.get_close_matches(name, [*_FORMS, *PRESETS], n=1)
         raise ConfigError(
             f"unknown step {word!r}{f'; is {near[0]} meant?' if near else ''}\n"
-            f"  steps: {', '.join(_FORMS.values())}\n  presets: {', '.join(PRESETS)}"
+            f"  steps: {', '.join([*_FORMS.values(), *_plugin_steps()])}\n  presets: {', '.join(PRESETS)}"
         )
     return _STEPS[name](word, values)
 
@@ -170,6 +176,31 @@ def _numbers(word: str, values: list[str], counts: tuple[int, ...]) -> tuple[flo
 
 def _malformed(word: str) -> ConfigError:
     return ConfigError(f"found {word!r}; wanted {_FORMS[word.split('-')[0]]}")
+
+
+def _plugin_steps() -> list[str]:
+    """How the steps of other packages are typed."""
+    return [_form(kind) for name, kind in STEPS.items() if STEPS.owner(name) != OURS]
+
+
+def _form(kind: type[Any]) -> str:
+    return "-".join([kind.name, *(field.name.upper() for field in _number_fields(kind))])
+
+
+def _number_fields(kind: type[Any]) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(kind) if type(field.default) in (int, float)]
+
+
+def _by_numbers(kind: type[Any], word: str, values: list[str]) -> Step:
+    """A step of another package: numbers for its number parameters, in their order; the rest are at their defaults."""
+    fields = _number_fields(kind)[: len(values)]
+    whole = [re.fullmatch(_NUMBER if type(f.default) is float else r"\d+", v) for f, v in zip(fields, values)]  # noqa: B905
+    if len(fields) < len(values) or not all(whole):
+        raise ConfigError(f"found {word!r}; wanted {kind.name} or {_form(kind)}")
+    pairs = zip(fields, values, strict=True)
+    numbers = {field.name: float(value) if type(field.default) is float else int(value) for field, value in pairs}
+    step: Step = kind(**numbers)
+    return step
 
 
 def _rand(word: str, values: list[str]) -> Step:

@@ -15,12 +15,13 @@ from pld.errors import ConfigError
 from pld.files import write_atomically, writing
 from pld.options import as_flat, flatten, options
 from pld.provenance import provenance
-from train_student.config import TrainConfig
+from train_student.config import PLUGIN_SETTINGS, TrainConfig
 from train_student.model.student import student_preprocessing
 
 # Options that are younger than runs which people have: where they are at their defaults, settings leave them out, so
-# that an old run and a new seed of it are one configuration.
-_ADDED = ("pretrained", "init_from", "freeze_bn", "unlabelled", "policy", "views_per_image")
+# that an old run and a new seed of it are one configuration. Those of plug-ins likewise: a run that does not use them
+# can be read and resumed without them.
+_ADDED = {"pretrained", "init_from", "freeze_bn", "unlabelled", "policy", "views_per_image"} | PLUGIN_SETTINGS
 
 
 # What a command leaves that was killed before it had written config.yaml, the last one: no run yet.
@@ -59,7 +60,7 @@ def create_run_folder(folder: Path, config: TrainConfig, facts: dict[str, Any]) 
     """
     texts = {
         "run.json": json.dumps({**facts, "provenance": provenance()}, indent=2) + "\n",
-        "config.yaml": yaml.safe_dump(dataclasses.asdict(config), sort_keys=False),
+        "config.yaml": yaml.safe_dump(_as_yaml(config), sort_keys=False),
     }
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,13 @@ def create_run_folder(folder: Path, config: TrainConfig, facts: dict[str, Any]) 
             with contextlib.suppress(OSError):
                 folder.rmdir()
             raise
+
+
+def _as_yaml(config: TrainConfig) -> dict[str, Any]:
+    """What config.yaml holds: all options in their groups, those of plug-ins where they are given."""
+    groups = dataclasses.asdict(config)
+    groups["loss"] = {k: v for k, v in groups["loss"].items() if k not in PLUGIN_SETTINGS or v is not None}
+    return groups
 
 
 def remove_remains(folder: Path) -> None:

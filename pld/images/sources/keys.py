@@ -7,6 +7,7 @@ paths that differ only in leading folders can be matched only against a store's 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -84,6 +85,65 @@ def match_keys(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[
     return found
 
 
+class KeyMatcher:
+    """`match_keys` for keys that come one by one, as from a stream."""
+
+    def __init__(self, held: Shaped[ndarray, "M"]) -> None:
+        self._held = held
+        self._exact = _Sorted(held)
+        self._seen = np.zeros(len(held), dtype=bool)
+        self._matched: dict[int, bytes] = {}
+
+    def match(self, key: bytes) -> int:
+        """The index of a key among those held, or NO_MATCH.
+
+        Raises:
+            DataError: another key has matched the same one; names both.
+        """
+        found = self._exact.find(key)
+        if found == NO_MATCH and self._own:
+            found = self._own.find(key)
+        if found == NO_MATCH:
+            place = self._places.get(key.rpartition(b"/")[2], NO_MATCH)
+            found = place if place != NO_MATCH and _is_end(key, self._held[place]) else NO_MATCH
+        if found != NO_MATCH:
+            self._remember(key, found)
+        return found
+
+    def _remember(self, key: bytes, found: int) -> None:
+        """Raise DataError if another key has matched the same one held; the same keys cost a byte each."""
+        held = self._held[found]
+        is_same = key == held
+        self._seen[found] |= is_same
+        other = held if self._seen[found] and not is_same else self._matched.get(found, key)
+        if other != key:
+            raise _twice(other, key, held)
+        if not is_same:
+            self._matched[found] = key
+
+    @functools.cached_property
+    def _own(self) -> _Sorted | None:
+        """The held keys as they are written now; None if these repeat."""
+        own = np.array([sample_key(key) for key in self._held.tolist()], dtype=np.bytes_)
+        return _Sorted(own) if len(np.unique(own)) == len(own) else None
+
+    @functools.cached_property
+    def _places(self) -> dict[bytes, int]:
+        return _places_of_names(self._held)
+
+
+class _Sorted:
+    """Keys in order, to find one in."""
+
+    def __init__(self, keys: Shaped[ndarray, "M"]) -> None:
+        self._order = np.argsort(keys)
+        self._keys = keys[self._order]
+
+    def find(self, key: bytes) -> int:
+        place = int(np.searchsorted(self._keys, np.bytes_(key)))
+        return int(self._order[place]) if place < len(self._keys) and self._keys[place] == key else NO_MATCH
+
+
 def find_keys(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[ndarray, "N"]:
     """For each key, the index of the same key among those held, or NO_MATCH."""
     order = np.argsort(held)
@@ -97,15 +157,20 @@ def find_keys(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[n
 
 def _match_names(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"]) -> Int64[ndarray, "N"]:
     """Match keys by file names that occur once among those held."""
-    unique: dict[bytes, int] = {}
-    for place, key in enumerate(held.tolist()):
-        name = key.rpartition(b"/")[2]
-        unique[name] = NO_MATCH if name in unique else place
-    found = []
+    unique, found = _places_of_names(held), []
     for key in keys.tolist():
         place = unique.get(key.rpartition(b"/")[2], NO_MATCH)
         found.append(place if place != NO_MATCH and _is_end(key, held[place]) else NO_MATCH)
     return np.array(found, dtype=np.int64)
+
+
+def _places_of_names(held: Shaped[ndarray, "M"]) -> dict[bytes, int]:
+    """The index of each file name among the keys held, NO_MATCH for one that occurs twice."""
+    unique: dict[bytes, int] = {}
+    for place, key in enumerate(held.tolist()):
+        name = key.rpartition(b"/")[2]
+        unique[name] = NO_MATCH if name in unique else place
+    return unique
 
 
 def _is_end(first: bytes, second: bytes) -> bool:
@@ -119,8 +184,11 @@ def _check_unique(keys: Shaped[ndarray, "N"], held: Shaped[ndarray, "M"], found:
     places, counts = np.unique(found[rows], return_counts=True)
     if len(repeated := places[counts > 1]):
         first, second = rows[found[rows] == repeated[0]][:2]
-        raise DataError(
-            f"{keys[first].decode()!r} and {keys[second].decode()!r} both match the store's sample "
-            f"{held[repeated[0]].decode()!r}, as they differ only in their folders; name the folder that was cached "
-            "with --data"
-        )
+        raise _twice(keys[first], keys[second], held[repeated[0]])
+
+
+def _twice(first: bytes, second: bytes, held: bytes) -> DataError:
+    return DataError(
+        f"{first.decode()!r} and {second.decode()!r} both match the store's sample {held.decode()!r}, as they differ "
+        "only in their folders; name the folder that was cached with --data"
+    )

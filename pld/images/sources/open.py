@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pld.classes.matching import shorten_list
 from pld.errors import ConfigError, DataError
+from pld.images.own_source import open_registered, registered_sources
 from pld.images.sources.description import (
     GivenClasses,
     common_description,
@@ -61,7 +62,7 @@ def open_source(
             shards `SPLIT-*.tar`; a folder in ImageFolder's layout, either of one split or with one folder per split.
             Tar shards, and folders of them, may be behind a URL such as s3://BUCKET/train-{0000..0009}.tar.
             Also ImageNet's own archives, Kaggle's copy, a CSV of paths and labels, a folder of `save_to_disk`:
-            docs/imagenet.md.
+            docs/imagenet.md. `NAME:PLACE` is what `register_source` has under this name.
         split: which part of a folder, by its name or a synonym (val, valid, validation, seg_val); ignored for a pattern
             that names its files.
         class_names: in the order of the class numbers.
@@ -73,6 +74,7 @@ def open_source(
     Raises:
         DataError: nothing is there, or what is there cannot be used; see `tar_source` and `folder_source`.
         OutputError, ConfigError: see `remote_tar_source`.
+        PluginError: the reader of a plug-in fails, or breaks the contract of a Source.
     """
     forget_open_files()
     override, default = (
@@ -84,6 +86,9 @@ def open_source(
     if labels and unlabelled:
         raise ConfigError(f"--labels {labels} and --unlabelled: give one of them")
     label_file = _absolute(labels) if labels else None
+    if registered := open_registered(location, split, given):
+        refuse_labels(location, label_file)
+        return registered
     if "://" in location:
         refuse_labels(location, label_file)
         return open_remote(location, split, given)
@@ -226,7 +231,8 @@ def _open_pattern(location: str, split: str, given: GivenClasses, labels: Path |
             f"{missing[0]}: no such file"
             f"{f' ({len(missing)} of {len(paths)} shards are missing)' if len(paths) > 1 else ''}; --data wants "
             "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), a folder of images, shards or a saved "
-            "dataset, a CSV of path,label lines, or ImageNet as docs/imagenet.md has it"
+            "dataset, a CSV of path,label lines, ImageNet as docs/imagenet.md has it, or NAME:PLACE of a plug-in, of "
+            f"which here are {', '.join(registered_sources()) or 'none'}"
         )
     return _open_tars(location, paths, split, given, labels)
 

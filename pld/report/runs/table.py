@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pld.losses import needs_teacher
+from pld.losses import loss_names, needs_teacher
 from pld.report.runs.comparison import interval_text
 from pld.report.runs.groups import group_runs
 from pld.report.runs.read import RunRecord
@@ -72,7 +72,8 @@ def where_from(runs: Sequence[RunRecord]) -> str:
 
 
 def _teacher(run: RunRecord) -> str:
-    if not needs_teacher(run.config["loss"]):
+    loss = run.config["loss"]
+    if loss in loss_names() and not needs_teacher(loss):  # a plug-in's may not be installed here
         return "none"
     if run.config["online_teacher"]:
         return "live" if run.facts.get("labelled", True) else "live, without labels"

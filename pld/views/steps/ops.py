@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from pld.plugins import Registry
 from pld.views.steps.op import Op
 from pld.views.steps.pixels import compiled_ops, pillow_ops
 from pld.views.steps.pixels.erase import erase, erase_with_noise
@@ -52,7 +53,8 @@ def operations(library: ModuleType) -> Mapping[str, Callable[..., Pixels]]:
     }
 
 
-OPERATIONS = operations(compiled_ops if compiled_ops.HAS_PIXELS else pillow_ops)
+OPERATIONS: Registry[Callable[..., Pixels]] = Registry("operation on pixels")
+OPERATIONS.update(operations(compiled_ops if compiled_ops.HAS_PIXELS else pillow_ops))
 
 
 def apply_ops(pixels: Pixels, ops: Sequence[Op]) -> Pixels:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pld.errors import DataError
-from pld.images.sources.keys import NO_MATCH, first_version_keys, match_keys, sample_key, sample_keys
+from pld.images.sources.keys import NO_MATCH, KeyMatcher, first_version_keys, match_keys, sample_key, sample_keys
 
 PART = st.text("ab_1", min_size=1, max_size=3)
 PATHS = st.lists(st.lists(PART, min_size=1, max_size=3).map("/".join), min_size=1, max_size=12, unique=True)
@@ -80,3 +80,18 @@ def test_two_images_for_one_key_are_refused(keys, held):
 
 def test_keys_of_the_version_before():
     assert first_version_keys([b"a/1", b"b/1", b"b/2", b"3"]).tolist() == [b"a/1", b"b/1", b"2", b"3"]
+
+
+@given(PATHS, PATHS)
+def test_keys_one_by_one_match_as_keys_at_once_do(paths, held):
+    def by_one(matcher):
+        return [matcher.match(key) for key in keys.tolist()]
+
+    keys = np.array(list(dict.fromkeys(sample_key(path.encode()) for path in paths)), dtype=np.bytes_)
+    try:
+        wanted = match_keys(keys, array(*held)).tolist()
+    except DataError:
+        with pytest.raises(DataError, match="both match the store's sample"):
+            by_one(KeyMatcher(array(*held)))
+    else:
+        assert by_one(KeyMatcher(array(*held))) == wanted
