@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from pld.errors import SignalError
+from pld.tail_sample import LEAST_LOG_INCLUSION, draw_tail, log_inclusion
 
 # How far off log-probabilities may be, nats; float32's log-softmax over a million classes is well within.
 TOLERANCE = 1e-3
@@ -51,6 +52,18 @@ class TopK:
 
     S is the top-k and the label, or the top-k alone where the images have no labels; the tail is every class outside S.
 
+    A sampled tail adds m classes of it, each drawn with a known probability. They make KD unbiased at every temperature
+    that is held. With p(c) the teacher's probability at it, I(c) = 1 for the classes drawn and 0 for others,
+    pi(c) = E I(c), M the tail's mass, n its number of classes, and r = M / n, let
+
+        p'(c) = r + (p(c) - r) * I(c) / pi(c)   for c in the tail,   p'(c) = p(c)   for c in S.
+
+    M, and so r, is held, not estimated; I alone is random, and pi(c) > 0 for every c: E p'(c) = p(c). A divergence
+    is linear in the teacher's probabilities but for their entropy, which no student changes: its gradient with respect
+    to the student's logits is (q - p) / T, which p' replaces by (q - p') / T, of mean (q - p) / T. The error of p' is
+    0 in S, and in the tail its mean square is the sum of (p(c) - r)^2 * (1 - pi(c)) / pi(c), as I(c)^2 = I(c)
+    (Horvitz and Thompson 1952; difference estimator). p'(c) may be negative, and is no distribution by itself.
+
     Attributes:
         classes: int64 [B, k], most probable first; ties have the lower class first.
         logprobs: float32 [B, k], log-probabilities of `classes` at T = 1, in nats.
@@ -62,6 +75,11 @@ class TopK:
         logprob_error: the largest rounding of any log-probability, in nats; 0 when not rounded.
         unsettled: bool [B, k], which of `classes` may have another rank in truth; None where all ranks are certain, as
             a single teacher's are.
+        tail_classes: int64 [B, m], classes drawn from the tail, ascending; None without a sampled tail, as the next.
+        tail_logprobs: float32 [B, m], their log-probabilities at T = 1, nats.
+        tail_threshold: float32 [B], nats: the log-probability at T = 1 from which on a class of the tail is certain to
+            be drawn; others are with probability exp((logprob - threshold) / tail_temperature).
+        tail_temperature: at which the tail's probabilities are those of being drawn; no temperature held is above it.
     """
 
     classes: Int[Tensor, "B k"]
@@ -72,6 +90,10 @@ class TopK:
     temperatures: tuple[float, ...]
     logprob_error: float = 0.0
     unsettled: Bool[Tensor, "B k"] | None = None
+    tail_classes: Int[Tensor, "B m"] | None = None
+    tail_logprobs: Float[Tensor, "B m"] | None = None
+    tail_threshold: Float[Tensor, "B"] | None = None
+    tail_temperature: float | None = None
 
     @classmethod
     def from_logits(
@@ -80,6 +102,9 @@ class TopK:
         labels: Int[Tensor, "B"] | None,
         k: int,
         temperatures: Sequence[float] = (1.0,),
+        *,
+        tail_samples: int = 0,
+        uniforms: Float64[Tensor, "B"] | None = None,
     ) -> TopK:
         """Keep the k most probable classes of a dense teacher.
 
@@ -88,9 +113,13 @@ class TopK:
             labels: int64 [B], in 0..C-1; None for images without labels.
             k: classes to keep, 1..C; k = C is exact and has no tail.
             temperatures: temperatures at which the tail's mass is kept.
+            tail_samples: m, classes to draw from the tail, by their probabilities at the largest of the temperatures.
+            uniforms: float64 [B], in [0, 1), what the classes are drawn by; `pld.tail_sample.tail_uniforms` makes
+                them of keys. None draws them from torch's generator.
 
         Raises:
-            SignalError: k is not in 1..C, a label is not in 0..C-1, or a logit is not finite.
+            SignalError: k is not in 1..C, a label is not in 0..C-1, a logit is not finite, or the tail has fewer than
+                m classes.
 
         Example:
             >>> logits, labels = torch.tensor([[4.0, 2.0, 0.0, 0.0]]), torch.tensor([3])
@@ -110,7 +139,13 @@ class TopK:
             )
         if not bool(torch.isfinite(logits).all()):
             raise SignalError(f"logits of shape {list(logits.shape)}: found inf or nan, wanted finite values")
-        return cls.from_checked_logits(logits, labels, k, temperatures)
+        topk = cls.from_checked_logits(logits, labels, k, temperatures)
+        if not tail_samples:
+            return topk
+        check_tail_samples(tail_samples, k, num_classes, labelled=labels is not None)
+        if uniforms is None:
+            uniforms = torch.rand(len(logits), dtype=torch.float64)
+        return topk.draw_tail(logits, tail_samples, uniforms)
 
     @classmethod
     def from_checked_logits(
@@ -135,10 +170,43 @@ class TopK:
             temperatures=tuple(float(t) for t in temperatures),
         )
 
+    def draw_tail(self, logits: Float[Tensor, "B C"], num: int, uniforms: Float64[Tensor, "B"]) -> TopK:
+        """The same with a sampled tail of `num` classes, from the logits that it was made of."""
+        logprobs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=1)
+        outside = logprobs.scatter(1, self.classes, -torch.inf)
+        if self.labels is not None:
+            outside.scatter_(1, self.labels[:, None], -torch.inf)
+        temperature = max(self.temperatures)
+        classes, threshold = draw_tail(outside, num, temperature, uniforms.to(logits.device))
+        return dataclasses.replace(
+            self,
+            tail_classes=classes,
+            tail_logprobs=logprobs.gather(1, classes),
+            tail_threshold=threshold.to(logprobs.dtype),
+            tail_temperature=temperature,
+        )
+
     @property
     def k(self) -> int:
         """How many classes each sample keeps."""
         return self.classes.shape[1]
+
+    @property
+    def tail_samples(self) -> int:
+        """How many classes each sample's tail was drawn, m; 0 without a sampled tail."""
+        return 0 if self.tail_classes is None else self.tail_classes.shape[1]
+
+    def without_tail_sample(self) -> TopK:
+        """The same without its sampled tail."""
+        return dataclasses.replace(
+            self, tail_classes=None, tail_logprobs=None, tail_threshold=None, tail_temperature=None
+        )
+
+    def tail_log_inclusion(self) -> Float[Tensor, "B m"]:
+        """The log of the probability with which each of `tail_classes` was drawn; SignalError without them."""
+        if self.tail_logprobs is None or self.tail_threshold is None or self.tail_temperature is None:
+            raise SignalError("TopK: found no sampled tail; TopK.from_logits(..., tail_samples=m) draws one")
+        return log_inclusion(self.tail_logprobs, self.tail_threshold, self.tail_temperature)
 
     def tail_at(self, temperature: float) -> Float[Tensor, "B"]:
         """The tail's log mass at one temperature, [B]; raises SignalError where it is not held."""
@@ -177,6 +245,7 @@ class TopK:
             "log-probabilities that rise with the rank": logprobs[:, 1:] > logprobs[:, :-1],
             "tails of more mass than C classes can have": self._tail_excess(num_classes) > tolerance,
             **self._label_faults(num_classes, tolerance),
+            **self._tail_sample_faults(num_classes, tolerance),
             "probabilities that do not sum to 1": ~(self._mass(num_classes).log().abs() <= tolerance),
         }
         for fault, mask in faults.items():
@@ -198,6 +267,22 @@ class TopK:
             "a label outside the top k that is more probable than its last class": ~is_label.any(dim=1) & above,
         }
 
+    def _tail_sample_faults(self, num_classes: int, tolerance: float) -> dict[str, Tensor]:
+        """What can be wrong with a sampled tail: a mask for each fault; nothing without one."""
+        drawn, logprobs, threshold = self.tail_classes, self.tail_logprobs, self.tail_threshold
+        if drawn is None or logprobs is None or threshold is None:
+            return {}
+        held = self.classes if self.labels is None else torch.cat([self.classes, self.labels[:, None]], dim=1)
+        return {
+            "tail classes outside 0..C-1": (drawn < 0) | (drawn >= num_classes),
+            "tail classes that do not ascend": drawn[:, 1:] <= drawn[:, :-1],
+            "a tail class that is among the top k or the label": (drawn[:, :, None] == held[:, None]).any(dim=2),
+            "tail log-probabilities that are not finite": ~torch.isfinite(logprobs),
+            "tail thresholds that are not finite": ~torch.isfinite(threshold),
+            "a tail class more probable than the last of the top k": logprobs > self.logprobs[:, -1:] + tolerance,
+            "a tail class that could not have been drawn": ~(self.tail_log_inclusion() >= LEAST_LOG_INCLUSION),
+        }
+
     def check_shapes(self, num_classes: int) -> None:
         """Raise SignalError unless shapes and kinds fit each other, k is in 1..C and the plain numbers make sense."""
         rows, k = self.classes.shape[0], self.classes.shape[-1]
@@ -208,18 +293,34 @@ class TopK:
             "classes": [rows, k],
             "logprobs": [rows, k],
             **of_label,
+            **self._tail_sample_shapes(rows),
             "tail_logmass": [rows, len(self.temperatures)],
         }
         for name, shape in wanted.items():
             found = getattr(self, name)
-            if list(found.shape) != shape or found.is_floating_point() != ("log" in name):
-                kind = "floating point" if "log" in name else "int64"
+            is_float = "log" in name or name == "tail_threshold"
+            if list(found.shape) != shape or found.is_floating_point() != is_float:
+                kind = "floating point" if is_float else "int64"
                 raise SignalError(
                     f"TopK.{name}: found {found.dtype} of shape {list(found.shape)}, wanted {kind} of {shape}"
                 )
         if not 1 <= k <= num_classes:
             raise SignalError(f"TopK.classes: found shape {[rows, k]}, wanted k from 1 to {num_classes}")
+        if self.tail_classes is not None:
+            check_tail_samples(self.tail_samples, k, num_classes, labelled=self.labels is not None)
         self.check_numbers()
+
+    def _tail_sample_shapes(self, rows: int) -> dict[str, list[int]]:
+        """The shapes of a sampled tail; raises SignalError where only some of it is there."""
+        parts = (self.tail_classes, self.tail_logprobs, self.tail_threshold, self.tail_temperature)
+        if all(part is None for part in parts):
+            return {}
+        if any(part is None for part in parts):
+            raise SignalError(
+                "TopK: found some of tail_classes, tail_logprobs, tail_threshold, tail_temperature, wanted all or none"
+            )
+        of_classes = [rows, self.tail_samples]
+        return {"tail_classes": of_classes, "tail_logprobs": of_classes, "tail_threshold": [rows]}
 
     def check_numbers(self) -> None:
         """Raise SignalError unless `logprob_error` is finite and at least 0, and the temperatures finite and above 0.
@@ -232,6 +333,12 @@ class TopK:
             )
         if not all(0 < t < math.inf for t in self.temperatures):
             raise SignalError(f"TopK.temperatures: found {list(self.temperatures)}, wanted finite numbers above 0")
+        drawn_at = self.tail_temperature
+        if drawn_at is not None and not max(self.temperatures, default=0) <= drawn_at < math.inf:
+            raise SignalError(
+                f"TopK.tail_temperature: found {drawn_at}, wanted a finite number of at least the temperatures held, "
+                f"{list(self.temperatures)}"
+            )
 
     def _tail_excess(self, num_classes: int) -> Float[Tensor, "B T"]:
         """By how much t * tail_logmass is above that of the uniform distribution, or of certainty below t = 1."""
@@ -261,3 +368,14 @@ class TopK:
         tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         changed: dict[str, Any] = {n: change(value) for n, value in tensors.items() if isinstance(value, Tensor)}
         return dataclasses.replace(self, **changed)
+
+
+def check_tail_samples(num: int, k: int, num_classes: int, *, labelled: bool) -> None:
+    """Raise SignalError unless every sample's tail has at least `num` classes, and `num` is at least 1."""
+    most = num_classes - k - labelled
+    if not 1 <= num <= most:
+        outside = "the top k and the label" if labelled else "the top k"
+        raise SignalError(
+            f"tail_samples = {num}: wanted 1 to {most}, as many classes as are sure to be outside {outside}: k = {k} "
+            f"of {num_classes}. k = {num_classes} keeps every class, without a tail"
+        )

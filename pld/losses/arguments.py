@@ -19,6 +19,8 @@ from pld.errors import SignalError
 from pld.losses.settings import Reduction
 from pld.signals import MixedLabels, TopK, larger_share
 
+NO_SAMPLED_TAIL = "which serve kd and dkd alone: of the tail's other classes neither order nor correlation is known"
+
 
 def values_are_free(tensor: Tensor) -> bool:
     """Whether the tensor's values can be read without a device synchronisation or a graph break."""
@@ -28,6 +30,7 @@ def values_are_free(tensor: Tensor) -> bool:
 def check_batch(
     loss: str,
     reason: str | None,
+    sampled_tail: bool,
     student_logits: Tensor,
     labels: Tensor | MixedLabels | None,
     teacher: TopK | Tensor | None = None,
@@ -43,7 +46,8 @@ def check_batch(
         _check_classes("labels", labels, student_logits)
     if isinstance(teacher, TopK):
         _check_teacher(teacher, larger_share(labels), student_logits)
-        require_classes(loss, teacher, num_classes, reason, approximate=approximate)
+        if not (sampled_tail and teacher.tail_samples):
+            require_classes(loss, teacher, num_classes, reason, approximate=approximate)
     elif teacher is not None:
         if teacher.shape != student_logits.shape or not teacher.is_floating_point():
             raise SignalError(
@@ -56,9 +60,10 @@ def check_batch(
 def require_classes(loss: str, teacher: TopK, num_classes: int, reason: str | None, *, approximate: bool) -> None:
     """Raise SignalError if the loss needs all classes (`reason`), the top-k has fewer and `approximate` is False."""
     if reason and teacher.k < num_classes and not approximate:
+        sampled = f" and {teacher.tail_samples} of the tail, {NO_SAMPLED_TAIL}" if teacher.tail_samples else ""
         raise SignalError(
-            f"{loss}: the teacher holds k = {teacher.k} of {num_classes} classes, wanted all: {reason}; use a teacher "
-            "with k = C, or approximate=True"
+            f"{loss}: the teacher holds k = {teacher.k} of {num_classes} classes{sampled}, wanted all: {reason}; use a "
+            "teacher with k = C, or approximate=True"
         )
 
 
@@ -122,6 +127,9 @@ def check_topk(name: str, topk: TopK) -> None:
     check_finite(f"{name}.logprobs", topk.logprobs)
     if topk.label_logprob is not None:
         check_finite(f"{name}.label_logprob", topk.label_logprob)
+    if topk.tail_logprobs is not None and topk.tail_threshold is not None:
+        check_finite(f"{name}.tail_logprobs", topk.tail_logprobs)
+        check_finite(f"{name}.tail_threshold", topk.tail_threshold)
     tail = topk.tail_logmass
     # Of a nan the largest value is nan, and no nan is below inf.
     if values_are_free(tail) and tail.numel() and not float(tail.detach().amax()) < math.inf:
@@ -172,6 +180,9 @@ def _check_teacher(teacher: TopK, labels: Tensor | None, student_logits: Tensor)
             f"{num_classes} for student_logits of shape {list(student_logits.shape)}"
         )
     _check_range("teacher.classes", teacher.classes, num_classes, lowest=0)
+    if teacher.tail_classes is not None:
+        teacher.check_shapes(num_classes)
+        _check_range("teacher.tail_classes", teacher.tail_classes, num_classes, lowest=0)
     check_topk("teacher", teacher)
     _check_labels(teacher.labels, labels, rows)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pld.losses.arguments import reduce_loss
 from pld.losses.module import LossModule, TeacherLossModule, settings_of
 from pld.losses.registry import loss
+from pld.losses.sampled_tail import sampled_divergence
 from pld.losses.settings import UNIT_INTERVAL, Alpha, Reduction, Temperature
 from pld.losses.teacher import log_weights, ranking
 from pld.signals import MixedLabels, TopK, larger_share
@@ -45,7 +46,7 @@ def cross_entropy_loss(
     return reduce_loss(label_nll(student_logits, labels, label_smoothing), weight, reduction)
 
 
-@loss("kd", without_label="alpha", mixed_labels=True)
+@loss("kd", without_label="alpha", mixed_labels=True, sampled_tail=True)
 def kd_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
@@ -60,8 +61,9 @@ def kd_loss(
     """Knowledge distillation (Hinton et al. 2015): alpha * CE + (1 - alpha) * T^2 * KL(teacher_T || student_T).
 
     From a TopK with k < C the tail is lumped into one class, on both sides: a lower bound of the full divergence, and
-    never negative. Of a mixed image CE weighs both labels by their shares; the teacher's distribution is that of the
-    mixed image as it is.
+    never negative. From one with a sampled tail the divergence is an unbiased estimate of the full one, and so is its
+    gradient; it may be negative. Of a mixed image CE weighs both labels by their shares; the teacher's distribution is
+    that of the mixed image as it is.
 
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).
@@ -69,7 +71,8 @@ def kd_loss(
         labels: int64 [B], or the MixedLabels of mixed images; None for images without labels, with alpha = 0.
         weight: [B], what each sample counts for.
         alpha: weight of the cross entropy, 0 to 1.
-        temperature: of teacher and student, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
+        temperature: of teacher and student, above 0. Above 1 a TopK with k < C is refused unless it has a sampled tail,
+            or `approximate`.
         approximate: permit what a truncated TopK cannot support.
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
@@ -78,7 +81,10 @@ def kd_loss(
             TopK's, a logit, a weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own.
     """
-    divergence = kl_divergence(*support(student_logits, teacher, labels, temperature))
+    if isinstance(teacher, TopK) and teacher.tail_samples:
+        divergence = sampled_divergence(student_logits, teacher, temperature)
+    else:
+        divergence = kl_divergence(*support(student_logits, teacher, labels, temperature))
     per_sample = label_term(alpha, student_logits, labels) + (1 - alpha) * temperature**2 * divergence
     return reduce_loss(per_sample, weight, reduction)
 

@@ -35,6 +35,7 @@ class Loss:
         all_classes: why it needs every class of the teacher at any temperature, if it does.
         without_label: whether it takes images without labels: always, never, or where the setting of this name is 0.
         mixed_labels: whether it takes the MixedLabels of mixed images.
+        sampled_tail: whether a sampled tail gives it unbiased estimates, so that it then needs no other class.
     """
 
     function: Callable[..., Tensor]
@@ -43,6 +44,7 @@ class Loss:
     all_classes: str | None
     without_label: bool | str
     mixed_labels: bool
+    sampled_tail: bool
 
     def why_label(self, settings: Mapping[str, Any]) -> str | None:
         """Why it needs a label for each image with these settings, or None where it needs none."""
@@ -78,6 +80,7 @@ def loss(
     all_classes: str | None = None,
     without_label: bool | str = False,
     mixed_labels: bool = False,
+    sampled_tail: bool = False,
     **variants: Mapping[str, Any],
 ) -> Callable[[F], F]:
     """Register a loss function, and check its arguments whenever it is called.
@@ -87,6 +90,7 @@ def loss(
         all_classes: why it needs every class of the teacher at any temperature; above T = 1 every loss does.
         without_label: whether it takes labels=None: True, False, or the name of the setting that must be 0 for that.
         mixed_labels: whether it takes MixedLabels, the labels of mixed images (mixup, CutMix).
+        sampled_tail: whether it makes unbiased estimates of a TopK's sampled tail, and then needs no other class.
         variants: more recipe names, each with the settings that it stands for.
     """
 
@@ -114,7 +118,7 @@ def loss(
                         f"labels: {losses_without_labels()}"
                     )
                 reason = why_all_classes(all_classes, given.get("temperature"))
-                check_batch(function.__name__, reason, **given)
+                check_batch(function.__name__, reason, sampled_tail, **given)
             return function(*args, **kwargs)
 
         for each, preset in {name: {}, **variants}.items():
@@ -125,6 +129,7 @@ def loss(
                 all_classes=all_classes,
                 without_label=without_label,
                 mixed_labels=mixed_labels,
+                sampled_tail=sampled_tail,
             )
         return cast(F, checked)
 
