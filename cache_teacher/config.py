@@ -61,6 +61,12 @@ class CacheConfig:
     )
     views: int = option(50, "number of views of each image to store", check=AT_LEAST_ONE)
     k: int = option(50, "classes to keep for each view; the number of classes keeps every logit", check=AT_LEAST_ONE)
+    tail_samples: int = option(
+        0,
+        "classes to draw from the rest of each view's classes, so that kd and dkd are unbiased at every temperature of "
+        "--temperatures; part of the store's identity",
+        check=("0 or more", lambda value: value >= 0),
+    )
     policy: str | None = option(
         None,
         "how views are drawn: steps with commas between them, such as rrc,flip,rand-m9-mstd0.5-inc1,erase-0.25; light, "

@@ -72,6 +72,8 @@ class Inputs:
             source=self.source,
             k=config.k,
             temperatures=config.temperatures,
+            tail_samples=config.tail_samples,
+            view_seed=self.policy.seed,
             device=self.device,
             label_check=_label_check(config, self.source, self.teacher),
         )
@@ -128,6 +130,13 @@ def _build_teacher(
         raise ConfigError(
             f"--k {config.k}: {teacher.architecture} has {teacher.num_outputs} classes here; choose at most as many"
         )
+    if config.tail_samples:
+        most = teacher.num_outputs - config.k - (source.labels is not None)
+        if config.tail_samples > most:
+            raise ConfigError(
+                f"--tail_samples {config.tail_samples}: with --k {config.k} of {teacher.num_outputs} classes at most "
+                f"{max(0, most)} are sure to be outside; choose fewer, or --k {teacher.num_outputs}, which keeps all"
+            )
     return teacher, source, note
 
 

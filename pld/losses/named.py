@@ -29,12 +29,14 @@ class RequiredSignal:
         all_classes: why k must be C, or None where any k will do; `approximate` permits a smaller k all the same.
         temperatures: those at which the tail's mass must be held where k < C.
         label: why every image must have a label, or None where none needs one.
+        sampled_tail: whether classes drawn from the tail do in place of `all_classes`.
     """
 
     needs_teacher: bool
     all_classes: str | None = None
     temperatures: tuple[float, ...] = ()
     label: str | None = None
+    sampled_tail: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ class NamedLoss:
             all_classes=reason,
             temperatures=() if temperature is None else (float(temperature),),
             label=label,
+            sampled_tail=method.sampled_tail and self.standardize == "none",
         )
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 from msgspec import Meta
 
-from pld.errors import ConfigError
+from pld.errors import ConfigError, SignalError
 from pld.precision import Precision
+from pld.signals import check_tail_samples
 from pld.store.format.canonical import OPTIONAL, canonical_json, sha256_hex
 from pld.store.format.samples import samples_digest
 from pld.store.format.typed_json import Number, Sha256
@@ -138,6 +139,8 @@ class DatasetIdentity:
 class CodecIdentity:
     """What is kept of the logits: k classes, log-probabilities on a grid (nats), tails at these temperatures.
 
+    `tail_samples` more classes are drawn from the tail, by their probabilities at the largest of the temperatures.
+
     Raises:
         ConfigError: the grid is not a multiple of 1/256 up to 1/8, or the temperatures do not rise from at least 1/8
             to at most 8 with 1 among them. Inside these limits FORMAT.md's proof of the rounding bound holds.
@@ -146,6 +149,7 @@ class CodecIdentity:
     k: _NumClasses
     grid: Number = 3 / 256
     temperatures: tuple[Number, ...] = DEFAULT_TEMPERATURES
+    tail_samples: Annotated[int, Meta(ge=0, le=MAX_CLASSES)] = dataclasses.field(default=0, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         _make_floats(self, "temperatures")
@@ -156,6 +160,8 @@ class CodecIdentity:
             raise ConfigError(f"temperatures {held}: wanted rising ones from 1/8 to 8 with 1 among them")
         if not 1 <= self.k <= MAX_CLASSES:
             raise ConfigError(f"k = {self.k}: wanted 1 to {MAX_CLASSES}")
+        if not 0 <= self.tail_samples <= MAX_CLASSES:
+            raise ConfigError(f"tail_samples = {self.tail_samples}: wanted 0 to {MAX_CLASSES}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +169,8 @@ class Identity:
     """Everything the numbers depend on.
 
     Raises:
-        ConfigError: k is larger than the teacher's classes, or the class names are not one per class.
+        ConfigError: k is larger than the teacher's classes, the tail may have fewer classes than are drawn from it, or
+            the class names are not one per class.
     """
 
     teacher: TeacherIdentity
@@ -176,6 +183,11 @@ class Identity:
         num_classes, names = self.teacher.num_classes, self.dataset.class_names
         if self.codec.k > num_classes:
             raise ConfigError(f"k = {self.codec.k}: the teacher has {num_classes} classes; choose k up to that")
+        if self.codec.tail_samples:
+            try:
+                check_tail_samples(self.codec.tail_samples, self.codec.k, num_classes, labelled=self.dataset.labelled)
+            except SignalError as error:
+                raise ConfigError(str(error)) from None
         if names is not None and len(names) != num_classes:
             raise ConfigError(f"{len(names)} class names, and a teacher with {num_classes} classes: they do not fit")
 

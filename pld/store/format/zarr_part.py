@@ -13,7 +13,7 @@ from pld.store.format.blocks import Block
 from pld.store.format.canonical import canonical_json
 from pld.store.format.identity import CodecIdentity, Identity
 from pld.store.format.quantise import EMPTY_TAIL, LABEL_AMONG_CLASSES, class_dtype
-from pld.store.format.schema import Chunk, PartRows, part_attributes, without_label_arrays
+from pld.store.format.schema import Chunk, PartRows, only_held, part_attributes
 
 _BLOSC_MAX_ELEMENT_BYTES = 255
 
@@ -26,7 +26,7 @@ class ZarrPart:
     def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, ArraySpec]:
         """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""
         specs = _columns(identity.codec, identity.teacher.num_classes, block.num_views, num_rows, key_bytes)
-        return without_label_arrays(specs, labelled=identity.dataset.labelled)
+        return only_held(specs, identity)
 
     def encode(self, identity: Identity, block: Block, rows: PartRows) -> tuple[bytes, list[tuple[Chunk, ...]]]:
         """The part's bytes, and its chunks in the order of `PartRows.arrays`."""
@@ -57,6 +57,8 @@ def _columns(
     ranks, temperatures = views | {"rank": codec.k}, views | {"temperature": len(codec.temperatures)}
     nats = {"units": "nats", "scale_factor": -codec.grid}
     label = nats | {"_FillValue": LABEL_AMONG_CLASSES}
+    threshold = {"units": "nats", "scale_factor": codec.grid}
+    drawn = views | {"drawn": codec.tail_samples}
     scaled = {"units": "nats", "scale_factor": codec.grid, "_FillValue": EMPTY_TAIL}
     specs = [
         ArraySpec("keys", np.dtype("u1"), samples | {"byte": key_bytes}, "shuffle", _element_bytes(key_bytes, 1)),
@@ -65,6 +67,9 @@ def _columns(
         ArraySpec("logprobs", depths, ranks, "bitshuffle", row, delta=True, attributes=nats),
         ArraySpec("label_logprob", depths, views, "shuffle", 2, attributes=label),
         ArraySpec("scaled_tail_logmass", tails, temperatures, "shuffle", 2, delta=True, attributes=scaled),
+        ArraySpec("tail_classes", classes, drawn, "shuffle", classes.itemsize, delta=True),
+        ArraySpec("tail_logprobs", depths, drawn, "shuffle", 2, attributes=nats),
+        ArraySpec("tail_threshold", np.dtype("<i4"), views, "shuffle", 4, attributes=threshold),
     ]
     return {spec.name: spec for spec in specs}
 

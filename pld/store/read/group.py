@@ -97,6 +97,11 @@ class StoreGroup:
         return common_temperatures([member.manifest.identity.codec.temperatures for member in self.members])
 
     @property
+    def tail_samples(self) -> int:
+        """Classes drawn from a sample's tail; 0 where several stores are combined, whose signals hold none."""
+        return self.members[0].manifest.identity.codec.tail_samples if len(self.members) == 1 else 0
+
+    @property
     def is_labelled(self) -> bool:
         """Whether the images of all members have labels, or of none: `open_stores` checks."""
         return self.members[0].is_labelled
@@ -168,6 +173,7 @@ class GroupTable:
         keys = self.group.members[0].keys[rows[0]].tolist()
         chosen = picks(keys, self.view, len(self.tables), self.group.seed)
         places = [np.flatnonzero(chosen == member) for member in range(len(self.tables))]
+        # Of another teacher's tail, or of fewer classes, a sample is none.
         topks = [
             _at_temperatures(table[own[place]], self.group.temperatures)
             for table, own, place in zip(self.tables, rows, places, strict=True)
@@ -193,7 +199,9 @@ def picks(keys: Sequence[bytes], view: int, num_teachers: int, seed: int) -> Int
 
 def _at_temperatures(topk: TopK, wanted: tuple[float, ...]) -> TopK:
     columns = [topk.temperatures.index(t) for t in wanted]
-    return dataclasses.replace(topk, tail_logmass=topk.tail_logmass[:, columns], temperatures=wanted)
+    return dataclasses.replace(
+        topk.without_tail_sample(), tail_logmass=topk.tail_logmass[:, columns], temperatures=wanted
+    )
 
 
 def _check_same_views(store: Store, other: Store) -> None:

@@ -117,10 +117,11 @@ def smoke_run(
 
 
 class MadeUpTeacher(TeacherSignal):
-    """Random logits: dense if `k` is None, else their top k; no signal if the loss needs no teacher."""
+    """Random logits: dense if `k` is None, else their top k and a sampled tail; no signal if the loss needs no teacher."""
 
-    def __init__(self, required: RequiredSignal, num_classes: int, k: int | None) -> None:
+    def __init__(self, required: RequiredSignal, num_classes: int, k: int | None, tail_samples: int = 0) -> None:
         self._required, self._num_classes, self._k = required, num_classes, k
+        self._tail_samples = tail_samples
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
         """The signal of a batch."""
@@ -131,7 +132,8 @@ class MadeUpTeacher(TeacherSignal):
         logits = 2 * torch.randn(len(batch.request.rows), self._num_classes, device=device)
         if self._k is None:
             return logits
-        return TopK.from_logits(logits, labels, self._k, temperatures=(1.0, *{*self._required.temperatures} - {1.0}))
+        temperatures = (1.0, *{*self._required.temperatures} - {1.0})
+        return TopK.from_logits(logits, labels, self._k, temperatures, tail_samples=self._tail_samples)
 
 
 def _batch(preprocessing: Preprocessing, size: int, num_classes: int, *, labelled: bool, mixed: bool) -> Batch:
