@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,10 +28,27 @@ def store_rows(store: Store) -> list[tuple[str, str]]:
         ("views", f"{store.num_views}{unfinished}, top {codec.k} of {teacher.num_classes} classes for each{decoder}"),
         _accuracy_row(store),
         ("tail mass", f"{100 * stats.mean_tail_mass:.3g} % of probability is outside the top {codec.k}{label}"),
+        *_sample_rows(store),
         ("gradient error", f"at most {mean_error:.3g} on average, {high_error:.3g} for 95 % (L1, PLD at T = 1)"),
         ("size", f"{store.num_bytes:,} bytes, {store.num_bytes / stats.num_rows:.1f} per view"),
         ("as float16", f"{_DENSE_BYTES * teacher.num_classes} bytes per view, all classes"),
         ("fingerprint", store.manifest.identity.fingerprint),
+    ]
+
+
+def _sample_rows(store: Store) -> list[tuple[str, str]]:
+    """What a sampled tail is worth: the expected error of a single view's KD gradient, over the gradient's length."""
+    codec = store.manifest.identity.codec
+    if not codec.tail_samples:
+        return []
+    errors = (
+        f"{math.sqrt(error / length) if length else math.nan:.3g} at T = {temperature:g}"
+        for temperature, (error, length) in zip(codec.temperatures, store.stats.tail_errors, strict=False)
+    )
+    drawn = f"{codec.tail_samples} classes of each view, drawn with known probabilities"
+    return [
+        ("sampled tail", drawn),
+        ("its KD gradient", f"unbiased; one view's error over its length is {', '.join(errors)} (L2, at the start)"),
     ]
 
 

@@ -15,6 +15,7 @@ from pld.errors import ConfigError
 from pld.signals import TopK
 from pld.store.format.canonical import OPTIONAL
 from pld.store.format.typed_json import Number
+from pld.tail_error import tail_errors
 
 BINS_PER_OCTAVE = 4
 _LOWEST_BIN = -20 * BINS_PER_OCTAVE
@@ -34,6 +35,8 @@ class PartStats:
         max_logprob: the largest log-probability, nats; None without rows.
         unmapped_mass: sum over them of the model's mass on classes that the dataset does not have, which is no part of
             the teacher's probabilities; 0 where there are none. Taken from the commit: no array holds it.
+        tail_errors: of a store with sampled tails, for each of its temperatures the sums over the rows of the mean
+            squared error of KD's gradient and of its squared length, as `pld.tail_error` has them.
     """
 
     num_rows: _Count
@@ -42,6 +45,7 @@ class PartStats:
     tail_bins: tuple[tuple[Annotated[int, Meta(ge=_LOWEST_BIN, le=0)], _Count], ...]
     max_logprob: Number | None
     unmapped_mass: Number = dataclasses.field(default=0.0, metadata=OPTIONAL)
+    tail_errors: tuple[tuple[Number, Number], ...] = dataclasses.field(default=(), metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         if self.num_correct is not None and self.num_correct > self.num_rows:
@@ -51,8 +55,8 @@ class PartStats:
             raise ConfigError(f"stats: found tail_bins {bins[:5]}, ..., wanted each bin once, in ascending order")
 
     @classmethod
-    def of(cls, views: Sequence[TopK], unmapped_mass: float = 0.0) -> PartStats:
-        """The figures of a part's views."""
+    def of(cls, views: Sequence[TopK], num_classes: int, unmapped_mass: float = 0.0) -> PartStats:
+        """The figures of a part's views of a teacher with so many classes."""
         mass = torch.cat([view.tail_at(1.0) for view in views]).double().exp()
         bins = torch.ceil(torch.log2(mass) * BINS_PER_OCTAVE).clamp(_LOWEST_BIN, 0)
         top1 = torch.cat([view.logprobs[:, 0] for view in views])
@@ -63,6 +67,7 @@ class PartStats:
             tail_bins=tuple(sorted(Counter(int(b) for b in bins.tolist()).items())),
             max_logprob=float(top1.max()) if len(top1) else None,
             unmapped_mass=unmapped_mass,
+            tail_errors=_add_pairs([_tail_errors(view, num_classes) for view in views if view.tail_samples]),
         )
 
     @classmethod
@@ -79,6 +84,7 @@ class PartStats:
             tail_bins=tuple(sorted(bins.items())),
             max_logprob=max((part.max_logprob for part in found if part.max_logprob is not None), default=None),
             unmapped_mass=math.fsum(part.unmapped_mass for part in found),
+            tail_errors=_add_pairs([part.tail_errors for part in found if part.tail_errors]),
         )
 
     @property
@@ -106,6 +112,19 @@ class PartStats:
             if seen >= fraction * self.num_rows:
                 return float(2.0 ** (index / BINS_PER_OCTAVE))
         return math.nan
+
+
+def _tail_errors(view: TopK, num_classes: int) -> tuple[tuple[float, float], ...]:
+    errors, lengths = (values.sum(dim=0).tolist() for values in tail_errors(view, num_classes))
+    return tuple(zip(errors, lengths, strict=True))
+
+
+def _add_pairs(found: Sequence[tuple[tuple[float, float], ...]]) -> tuple[tuple[float, float], ...]:
+    """The sums, temperature by temperature."""
+    return tuple(
+        (math.fsum(error for error, _ in pairs), math.fsum(length for _, length in pairs))
+        for pairs in zip(*found, strict=True)
+    )
 
 
 def _num_correct(view: TopK) -> int | None:
