@@ -119,7 +119,7 @@ def smoke_run(
 
 
 class MadeUpTeacher(TeacherSignal):
-    """Random logits: dense if `k` is None, else their top k and drawn classes; no signal if the loss needs no teacher."""
+    """Random logits: dense if `k` is None, else their top k; no signal if the loss needs no teacher."""
 
     def __init__(self, required: RequiredSignal, num_classes: int, k: int | None, tail_samples: int = 0) -> None:
         self._required, self._num_classes, self._k = required, num_classes, k
