@@ -186,3 +186,26 @@ def test_standardised_logits_need_every_class_all_the_same():
     assert torch.isfinite(build_loss("kd")(student, topk, labels))
     with pytest.raises(SignalError, match="wanted all"):
         build_loss("kd", standardize="teacher")(student, topk, labels)
+
+
+@pytest.mark.parametrize("num", [4, pytest.param(8, marks=pytest.mark.long), pytest.param(16, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", CASES)
+def test_twenty_thousand_draws(name, num):
+    """The mean gradient is within 4 standard errors of the exact one: its squared distance against what is expected."""
+    draws, classes = 20_000, 100
+    loss, twin = CASES[name]
+    student, teacher = (
+        2 * torch.randn(2, classes, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    ).unbind()
+    labels, points = (
+        torch.full((draws,), 7),
+        torch.rand(draws, generator=torch.Generator().manual_seed(num), dtype=torch.float64),
+    )
+    topk = TopK.from_logits(teacher.expand(draws, -1), labels, 10, TEMPERATURES, tail_samples=num, uniforms=points)
+    for temperature in (1.0, 2.0, 4.0):
+        logits = student.repeat(draws, 1).requires_grad_()
+        loss(logits, topk, labels, temperature=temperature, reduction="none").sum().backward()
+        exact = student.clone().requires_grad_()
+        twin(exact, teacher, 7, classes, temperature=temperature).backward()
+        off = logits.grad.mean(0) - exact.grad
+        assert float(off.norm()) < 4 * float((logits.grad.var(dim=0) / draws).sum().sqrt())
