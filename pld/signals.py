@@ -80,6 +80,9 @@ class TopK:
         tail_threshold: float32 [B], nats: the log-probability at T = 1 from which on a class of the tail is certain to
             be drawn; others are with probability exp((logprob - threshold) / tail_temperature).
         tail_temperature: at which the tail's probabilities are those of being drawn; no temperature held is above it.
+        counts: int64 [B], 1..k, how many of `classes` each row lists, where rows list as many as an error asks for;
+            the columns after them are padding: they repeat the first class, with a log-probability of -inf, and belong
+            to no set. None where every row lists k.
     """
 
     classes: Int[Tensor, "B k"]
@@ -94,6 +97,7 @@ class TopK:
     tail_logprobs: Float[Tensor, "B m"] | None = None
     tail_threshold: Float[Tensor, "B"] | None = None
     tail_temperature: float | None = None
+    counts: Int[Tensor, "B"] | None = None
 
     @classmethod
     def from_logits(
@@ -105,6 +109,8 @@ class TopK:
         *,
         tail_samples: int = 0,
         uniforms: Float64[Tensor, "B"] | None = None,
+        error: float | None = None,
+        logprob_error: float = 0.0,
     ) -> TopK:
         """Keep the k most probable classes of a dense teacher.
 
@@ -116,6 +122,9 @@ class TopK:
             tail_samples: m, classes to draw from the tail, by their probabilities at the largest of the temperatures.
             uniforms: float64 [B], in [0, 1), what the classes are drawn by; `pld.tail_sample.tail_uniforms` makes
                 them of keys. None draws them from torch's generator.
+            error: keep of each row no more of the k classes than bring PLD's gradient error at T = 1 to this, see
+                `keep_error`; None keeps all k.
+            logprob_error: by how much log-probabilities will be rounded, nats, which `error` makes room for.
 
         Raises:
             SignalError: k is not in 1..C, a label is not in 0..C-1, a logit is not finite, or the tail has fewer than
@@ -140,6 +149,8 @@ class TopK:
         if not bool(torch.isfinite(logits).all()):
             raise SignalError(f"logits of shape {list(logits.shape)}: found inf or nan, wanted finite values")
         topk = cls.from_checked_logits(logits, labels, k, temperatures)
+        if error is not None:
+            topk = topk.keep_error(error, logprob_error)
         if not tail_samples:
             return topk
         check_tail_samples(tail_samples, k, num_classes, labelled=labels is not None)
@@ -186,10 +197,66 @@ class TopK:
             tail_temperature=temperature,
         )
 
+    def keep_error(self, error: float, logprob_error: float = 0.0) -> TopK:
+        """The same with as few classes a row as keep PLD's gradient error bound at T = 1 at most `error`, at least one.
+
+        The others join the tail, the label excepted. A row that all its classes do not bring under the error keeps
+        them. The bound is `gradient_error_bound`'s, also after each log-probability and the tail moved by up to
+        `logprob_error`: that takes a mass q outside the classes to at most q e^2d / (1 - q + q e^2d).
+
+        Args:
+            error: L1, above what the rounding alone costs, 4 tanh(logprob_error / 2), and below 2.
+            logprob_error: the rounding to come, nats.
+
+        Raises:
+            SignalError: no number of classes can keep this error, or any can; or the tail is not held at T = 1.
+        """
+        check_error(error, logprob_error)
+        left_out = self.logprobs.double().masked_fill(~self.listed, -torch.inf)
+        if self.labels is not None:
+            left_out = left_out.masked_fill(self.classes == self.labels[:, None], -torch.inf)
+
+        def tails(temperature: float) -> Float64[Tensor, "B k"]:
+            """The tail's log mass if 1, 2, ..., k classes are kept."""
+            columns = torch.cat([self.tail_at(temperature).double()[:, None], left_out.flip(1) / temperature], dim=1)
+            return columns.logcumsumexp(dim=1)[:, :-1].flip(1)
+
+        mass = tails(1.0).exp() * math.exp(2 * logprob_error)
+        outside = mass / (1 - tails(1.0).exp() + mass)
+        too_few = 2 * outside + rounding_error(logprob_error) > error
+        counts = (too_few.sum(dim=1) + 1).clamp(max=self.k)
+        if self.counts is not None:
+            counts = torch.minimum(counts, self.counts)
+        joined = [tails(t).gather(1, counts[:, None] - 1) for t in self.temperatures]
+        padding = torch.arange(self.k, device=counts.device) >= counts[:, None]
+        return dataclasses.replace(
+            self.without_tail_sample(),
+            classes=torch.where(padding, self.classes[:, :1], self.classes),
+            logprobs=self.logprobs.masked_fill(padding, -torch.inf),
+            tail_logmass=torch.cat(joined, dim=1).to(self.tail_logmass.dtype),
+            counts=counts,
+        )
+
     @property
     def k(self) -> int:
-        """How many classes each sample keeps."""
+        """How many classes each sample keeps; the most, where `counts` says how many."""
         return self.classes.shape[1]
+
+    @property
+    def listed(self) -> Bool[Tensor, "B k"]:
+        """Which of `classes` count: all but the padding of rows that list fewer than k."""
+        if self.counts is None:
+            return torch.ones_like(self.classes, dtype=torch.bool)
+        return torch.arange(self.k, device=self.counts.device) < self.counts[:, None]
+
+    @property
+    def last_logprobs(self) -> Float[Tensor, "B 1"]:
+        """The log-probability of the least probable class that each row lists."""
+        return self.logprobs[:, -1:] if self.counts is None else self.logprobs.gather(1, self.counts[:, None] - 1)
+
+    def holds_all(self, num_classes: int) -> bool:
+        """Whether every row lists every class by construction, so that there is no tail at any temperature."""
+        return self.k == num_classes and self.counts is None
 
     @property
     def tail_samples(self) -> int:
@@ -235,12 +302,17 @@ class TopK:
             num_classes: C.
             tolerance: by how much log-probabilities, and the logarithm of their sum, may be off, nats.
         """
-        classes, logprobs = self.classes, self.logprobs
-        ordered = classes.sort(dim=1).values
+        if self.counts is not None and bool(((self.counts < 1) | (self.counts > self.k)).any()):
+            return f"counts outside 1..{self.k}"  # what follows looks at the last class that a row lists
+        classes, logprobs, listed = self.classes, self.logprobs, self.listed
+        # Padding gets numbers that no class has.
+        ordered = torch.where(listed, classes, -1 - torch.arange(self.k, device=classes.device)).sort(dim=1).values
         faults = {
+            "padding that is not the first class with a log-probability of -inf": ~listed
+            & ((classes != classes[:, :1]) | (logprobs != -torch.inf)),
             "classes outside 0..C-1": (classes < 0) | (classes >= num_classes),
             "a class twice in a row": ordered[:, 1:] == ordered[:, :-1],
-            "log-probabilities that are not finite": ~torch.isfinite(logprobs),
+            "log-probabilities that are not finite": ~torch.isfinite(logprobs) & listed,
             "tails that are nan or +inf": ~(self.tail_logmass < torch.inf),
             "log-probabilities that rise with the rank": logprobs[:, 1:] > logprobs[:, :-1],
             "tails of more mass than C classes can have": self._tail_excess(num_classes) > tolerance,
@@ -257,9 +329,9 @@ class TopK:
         """What can be wrong with the labels: a mask for each fault; nothing without labels."""
         if self.labels is None or self.label_logprob is None:
             return {}
-        label, is_label = self.label_logprob[:, None], self.classes == self.labels[:, None]
+        label, is_label = self.label_logprob[:, None], (self.classes == self.labels[:, None]) & self.listed
         off = (self.logprobs - label).abs() > tolerance
-        above = self.label_logprob > self.logprobs[:, -1] + tolerance
+        above = self.label_logprob > self.last_logprobs[:, 0] + tolerance
         return {
             "labels outside 0..C-1": (self.labels < 0) | (self.labels >= num_classes),
             "labels whose log-probability is not finite": ~torch.isfinite(label),
@@ -279,7 +351,7 @@ class TopK:
             "a tail class that is among the top k or the label": (drawn[:, :, None] == held[:, None]).any(dim=2),
             "tail log-probabilities that are not finite": ~torch.isfinite(logprobs),
             "tail thresholds that are not finite": ~torch.isfinite(threshold),
-            "a tail class more probable than the last of the top k": logprobs > self.logprobs[:, -1:] + tolerance,
+            "a tail class more probable than the last of the top k": logprobs > self.last_logprobs + tolerance,
             "a tail class that could not have been drawn": ~(self.tail_log_inclusion() >= LEAST_LOG_INCLUSION),
         }
 
@@ -293,6 +365,7 @@ class TopK:
             "classes": [rows, k],
             "logprobs": [rows, k],
             **of_label,
+            **({} if self.counts is None else {"counts": [rows]}),
             **self._tail_sample_shapes(rows),
             "tail_logmass": [rows, len(self.temperatures)],
         }
@@ -348,7 +421,7 @@ class TopK:
 
     def _mass(self, num_classes: int) -> Float[Tensor, "B"]:
         """Top-k + label + tail at T = 1; 1 where the tail is not known at T = 1."""
-        if self.k < num_classes and 1.0 not in self.temperatures:
+        if not self.holds_all(num_classes) and 1.0 not in self.temperatures:
             return torch.ones_like(self.logprobs[:, 0])
         mass = self.logprobs.double().exp().sum(dim=1)
         if self.labels is not None and self.label_logprob is not None:
@@ -368,6 +441,22 @@ class TopK:
         tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         changed: dict[str, Any] = {n: change(value) for n, value in tensors.items() if isinstance(value, Tensor)}
         return dataclasses.replace(self, **changed)
+
+
+def rounding_error(logprob_error: float, temperature: float = 1.0) -> float:
+    """What rounding log-probabilities by at most so many nats adds to the bound of PLD's gradient, L1."""
+    return 4 * math.tanh(logprob_error / (2 * temperature))
+
+
+def check_error(error: float, logprob_error: float) -> None:
+    """Raise SignalError unless a bound of PLD's gradient error is above what rounding alone costs, and below 2."""
+    least = rounding_error(logprob_error)
+    if not least < error < 2:
+        cost = f", what rounding to the store's grid costs alone ({least:.4g})" if least else ""
+        raise SignalError(
+            f"error = {error}: wanted a number above 0{cost} and below 2, which is the most that any k costs: the L1 "
+            "error of PLD's gradient for each sample, such as 0.03"
+        )
 
 
 def check_tail_samples(num: int, k: int, num_classes: int, *, labelled: bool) -> None:

@@ -23,7 +23,7 @@ def tail_errors(topk: TopK, num_classes: int) -> tuple[Float64[Tensor, "B T"], F
         num_classes: C.
     """
     listed = topk.logprobs.double()
-    num_held = torch.full_like(listed[:, :1], topk.k)
+    num_held = topk.listed.sum(dim=1, keepdim=True).to(listed.dtype)
     if topk.labels is not None and topk.label_logprob is not None:
         outside = (topk.classes != topk.labels[:, None]).all(dim=1, keepdim=True)
         label = topk.label_logprob.double()[:, None].masked_fill(~outside, -torch.inf)

@@ -139,7 +139,7 @@ def support(
     listed = student.gather(1, index).masked_fill(~valid, lowest)
     # The lowest finite number, not -inf: an empty tail must have a gradient of zero, not nan.
     known = log_weights(teacher, valid, temperature, student.shape[1]).to(student.dtype).clamp(min=lowest)
-    if teacher.k == student.shape[1]:
+    if teacher.holds_all(student.shape[1]):
         return listed, known[:, :-1]
     rest = student.scatter(1, index, lowest).logsumexp(dim=1, keepdim=True)
     return torch.cat([listed, rest], dim=1), known

@@ -30,6 +30,7 @@ class RequiredSignal:
         temperatures: those at which the tail's mass must be held where k < C.
         label: why every image must have a label, or None where none needs one.
         sampled_tail: whether classes drawn from the tail do in place of `all_classes`.
+        same_k: why every sample must have the same k, or None where each may have as many as an error asks for.
     """
 
     needs_teacher: bool
@@ -37,6 +38,7 @@ class RequiredSignal:
     temperatures: tuple[float, ...] = ()
     label: str | None = None
     sampled_tail: bool = False
+    same_k: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,7 @@ class NamedLoss:
             temperatures=() if temperature is None else (float(temperature),),
             label=label,
             sampled_tail=method.sampled_tail and self.standardize == "none",
+            same_k=method.same_k,
         )
 
 

@@ -36,6 +36,7 @@ class Loss:
         without_label: whether it takes images without labels: always, never, or where the setting of this name is 0.
         mixed_labels: whether it takes the MixedLabels of mixed images.
         sampled_tail: whether a sampled tail gives it unbiased estimates, so that it then needs no other class.
+        same_k: why it needs the same k of every sample, if it does.
     """
 
     function: Callable[..., Tensor]
@@ -45,6 +46,7 @@ class Loss:
     without_label: bool | str
     mixed_labels: bool
     sampled_tail: bool
+    same_k: str | None
 
     def why_label(self, settings: Mapping[str, Any]) -> str | None:
         """Why it needs a label for each image with these settings, or None where it needs none."""
@@ -81,6 +83,7 @@ def loss(
     without_label: bool | str = False,
     mixed_labels: bool = False,
     sampled_tail: bool = False,
+    same_k: str | None = None,
     **variants: Mapping[str, Any],
 ) -> Callable[[F], F]:
     """Register a loss function, and check its arguments whenever it is called.
@@ -91,6 +94,7 @@ def loss(
         without_label: whether it takes labels=None: True, False, or the name of the setting that must be 0 for that.
         mixed_labels: whether it takes MixedLabels, the labels of mixed images (mixup, CutMix).
         sampled_tail: whether it makes unbiased estimates of a TopK's sampled tail, and then needs no other class.
+        same_k: why it needs the same k of every sample; others take as many classes of each as an error asks for.
         variants: more recipe names, each with the settings that it stands for.
     """
 
@@ -118,7 +122,7 @@ def loss(
                         f"labels: {losses_without_labels()}"
                     )
                 reason = why_all_classes(all_classes, given.get("temperature"))
-                check_batch(function.__name__, reason, sampled_tail, **given)
+                check_batch(function.__name__, reason, sampled_tail, same_k, **given)
             return function(*args, **kwargs)
 
         for each, preset in {name: {}, **variants}.items():
@@ -130,6 +134,7 @@ def loss(
                 without_label=without_label,
                 mixed_labels=mixed_labels,
                 sampled_tail=sampled_tail,
+                same_k=same_k,
             )
         return cast(F, checked)
 
