@@ -67,6 +67,12 @@ class CacheConfig:
         "--temperatures; part of the store's identity",
         check=("0 or more", lambda value: value >= 0),
     )
+    error: float | None = option(
+        None,
+        "keep of each view as few classes as bring the bound of PLD's gradient error at T = 1 under this, such as "
+        "0.03; --k is then the most; part of the store's identity",
+        check=("above 0 and below 2", lambda value: value is None or 0 < value < 2),
+    )
     policy: str | None = option(
         None,
         "how views are drawn: steps with commas between them, such as rrc,flip,rand-m9-mstd0.5-inc1,erase-0.25; light, "

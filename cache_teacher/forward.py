@@ -42,6 +42,8 @@ class PartRunner:
         k: classes to keep.
         temperatures: at which the tail's mass is kept.
         tail_samples: classes to draw from the tail.
+        error: keep as few of the k classes as this bound of PLD's gradient error asks for; None keeps k.
+        logprob_error: the store's rounding, nats.
         view_seed: of the views; the draws follow from it, the key and the view.
         device: the teacher's.
         label_check: gets all signals; None if labels may be wrong, or there are none.
@@ -52,6 +54,8 @@ class PartRunner:
     k: int
     temperatures: tuple[float, ...]
     tail_samples: int
+    error: float | None
+    logprob_error: float
     view_seed: int
     device: str
     label_check: LabelCheck | None = None
@@ -118,6 +122,8 @@ class PartRunner:
                 self.temperatures,
                 tail_samples=self.tail_samples,
                 uniforms=self._uniforms(rows, view_indexes) if self.tail_samples else None,
+                error=self.error,
+                logprob_error=self.logprob_error,
             ).to("cpu")
         except SignalError as error:
             raise TeacherError(

@@ -20,7 +20,7 @@ from pld.join.match import map_classes, use_store_keys, use_teacher_classes
 from pld.join.mixing import plan_mixing
 from pld.loading import ViewDecoder, view_decoder
 from pld.loading.nvjpeg import check_device
-from pld.store import Identity, Shard, find_manifest
+from pld.store import CodecIdentity, Identity, Shard, find_manifest
 from pld.teachers import Teacher, build_teacher
 from pld.views import MixingPlan, Policy
 
@@ -73,6 +73,8 @@ class Inputs:
             k=config.k,
             temperatures=config.temperatures,
             tail_samples=config.tail_samples,
+            error=config.error,
+            logprob_error=CodecIdentity(k=config.k, error=config.error).logprob_error,
             view_seed=self.policy.seed,
             device=self.device,
             label_check=_label_check(config, self.source, self.teacher),

@@ -38,6 +38,7 @@ class World:
     spread: float = 3.0
     labelled: bool = True
     tail_samples: int = 0
+    error: float | None = None
     format: FormatName = "zarr"
     policy: Mapping[str, Any] = dataclasses.field(
         default_factory=lambda: {"name": "random_resized_crop", "scale": (0.08, 1)}
@@ -76,7 +77,7 @@ class World:
                 class_names=None,
                 labelled=self.labelled,
             ),
-            codec=CodecIdentity(k=self.k, tail_samples=self.tail_samples),
+            codec=CodecIdentity(k=self.k, tail_samples=self.tail_samples, error=self.error),
         )
 
     def rows(self, shard: str) -> slice:
@@ -103,12 +104,16 @@ class World:
             self.identity.codec.temperatures,
             tail_samples=self.tail_samples,
             uniforms=tail_uniforms(keys, view, seed=7),
+            error=self.error,
+            logprob_error=self.identity.codec.logprob_error,
         )
 
     def no_signal(self) -> TopK:
         """The signal of no rows."""
         nothing = torch.zeros(0, self.num_classes), torch.zeros(0, dtype=torch.int64) if self.labelled else None
-        return TopK.from_logits(*nothing, self.k, self.identity.codec.temperatures, tail_samples=self.tail_samples)
+        return TopK.from_logits(
+            *nothing, self.k, self.identity.codec.temperatures, tail_samples=self.tail_samples, error=self.error
+        )
 
     def open_writer(self, url: str | Path) -> StoreWriter:
         return StoreWriter.open(str(url), self.identity, self.shards, {"made_by": "tests"}, format=self.format)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int16, Int32, Int64, Integer, Shaped, UInt16, UInt32
+from jaxtyping import Bool, Float, Float32, Int16, Int32, Int64, Integer, Shaped, UInt16, UInt32
 
 from pld.signals import TopK
 from pld.store.format.identity import CodecIdentity, Identity
@@ -31,8 +31,9 @@ class GridTopK(NamedTuple):
     """N samples' top-k as integers: classes, and depths below probability 1 in steps of the grid.
 
     `label_depth` is LABEL_AMONG_CLASSES where `classes` has the label; None without labels. `tails` are integers as
-    stored, or, once `narrow` has merged classes into them, log masses themselves. The last three are None without a
-    sampled tail.
+    stored, or, once `narrow` has merged classes into them, log masses themselves. Those of the tail's classes are None
+    without a sampled tail. `counts` says how many of the k entries each row lists, None where all do; those after them
+    are padding, which repeats the row's first class and its last depth.
     """
 
     classes: ClassArray
@@ -42,6 +43,7 @@ class GridTopK(NamedTuple):
     tail_classes: UInt16[np.ndarray, "N m"] | UInt32[np.ndarray, "N m"] | None = None
     tail_depths: UInt16[np.ndarray, "N m"] | None = None
     tail_threshold: Int32[np.ndarray, "N"] | None = None
+    counts: UInt16[np.ndarray, "N"] | UInt32[np.ndarray, "N"] | None = None
 
     @classmethod
     def empty(cls, num_rows: int, k: int, identity: Identity) -> GridTopK:
@@ -58,6 +60,7 @@ class GridTopK(NamedTuple):
             tail_classes=np.empty((num_rows, num_drawn), classes) if is_sampled else None,
             tail_depths=np.empty((num_rows, num_drawn), "<u2") if is_sampled else None,
             tail_threshold=np.empty(num_rows, "<i4") if is_sampled else None,
+            counts=None if codec.error is None else np.empty(num_rows, count_dtype(codec.k)),
         )
 
     def put(self, rows: slice, part: GridTopK) -> None:
@@ -80,9 +83,19 @@ def class_dtype(num_classes: int) -> np.dtype:
     return np.dtype("<u2" if num_classes <= 2**16 else "<u4")
 
 
+def count_dtype(k: int) -> np.dtype:
+    """The little-endian integers that hold counts up to k."""
+    return class_dtype(k + 1)
+
+
+def padding(counts: Integer[np.ndarray, "N"], k: int) -> Bool[np.ndarray, "N k"]:
+    """Which of a row's k entries it does not list."""
+    return np.arange(k) >= counts[:, None]
+
+
 def logprob_error(codec: CodecIdentity) -> float:
-    """The largest rounding of a decoded log-probability, nats: half a step; the rest covers float32 and clamping."""
-    return 0.51 * codec.grid
+    """The codec's `logprob_error`."""
+    return codec.logprob_error
 
 
 def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
@@ -93,9 +106,13 @@ def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
         label_depth[(topk.classes == topk.labels[:, None]).any(dim=1).numpy()] = LABEL_AMONG_CLASSES
     scaled = topk.tail_logmass.detach().double().numpy() * np.array(codec.temperatures) / codec.grid
     tails = np.where(scaled > EMPTY_TAIL, np.rint(np.maximum(scaled, EMPTY_TAIL)), EMPTY_TAIL)
+    counts = None if topk.counts is None else topk.counts.numpy().astype(count_dtype(codec.k))
+    # A repeated depth is a difference of 0, which compresses best.
+    logprobs = torch.where(topk.listed, topk.logprobs, topk.last_logprobs)
     return GridTopK(
         classes=topk.classes.numpy().astype(class_dtype(num_classes)),
-        depths=_depths(topk.logprobs, codec.grid),
+        depths=_depths(logprobs, codec.grid),
+        counts=counts,
         label_depth=label_depth,
         tails=tails.astype("<i2"),
         **_quantised_sample(topk, codec, num_classes),
@@ -106,9 +123,13 @@ def dequantise(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None, cod
     """The signal in float32, each log-probability within `logprob_error` of what was rounded."""
     step = np.float32(codec.grid)
     label_depth = _label_depth(grid_topk, labels)
+    logprobs = grid_topk.depths * -step
+    if grid_topk.counts is not None:
+        logprobs[padding(grid_topk.counts, logprobs.shape[1])] = -np.inf
     return TopK(
         classes=torch.from_numpy(grid_topk.classes.astype(np.int64)),
-        logprobs=torch.from_numpy(grid_topk.depths * -step),
+        logprobs=torch.from_numpy(logprobs),
+        counts=None if grid_topk.counts is None else torch.from_numpy(grid_topk.counts.astype(np.int64)),
         labels=None if labels is None else torch.from_numpy(labels.astype(np.int64)),
         label_logprob=None if label_depth is None else torch.from_numpy(label_depth * -step),
         tail_logmass=torch.from_numpy(_tail_logmass(grid_topk.tails, codec)),
@@ -125,6 +146,8 @@ def narrow(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None, codec: 
     it is none of the larger tail.
     """
     left_out = grid_topk.depths[:, k:] * -codec.grid
+    if grid_topk.counts is not None:
+        left_out[padding(grid_topk.counts, grid_topk.depths.shape[1])[:, k:]] = -np.inf
     if labels is not None:
         left_out = np.where(grid_topk.classes[:, k:] == labels[:, None], -np.inf, left_out)
     tails = _tail_logmass(grid_topk.tails, codec)
@@ -136,6 +159,7 @@ def narrow(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None, codec: 
         depths=grid_topk.depths[:, :k],
         label_depth=_label_depth(grid_topk, labels),
         tails=tails,
+        counts=None if grid_topk.counts is None else np.minimum(grid_topk.counts, k).astype(count_dtype(codec.k)),
     )
 
 
@@ -171,7 +195,9 @@ def _label_depth(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None) -
         return None
     depth = grid_topk.label_depth.copy()
     entry = np.flatnonzero(grid_topk.classes == labels[:, None])
-    depth[entry // grid_topk.classes.shape[1]] = grid_topk.depths.take(entry)
+    row = entry // grid_topk.classes.shape[1]
+    # Padding repeats the first class: of a row's entries the first counts, which is written last.
+    depth[row[::-1]] = grid_topk.depths.take(entry[::-1])
     return depth
 
 

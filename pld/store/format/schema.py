@@ -29,11 +29,14 @@ VIEW_ARRAYS = (
     "tail_classes",
     "tail_logprobs",
     "tail_threshold",
+    "counts",
 )
 # Those of them that a part without labels lacks.
 _LABEL_ARRAYS = ("labels", "label_logprob")
 # Those that a part without sampled tails lacks.
 _TAIL_ARRAYS = ("tail_classes", "tail_logprobs", "tail_threshold")
+# Those that a part whose rows all list k classes lacks.
+_ERROR_ARRAYS = ("counts",)
 # What reading one view of one part may take: 1500 samples with all of 21,841 classes, and no more for a stranger.
 MAX_VIEW_BYTES = 2**27
 
@@ -65,10 +68,11 @@ def view_arrays(identity: Identity) -> tuple[str, ...]:
 
 
 def only_held(arrays: Mapping[str, T], identity: Identity) -> Mapping[str, T]:
-    """Arrays by name, without those of labels if there are none, and of sampled tails if there are none."""
+    """Arrays by name, without those of labels, of sampled tails and of an error where the store has none."""
     absent = (
         *(() if identity.dataset.labelled else _LABEL_ARRAYS),
         *(() if identity.codec.tail_samples else _TAIL_ARRAYS),
+        *(() if identity.codec.error is not None else _ERROR_ARRAYS),
     )
     return {name: array for name, array in arrays.items() if name not in absent}
 

@@ -18,7 +18,7 @@ from pld.store.format.archives import reproducible_tar, reproducible_zip
 from pld.store.format.blocks import Block
 from pld.store.format.canonical import canonical_json
 from pld.store.format.identity import Identity
-from pld.store.format.quantise import class_dtype
+from pld.store.format.quantise import class_dtype, count_dtype
 from pld.store.format.schema import Chunk, PartRows, only_held, part_attributes
 
 _LEVEL = 6
@@ -127,6 +127,7 @@ class WebDatasetPart:
             NpyColumn("tail_classes", tuple(views), classes, drawn, planes=True, gaps=True),
             NpyColumn("tail_logprobs", tuple(views), depths, drawn, planes=True),
             NpyColumn("tail_threshold", tuple(views), np.dtype("<i4"), (num_rows,)),
+            NpyColumn("counts", tuple(views), count_dtype(k), (num_rows,)),
         ]
         named = {column.name: column for column in columns}
         return only_held(named, identity)

@@ -72,7 +72,7 @@ def _content_problems(storage: Storage, manifest: Manifest, commit: Commit) -> I
     unmapped = commit.stats.unmapped_mass
     num_classes = identity.teacher.num_classes
     if len(views) == len(commit.part_id.views) and not _same(
-        found := PartStats.of(views, num_classes, unmapped), commit.stats
+        found := PartStats.of(views, num_classes, unmapped, identity.codec.error), commit.stats
     ):
         yield f"its commit's stats are not those of its numbers: found {found}"
     class_map = identity.teacher.class_map

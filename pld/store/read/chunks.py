@@ -11,7 +11,7 @@ from pld.store.documents.commit import Commit
 from pld.store.documents.manifest import Manifest
 from pld.store.format.arrays import ArraySpec
 from pld.store.format.canonical import sha256_hex
-from pld.store.format.quantise import GridTopK, class_dtype
+from pld.store.format.quantise import GridTopK, class_dtype, padding
 from pld.store.format.samples import matrix_keys
 from pld.store.format.schema import Chunk
 from pld.store.format.webdataset_part import NpyColumn
@@ -39,9 +39,12 @@ def read_view(storage: Storage, manifest: Manifest, commit: Commit, view: int) -
         tail_classes=found.get("tail_classes"),
         tail_depths=found.get("tail_logprobs"),
         tail_threshold=found.get("tail_threshold"),
+        counts=found.get("counts"),
     )
     where = f"{storage.url}/{commit.part_name}"
     _check_classes(grid.classes, manifest, f"{where}: classes")
+    if grid.counts is not None:
+        _check_padding(grid.counts, grid, where)
     if grid.tail_classes is not None:
         _check_classes(grid.tail_classes, manifest, f"{where}: tail_classes")
     if grid.tail_depths is not None and grid.tail_threshold is not None:
@@ -78,6 +81,21 @@ def _check_classes(classes: np.ndarray, manifest: Manifest, where: str) -> None:
     num_classes = manifest.identity.teacher.num_classes
     if largest >= num_classes:
         raise CorruptStoreError(f"{where}: found class {largest}, wanted 0..{num_classes - 1}")
+
+
+def _check_padding(counts: np.ndarray, grid: GridTopK, where: str) -> None:
+    """A row lists 1 to k classes, and what follows them is padding: readers compare labels with all entries."""
+    k = grid.classes.shape[1]
+    wrong = (counts < 1) | (counts > k)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise CorruptStoreError(f"{where}: counts: row {row} lists {int(counts[row])} classes, wanted 1..{k}")
+    last = np.take_along_axis(grid.depths, counts[:, None].astype(np.int64) - 1, axis=1)
+    strange = padding(counts, k) & ((grid.classes != grid.classes[:, :1]) | (grid.depths != last))
+    if strange.any():
+        raise CorruptStoreError(
+            f"{where}: row {int(strange.any(axis=1).argmax())} has other padding than its first class and last depth"
+        )
 
 
 def _check_inclusion(depths: np.ndarray, threshold: np.ndarray, manifest: Manifest, where: str) -> None:

@@ -162,7 +162,7 @@ class StoreWriter:
         identity = self.manifest.identity
         grids = [quantise(topk, identity.codec, identity.teacher.num_classes) for topk in signals]
         rounded = [dequantise(grid, labels, identity.codec) for grid in grids]
-        stats = PartStats.of(rounded, identity.teacher.num_classes, unmapped_mass)
+        stats = PartStats.of(rounded, identity.teacher.num_classes, unmapped_mass, identity.codec.error)
         return self.write_rounded(part_id, PartRows(keys=packed, labels=labels, views=grids), skipped, stats)
 
     def add_probes(self, probes: Sequence[Probe]) -> None:

@@ -23,7 +23,7 @@ FORMATS = ("zarr", "webdataset")
 
 
 # What each kind of golden store holds: the word in its name, and the world's settings.
-KINDS = {"": {}, "unlabelled": {"labelled": False}, "sampled": {"tail_samples": 3}}
+KINDS = {"": {}, "unlabelled": {"labelled": False}, "sampled": {"tail_samples": 3}, "error": {"error": 0.2}}
 
 
 def golden_store(name, kind):
@@ -77,6 +77,7 @@ def values_of(root):
         "logprob_error": topks[0].logprob_error,
         "fingerprint": store.manifest.identity.fingerprint,
         **{name: [getattr(topk, name).tolist() for topk in topks] for name in TAIL_FIELDS if topks[0].tail_samples},
+        **({} if topks[0].counts is None else {"counts": [topk.counts.tolist() for topk in topks]}),
     }
 
 
