@@ -19,7 +19,7 @@ from pld.join.pixel_probes import compare_probes, make_probes
 from pld.prefetch import map_ahead
 from pld.progress import progress
 from pld.provenance import provenance
-from pld.report.table import as_text, store_rows
+from pld.report.table import as_text, over_error, store_rows
 from pld.store import PartId, Store, StoreWriter, open_store
 
 
@@ -115,3 +115,4 @@ def _print_summary(store: Store, wanted_views: int) -> None:
         print(f"{store.url}: {store.num_views} of {wanted_views} views are complete; other processes are still working")
     else:
         print(as_text(("complete", store.url), store_rows(store)))
+        warn(over_error(store))

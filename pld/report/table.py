@@ -52,6 +52,18 @@ def _count_rows(store: Store) -> list[tuple[str, str]]:
     return [("classes", kept), (f"error above {codec.error:g}", over)]
 
 
+def over_error(store: Store) -> str | None:
+    """A warning where views do not keep the error that was asked for; None if all do."""
+    codec, stats = store.manifest.identity.codec, store.stats
+    if codec.error is None or not stats.num_over_error:
+        return None
+    return (
+        f"{stats.num_over_error:,} of {stats.num_rows:,} views ({100 * stats.num_over_error / stats.num_rows:.3g} %) "
+        f"have an error above {codec.error:g}: their top {codec.k} are too few. They are used as they are; to keep the "
+        "error for more of them, cache into another --store with a larger --k or --error"
+    )
+
+
 def _sample_rows(store: Store) -> list[tuple[str, str]]:
     """What a sampled tail is worth: the expected error of a single view's KD gradient, over the gradient's length."""
     codec = store.manifest.identity.codec
