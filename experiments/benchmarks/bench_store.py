@@ -25,6 +25,7 @@ import numpy as np
 import psutil
 import torch
 
+from experiments.benchmarks.store.kept_errors import kept_errors
 from experiments.benchmarks.store.layouts import Files, TinyViT, dense_bytes
 from experiments.benchmarks.store.logits import (
     MIXED_POLICY,
@@ -55,6 +56,7 @@ def main() -> None:
             figures |= sizes(Path(folder), given, k)
         figures |= mixed_sizes(Path(folder), logits(mixed=True), 10)
         figures |= sampled_tails(Path(folder), given)
+        figures |= kept_errors(Path(folder), given)
         topks = signals(given, 50)[:2]
         write_large(Path(folder) / "large", topks, SHARDS)
         figures |= reading(Path(folder) / "large")
