@@ -14,8 +14,8 @@ from msgspec import Meta
 from pld.errors import ConfigError
 from pld.signals import TopK, rounding_error
 from pld.store.format.canonical import OPTIONAL
+from pld.store.format.tail_error import tail_errors
 from pld.store.format.typed_json import Number
-from pld.tail_error import tail_errors
 
 BINS_PER_OCTAVE = 4
 _LOWEST_BIN = -20 * BINS_PER_OCTAVE
@@ -36,7 +36,7 @@ class PartStats:
         unmapped_mass: sum over them of the model's mass on classes that the dataset does not have, which is no part of
             the teacher's probabilities; 0 where there are none. Taken from the commit: no array holds it.
         tail_errors: of a store with sampled tails, for each of its temperatures the sums over the rows of the mean
-            squared error of KD's gradient and of its squared length, as `pld.tail_error` has them.
+            squared error of KD's gradient and of its squared length, as `pld.store.format.tail_error` has them.
         num_listed: of a store with an error, the classes that its rows list, summed; 0 in others, as the next two.
         most_listed: the most that one of them lists.
         num_over_error: how many of them have a gradient error bound above the store's error.

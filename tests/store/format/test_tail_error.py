@@ -5,7 +5,7 @@ import torch
 
 from pld.losses import kd_loss
 from pld.signals import TopK
-from pld.tail_error import tail_errors
+from pld.store.format.tail_error import tail_errors
 
 
 @pytest.mark.parametrize("labelled", [True, False])
