@@ -166,6 +166,7 @@ class CodecIdentity:
         if not 0 <= self.tail_samples <= MAX_CLASSES:
             raise ConfigError(f"tail_samples = {self.tail_samples}: wanted 0 to {MAX_CLASSES}")
         if self.error is not None:
+            object.__setattr__(self, "error", float(self.error))  # 1 and 1.0 are the same number, but not the same JSON
             try:
                 check_error(self.error, self.logprob_error)
             except SignalError as error:
