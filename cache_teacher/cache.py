@@ -21,7 +21,7 @@ from pld.logs import Setup, set_up_logs
 from pld.prefetch import map_ahead
 from pld.progress import progress
 from pld.provenance import provenance
-from pld.report.table import as_text, store_rows
+from pld.report.table import as_text, over_error, store_rows
 from pld.store import PartId, Store, StoreWriter, open_store
 
 _LOG = logging.getLogger(__name__)
@@ -121,3 +121,4 @@ def _print_summary(store: Store, wanted_views: int) -> None:
         _LOG.info(text, store.url, store.num_views, wanted_views)
     else:
         print(as_text(("complete", store.url), store_rows(store)))
+        warn(over_error(store))

@@ -62,6 +62,18 @@ class CacheConfig:
     )
     views: int = option(50, "number of views of each image to store", check=AT_LEAST_ONE)
     k: int = option(50, "classes to keep for each view; the number of classes keeps every logit", check=AT_LEAST_ONE)
+    tail_samples: int = option(
+        0,
+        "classes to draw from the rest of each view's classes, so that kd and dkd are unbiased at every temperature of "
+        "--temperatures; part of the store's identity",
+        check=("0 or more", lambda value: value >= 0),
+    )
+    error: float | None = option(
+        None,
+        "keep of each view as few classes as bring the bound of PLD's gradient error at T = 1 under this, such as "
+        "0.03; --k is then the most; part of the store's identity",
+        check=("above 0 and below 2", lambda value: value is None or 0 < value < 2),
+    )
     policy: str | None = option(
         None,
         "how views are drawn: steps with commas between them, such as rrc,flip,rand-m9-mstd0.5-inc1,erase-0.25; light, "

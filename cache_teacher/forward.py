@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
 from cache_teacher.label_check import LabelCheck
@@ -17,6 +17,7 @@ from pld.errors import DataError, SignalError, TeacherError
 from pld.images import Source
 from pld.loading import LoadedViews
 from pld.signals import TopK
+from pld.tail_sample import tail_uniforms
 from pld.teachers import Teacher
 
 
@@ -40,6 +41,10 @@ class PartRunner:
     Attributes:
         k: classes to keep.
         temperatures: at which the tail's mass is kept.
+        tail_samples: classes to draw from the tail.
+        error: keep as few of the k classes as this bound of PLD's gradient error asks for; None keeps k.
+        logprob_error: the store's rounding, nats.
+        view_seed: of the views; the draws follow from it, the key and the view.
         device: the teacher's.
         label_check: gets all signals; None if labels may be wrong, or there are none.
     """
@@ -48,6 +53,10 @@ class PartRunner:
     source: Source
     k: int
     temperatures: tuple[float, ...]
+    tail_samples: int
+    error: float | None
+    logprob_error: float
+    view_seed: int
     device: str
     label_check: LabelCheck | None = None
 
@@ -77,7 +86,9 @@ class PartRunner:
             bad.update(request.rows[~np.array(piece.good)].tolist())
             if request.ends_batch:
                 if rows:
-                    topk, mass = self._forward(batch[0] if len(batch) == 1 else torch.cat(batch), rows, num_views)
+                    topk, mass = self._forward(
+                        batch[0] if len(batch) == 1 else torch.cat(batch), rows, request.view_indexes
+                    )
                     unmapped_mass += mass
                     if self.label_check:
                         # Mixed views come one view after another.
@@ -93,21 +104,38 @@ class PartRunner:
                 done, bad, unmapped_mass = [], set(), 0.0
 
     @torch.inference_mode()
-    def _forward(self, images: UInt8[Tensor, "B 3 h w"], rows: list[int], num_views: int) -> tuple[TopK, float]:
+    def _forward(
+        self, images: UInt8[Tensor, "B 3 h w"], rows: list[int], view_indexes: Sequence[int]
+    ) -> tuple[TopK, float]:
         """The views' signals, and the sum of their unmapped mass."""
+        num_views = len(view_indexes)
         labels = None
         if self.source.labels is not None:
             labels = torch.from_numpy(self.source.labels[rows]).repeat_interleave(num_views).to(self.device)
         model_logits = self.teacher.model_logits(images)
         logits = self.teacher.select_classes(model_logits)
         try:
-            topk = TopK.from_logits(logits, labels, self.k, self.temperatures).to("cpu")
+            topk = TopK.from_logits(
+                logits,
+                labels,
+                self.k,
+                self.temperatures,
+                tail_samples=self.tail_samples,
+                uniforms=self._uniforms(rows, view_indexes) if self.tail_samples else None,
+                error=self.error,
+                logprob_error=self.logprob_error,
+            ).to("cpu")
         except SignalError as error:
             raise TeacherError(
                 f"{self.teacher.architecture} in {self.teacher.precision}, on {len(rows)} samples starting at "
                 f"{self.source.key(rows[0])}: {error}; try --precision bf16 or fp32, and check the weights"
             ) from error
         return topk, float(self.teacher.unmapped_mass(model_logits).double().sum())
+
+    def _uniforms(self, rows: list[int], view_indexes: Sequence[int]) -> Float64[Tensor, "B"]:
+        """What tails are drawn by, image by image."""
+        keys = [self.source.key(row) for row in rows]
+        return torch.stack([tail_uniforms(keys, view, self.view_seed) for view in view_indexes], dim=1).flatten()
 
     def _by_view(self, batches: Sequence[_Batch]) -> tuple[list[int], list[TopK]]:
         """Regroup batches of [images x views] into the rows in the source's order, and one TopK over them per view.

@@ -43,5 +43,7 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
             class_names=source.class_names,
             labelled=source.labels is not None,
         ),
-        codec=CodecIdentity(k=config.k, temperatures=config.temperatures),
+        codec=CodecIdentity(
+            k=config.k, temperatures=config.temperatures, tail_samples=config.tail_samples, error=config.error
+        ),
     )

@@ -20,7 +20,7 @@ from pld.join.match import map_classes, use_store_keys, use_teacher_classes
 from pld.join.mixing import plan_mixing
 from pld.loading import ViewDecoder, view_decoder
 from pld.loading.nvjpeg import check_device
-from pld.store import Identity, Shard, find_manifest
+from pld.store import CodecIdentity, Identity, Shard, find_manifest
 from pld.teachers import Teacher, build_teacher
 from pld.views import MixingPlan, Policy
 
@@ -74,6 +74,10 @@ class Inputs:
             source=self.source,
             k=config.k,
             temperatures=config.temperatures,
+            tail_samples=config.tail_samples,
+            error=config.error,
+            logprob_error=CodecIdentity(k=config.k, error=config.error).logprob_error,
+            view_seed=self.policy.seed,
             device=self.device,
             label_check=_label_check(config, self.source, self.teacher),
         )
@@ -130,6 +134,13 @@ def _build_teacher(
         raise ConfigError(
             f"--k {config.k}: {teacher.architecture} has {teacher.num_outputs} classes here; choose at most as many"
         )
+    if config.tail_samples:
+        most = teacher.num_outputs - config.k - (source.labels is not None)
+        if config.tail_samples > most:
+            raise ConfigError(
+                f"--tail_samples {config.tail_samples}: with --k {config.k} of {teacher.num_outputs} classes at most "
+                f"{max(0, most)} are sure to be outside; choose fewer, or --k {teacher.num_outputs}, which keeps all"
+            )
     return teacher, source, note
 
 

@@ -3,7 +3,8 @@
     make bench-store [PHOTOS='photos-{0000..0003}.tar' WEIGHTS=lite2.safetensors]
 
 Bytes are those of one part of 1,250 samples x 8 views and everything around it, 5 temperatures; for k = 10 also those
-of a policy with mixup and CutMix, whose partners, shares and boxes are not stored. The view that is read
+of a policy with mixup and CutMix, whose partners, shares and boxes are not stored, and of sampled tails, with the error
+of KD's gradient from them at T = 2 beside that from larger top-ks. The view that is read
 has 1.28 million rows at k = 50, made synthetically, local, in the page cache. Random batches of 256 rows come from it,
 from TinyViT's records of as many rows and from files of 50,000 of them, all in the page cache, which flatters the
 files. Ends with one line of JSON. Not measured: cold disks, memory, remote stores.
@@ -24,6 +25,7 @@ import numpy as np
 import psutil
 import torch
 
+from experiments.benchmarks.store.kept_errors import kept_errors
 from experiments.benchmarks.store.layouts import Files, TinyViT, dense_bytes
 from experiments.benchmarks.store.logits import (
     MIXED_POLICY,
@@ -34,6 +36,7 @@ from experiments.benchmarks.store.logits import (
     logits,
     write_large,
 )
+from experiments.benchmarks.store.sampled_tails import sampled_tails
 from experiments.benchmarks.timing import CPU, Spread, Step, machine, paired_seconds, print_figures, ratio, timed
 from pld.signals import TopK
 from pld.store import FormatName, Shard, StoreWriter, open_store
@@ -52,6 +55,8 @@ def main() -> None:
         for k in (10, 50):
             figures |= sizes(Path(folder), given, k)
         figures |= mixed_sizes(Path(folder), logits(mixed=True), 10)
+        figures |= sampled_tails(Path(folder), given)
+        figures |= kept_errors(Path(folder), given)
         topks = signals(given, 50)[:2]
         write_large(Path(folder) / "large", topks, SHARDS)
         figures |= reading(Path(folder) / "large")

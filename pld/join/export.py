@@ -54,7 +54,8 @@ def export_with_images(
     Raises:
         DataError: the source does not match the store, or a key has a dot, at which webdataset would cut it.
         DifferentPixelsError: these are not the images that the teacher saw.
-        StoreError: the store's views have steps after their crop, which an export cannot carry.
+        StoreError: the store's views have steps after their crop, or as many classes as an error asks for; an export
+            can carry neither.
         OutputError: `out` holds another export, or tars that no export wrote, or cannot be written.
         NotCachedError: the store does not hold the view.
     """
@@ -64,6 +65,11 @@ def export_with_images(
             f"{store.url}: its views are not crops alone, but have steps: {', '.join(s.name for s in policy.steps)}. "
             "An export says where to crop and flip and no more: readers would see other pixels than the teacher. Train "
             "from the store itself (train-student), or export one that was cached without these steps"
+        )
+    if store.manifest.identity.codec.error is not None:
+        raise StoreError(
+            f"{store.url}: keeps as many classes of each view as an error asks for, and an export has the same number "
+            "for all. Train from the store itself (train-student), or export one that was cached without --error"
         )
     source = join_source(store, source)
     check_keys(source)

@@ -55,7 +55,7 @@ def rerun_teacher(store: Store, source: Source, teacher: Teacher, num_rows: int,
     topk = table[table.rows(source.keys[rows])]
     logits = view_logits(teacher, source, rows.tolist(), view_index, policy, plan_mixing(source, policy, [store]))
     live = torch.log_softmax(logits, dim=1).gather(1, topk.classes)
-    l1 = (live.double().exp() - topk.logprobs.double().exp()).abs().sum(dim=1)
+    l1 = ((live.double().exp() - topk.logprobs.double().exp()).abs() * topk.listed).sum(dim=1)
     return Agreement(
         num_rows=len(rows),
         mean_l1=float(l1.mean()),

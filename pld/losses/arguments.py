@@ -19,6 +19,8 @@ from pld.errors import SignalError
 from pld.losses.settings import Reduction
 from pld.signals import MixedLabels, TopK, larger_share
 
+NO_SAMPLED_TAIL = "which serve kd and dkd alone: of the tail's other classes neither order nor correlation is known"
+
 
 def values_are_free(tensor: Tensor) -> bool:
     """Whether the tensor's values can be read without a device synchronisation or a graph break."""
@@ -28,6 +30,8 @@ def values_are_free(tensor: Tensor) -> bool:
 def check_batch(
     loss: str,
     reason: str | None,
+    sampled_tail: bool,
+    same_k: str | None,
     student_logits: Tensor,
     labels: Tensor | MixedLabels | None,
     teacher: TopK | Tensor | None = None,
@@ -43,7 +47,13 @@ def check_batch(
         _check_classes("labels", labels, student_logits)
     if isinstance(teacher, TopK):
         _check_teacher(teacher, larger_share(labels), student_logits)
-        require_classes(loss, teacher, num_classes, reason, approximate=approximate)
+        if same_k and teacher.counts is not None:
+            raise SignalError(
+                f"{loss}: the teacher holds as many classes of each sample as an error asks for, wanted the same k of "
+                f"all: {same_k}; use a teacher without counts, from a store made without --error"
+            )
+        if not (sampled_tail and teacher.tail_samples):
+            require_classes(loss, teacher, num_classes, reason, approximate=approximate)
     elif teacher is not None:
         if teacher.shape != student_logits.shape or not teacher.is_floating_point():
             raise SignalError(
@@ -55,10 +65,12 @@ def check_batch(
 
 def require_classes(loss: str, teacher: TopK, num_classes: int, reason: str | None, *, approximate: bool) -> None:
     """Raise SignalError if the loss needs all classes (`reason`), the top-k has fewer and `approximate` is False."""
-    if reason and teacher.k < num_classes and not approximate:
+    if reason and not teacher.holds_all(num_classes) and not approximate:
+        held = f"k = {teacher.k}" if teacher.counts is None else f"as many as an error asks for, at most {teacher.k},"
+        sampled = f" and {teacher.tail_samples} of the tail, {NO_SAMPLED_TAIL}" if teacher.tail_samples else ""
         raise SignalError(
-            f"{loss}: the teacher holds k = {teacher.k} of {num_classes} classes, wanted all: {reason}; use a teacher "
-            "with k = C, or approximate=True"
+            f"{loss}: the teacher holds {held} of {num_classes} classes{sampled}, wanted all: {reason}; use a "
+            "teacher with k = C, or approximate=True"
         )
 
 
@@ -142,10 +154,15 @@ def check_order(order: Tensor, weight: Tensor, student_logits: Tensor) -> None:
 
 
 def check_topk(name: str, topk: TopK) -> None:
-    """Raise SignalError where a TopK holds inf or nan; only a tail may be -inf, which is an empty one."""
-    check_finite(f"{name}.logprobs", topk.logprobs)
+    """Raise SignalError where a TopK holds inf or nan; only padding may be -inf, and a tail, which is then empty."""
+    check_finite(
+        f"{name}.logprobs", topk.logprobs if topk.counts is None else topk.logprobs.masked_fill(~topk.listed, 0.0)
+    )
     if topk.label_logprob is not None:
         check_finite(f"{name}.label_logprob", topk.label_logprob)
+    if topk.tail_logprobs is not None and topk.tail_threshold is not None:
+        check_finite(f"{name}.tail_logprobs", topk.tail_logprobs)
+        check_finite(f"{name}.tail_threshold", topk.tail_threshold)
     tail = topk.tail_logmass
     # Of a nan the largest value is nan, and no nan is below inf.
     if values_are_free(tail) and tail.numel() and not float(tail.detach().amax()) < math.inf:
@@ -196,6 +213,11 @@ def _check_teacher(teacher: TopK, labels: Tensor | None, student_logits: Tensor)
             f"{num_classes} for student_logits of shape {list(student_logits.shape)}"
         )
     _check_range("teacher.classes", teacher.classes, num_classes, lowest=0)
+    if teacher.tail_classes is not None:
+        teacher.check_shapes(num_classes)
+        _check_range("teacher.tail_classes", teacher.tail_classes, num_classes, lowest=0)
+    if teacher.counts is not None:
+        check_vector("teacher.counts", teacher.counts, student_logits)
     check_topk("teacher", teacher)
     _check_labels(teacher.labels, labels, rows)
 

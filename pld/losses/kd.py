@@ -12,6 +12,7 @@ from torch import Tensor
 from pld.losses.arguments import reduce_loss
 from pld.losses.module import LossModule, TeacherLossModule, settings_of
 from pld.losses.registry import loss
+from pld.losses.sampled_tail import sampled_divergence
 from pld.losses.settings import UNIT_INTERVAL, Alpha, Reduction, Temperature
 from pld.losses.teacher import log_weights, ranking
 from pld.signals import MixedLabels, TopK, larger_share
@@ -64,7 +65,7 @@ def whole_nll(
     return label_nll(student_logits, labels)
 
 
-@loss("kd", without_label="alpha", mixed_labels=True, label_part=alpha_times_nll)
+@loss("kd", without_label="alpha", mixed_labels=True, sampled_tail=True, label_part=alpha_times_nll)
 def kd_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
@@ -79,8 +80,9 @@ def kd_loss(
     """Knowledge distillation (Hinton et al. 2015): alpha * CE + (1 - alpha) * T^2 * KL(teacher_T || student_T).
 
     From a TopK with k < C the tail is lumped into one class, on both sides: a lower bound of the full divergence, and
-    never negative. Of a mixed image CE weighs both labels by their shares; the teacher's distribution is that of the
-    mixed image as it is.
+    never negative. From one with a sampled tail the divergence is an unbiased estimate of the full one, and so is its
+    gradient; it may be negative. Of a mixed image CE weighs both labels by their shares; the teacher's distribution is
+    that of the mixed image as it is.
 
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).
@@ -88,7 +90,8 @@ def kd_loss(
         labels: int64 [B], or the MixedLabels of mixed images; None for images without labels, with alpha = 0.
         weight: [B], what each sample counts for.
         alpha: weight of the cross entropy, 0 to 1.
-        temperature: of teacher and student, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
+        temperature: of teacher and student, above 0. Above 1 a TopK with k < C is refused unless it has a sampled tail,
+            or `approximate`.
         approximate: permit what a truncated TopK cannot support.
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
@@ -97,7 +100,10 @@ def kd_loss(
             TopK's, a logit, a weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own.
     """
-    divergence = kl_divergence(*support(student_logits, teacher, labels, temperature))
+    if isinstance(teacher, TopK) and teacher.tail_samples:
+        divergence = sampled_divergence(student_logits, teacher, temperature)
+    else:
+        divergence = kl_divergence(*support(student_logits, teacher, labels, temperature))
     per_sample = label_term(alpha, student_logits, labels) + (1 - alpha) * temperature**2 * divergence
     return reduce_loss(per_sample, weight, reduction)
 
@@ -156,7 +162,7 @@ def support(
     listed = student.gather(1, index).masked_fill(~valid, lowest)
     # The lowest finite number, not -inf: an empty tail must have a gradient of zero, not nan.
     known = log_weights(teacher, valid, temperature, student.shape[1]).to(student.dtype).clamp(min=lowest)
-    if teacher.k == student.shape[1]:
+    if teacher.holds_all(student.shape[1]):
         return listed, known[:, :-1]
     rest = student.scatter(1, index, lowest).logsumexp(dim=1, keepdim=True)
     return torch.cat([listed, rest], dim=1), known

@@ -30,12 +30,16 @@ class RequiredSignal:
         all_classes: why k must be C, or None where any k will do; `approximate` permits a smaller k all the same.
         temperatures: those at which the tail's mass must be held where k < C.
         label: why every image must have a label, or None where none needs one.
+        sampled_tail: whether classes drawn from the tail do in place of `all_classes`.
+        same_k: why every sample must have the same k, or None where each may have as many as an error asks for.
     """
 
     needs_teacher: bool
     all_classes: str | None = None
     temperatures: tuple[float, ...] = ()
     label: str | None = None
+    sampled_tail: bool = False
+    same_k: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,7 +137,14 @@ class NamedLoss:
         if self.standardize != "none":
             # From a truncated teacher the dense vector is made at T = 1, and tempered after.
             reason, temperatures = "logits are standardised over all classes", (1.0,)
-        return RequiredSignal(needs_teacher=True, all_classes=reason, temperatures=temperatures, label=label)
+        return RequiredSignal(
+            needs_teacher=True,
+            all_classes=reason,
+            temperatures=temperatures,
+            label=label,
+            sampled_tail=method.sampled_tail and self.standardize == "none",
+            same_k=method.same_k,
+        )
 
 
 def build_loss(name: str, *, standardize: str = "none", approximate: bool = False, **settings: Any) -> NamedLoss:

@@ -17,7 +17,7 @@ from pld.losses.plackett_luce.rows import wide_dtype
 from pld.losses.registry import loss
 from pld.losses.settings import Backend, Reduction, Tail, Temperature, check_settings
 from pld.losses.teacher import as_topk, log_weights, ranking
-from pld.signals import MixedLabels, TopK
+from pld.signals import MixedLabels, TopK, rounding_error
 
 
 def _first_rank(
@@ -89,7 +89,13 @@ def listmle_loss(
     return reduce_loss(nll, weight, reduction)
 
 
-@loss("plistmle", without_label=True, mixed_labels=True, label_part=_plistmle_label_part)
+@loss(
+    "plistmle",
+    same_k="its ranks weigh by their number, whatever the teacher's mass",
+    without_label=True,
+    mixed_labels=True,
+    label_part=_plistmle_label_part,
+)
 def plistmle_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
@@ -100,8 +106,9 @@ def plistmle_loss(
 ) -> Float[Tensor, "*reduced"]:
     """p-ListMLE (Lan et al. 2014) on PLD's order: rank r of C weighs 2^(C-r) - 1, normalised to sum to one.
 
-    Any TopK works: the ranks below R have a total weight of less than 2^-R. Of a mixed image the label of the larger
-    share comes first, as in PLD.
+    Any k works: the ranks below R have a total weight of less than 2^-R. A TopK that keeps as many classes as an error
+    asks for (`counts`) is refused: it may be one class, and half of the weight is then missing. Of a mixed image the
+    label of the larger share comes first, as in PLD.
 
     Arguments and errors are `pld_loss`'s.
     """
@@ -166,7 +173,7 @@ def pld_loss(
     topk, num_classes = as_topk(teacher, labels), student_logits.shape[1]
     index, valid = ranking(topk)
     weights = torch.softmax(log_weights(topk, valid, temperature, num_classes), dim=1)
-    rest_weight = weights[:, -1] if tail == "uniform" and topk.k < num_classes else None
+    rest_weight = weights[:, -1] if tail == "uniform" and not topk.holds_all(num_classes) else None
     nll = unchecked_nll(student_logits, index, valid, weights[:, :-1], rest_weight, backend)
     return reduce_loss(nll, weight, reduction)
 
@@ -201,7 +208,7 @@ def gradient_error_bound(topk: TopK, temperature: Temperature = 1.0, tail: Tail 
     _, valid = ranking(topk)
     weights = torch.softmax(log_weights(topk, valid, temperature), dim=1)
     per_mass = 2 if tail == "drop" else 4
-    bound = per_mass * weights[:, -1] + 4 * math.tanh(topk.logprob_error / (2 * temperature))
+    bound = per_mass * weights[:, -1] + rounding_error(topk.logprob_error, temperature)
     # The columns of the top k: a label has one before them.
     return bound if topk.unsettled is None else bound + 2 * (weights[:, -1 - topk.k : -1] * topk.unsettled).sum(dim=1)
 

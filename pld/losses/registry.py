@@ -41,6 +41,8 @@ class Loss:
         mixed_labels: whether it takes the MixedLabels of mixed images.
         label_part: what the labels contribute to each sample's loss, [B]: their weight times the cross entropy; takes
             the loss's arguments and settings. None where that is not told apart from the teacher's part.
+        sampled_tail: whether a sampled tail gives it unbiased estimates, so that it then needs no other class.
+        same_k: why it needs the same k of every sample, if it does.
     """
 
     function: Callable[..., Tensor]
@@ -50,6 +52,8 @@ class Loss:
     without_label: bool | str
     mixed_labels: bool
     label_part: Callable[..., Tensor] | None
+    sampled_tail: bool
+    same_k: str | None
 
     def why_label(self, settings: Mapping[str, Any]) -> str | None:
         """Why it needs a label for each image with these settings, or None where it needs none."""
@@ -91,6 +95,8 @@ def loss(
     without_label: bool | str = False,
     mixed_labels: bool = False,
     label_part: Callable[..., Tensor] | None = None,
+    sampled_tail: bool = False,
+    same_k: str | None = None,
     **variants: Mapping[str, Any],
 ) -> Callable[[F], F]:
     """Register a loss function, and check its arguments whenever it is called.
@@ -102,6 +108,8 @@ def loss(
         mixed_labels: whether it takes MixedLabels, the labels of mixed images (mixup, CutMix).
         label_part: (student_logits, teacher, labels, **settings) -> [B], what the labels contribute to each sample's
             loss, if it is to be logged apart; gradients are not asked for.
+        sampled_tail: whether it makes unbiased estimates of a TopK's sampled tail, and then needs no other class.
+        same_k: why it needs the same k of every sample; others take as many classes of each as an error asks for.
         variants: more recipe names, each with the settings that it stands for.
 
     Raises:
@@ -133,7 +141,7 @@ def loss(
                         f"labels: {losses_without_labels()}"
                     )
                 reason = why_all_classes(all_classes, given.get("temperature"))
-                check_batch(function.__name__, reason, **given)
+                check_batch(function.__name__, reason, sampled_tail, same_k, **given)
             return function(*args, **kwargs)
 
         for each, preset in {name: {}, **variants}.items():
@@ -145,6 +153,8 @@ def loss(
                 without_label=without_label,
                 mixed_labels=mixed_labels,
                 label_part=label_part,
+                sampled_tail=sampled_tail,
+                same_k=same_k,
             )
             LOSSES.register(each, described, function)
         return cast(F, checked)

@@ -27,14 +27,17 @@ def ranking(topk: TopK) -> tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"]]:
     Returns:
         Classes by rank, int64 [B, k + 1], with the label a second time where it is among the top k; and which of these
         entries are valid, bool [B, k + 1]: all but the label's second time. Without labels the teacher's classes alone,
-        [B, k], all valid.
+        [B, k], all valid. Padding is not valid either, and repeats the first column.
     """
     if topk.labels is None:
-        return topk.classes, torch.ones_like(topk.classes, dtype=torch.bool)
+        return topk.classes, topk.listed
     label = topk.labels[:, None]
     classes = torch.cat([label, topk.classes], dim=1)
     valid = classes != label
     valid[:, 0] = True
+    if topk.counts is not None:
+        valid[:, 1:] &= topk.listed
+        classes = torch.where(valid, classes, label)
     return classes, valid
 
 
@@ -43,13 +46,14 @@ def log_weights(
 ) -> Float[Tensor, "B R_plus_1"]:
     """The teacher's log-probabilities at a temperature, not normalised: a column for each rank, then the whole tail's.
 
-    It is -inf where an entry of the ranking is not valid, and in the tail where k = num_classes: then there is none, at
-    any temperature.
+    It is -inf where an entry of the ranking is not valid, and in the tail where all of num_classes are held: then there
+    is none, at any temperature.
 
     Raises:
         SignalError: there may be a tail, and the TopK does not hold the temperature.
     """
-    tail = torch.full_like(topk.logprobs[:, 0], -torch.inf) if topk.k == num_classes else topk.tail_at(temperature)
+    no_tail = num_classes is not None and topk.holds_all(num_classes)
+    tail = torch.full_like(topk.logprobs[:, 0], -torch.inf) if no_tail else topk.tail_at(temperature)
     columns = [topk.logprobs] if topk.label_logprob is None else [topk.label_logprob[:, None], topk.logprobs]
     if temperature != 1:
         columns = [column / temperature for column in columns]
@@ -80,6 +84,6 @@ def dense_logprobs(
     log_probs = torch.log_softmax(log_weights(topk, valid, temperature, num_classes), dim=1)
     num_tail = (num_classes - valid.sum(dim=1, keepdim=True)).clamp(min=1)
     even = log_probs[:, -1:] - num_tail.to(log_probs.dtype).log()
-    # The label's second column, where there is one, repeats the first: the same value twice.
+    # What is not valid, a label's second column and padding, repeats the first column: the same value twice.
     values = torch.where(valid, log_probs[:, :-1], log_probs[:, :1])
     return even.expand(-1, num_classes).scatter(1, index, values)

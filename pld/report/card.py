@@ -109,7 +109,7 @@ def _facts(store: Store) -> list[tuple[str, str]]:
 
 def _reach(store: Store) -> str:
     codec, num_classes = store.manifest.identity.codec, store.manifest.identity.teacher.num_classes
-    if codec.k == num_classes:
+    if codec.holds_all(num_classes):
         which = "every loss" if store.is_labelled else "every loss that needs no label"
         return f"All classes are here, so {which} can use it."
     return (

@@ -54,13 +54,19 @@ def draw_samples(store: Store, source: Source, num: int, *, seed: int = 0) -> li
     drawn = np.random.default_rng(seed).permutation(len(source))[: 8 * num]
     table = store.load_view(0)
     topk = table[table.rows(source.keys[drawn])]
+    listed = topk.listed
     chosen = topk.logprobs[:, 0].argsort()[: 2 * num : 2].numpy()
     rows = drawn[chosen]
     (views,) = decode_views(view_decoder(source, policy, [_SHOWN]), rows.tolist(), [0], plan)
     mixing = plan.mixing(0, rows) if plan else None
     return [
         _sample(
-            source, row, views[i, 0], topk.classes[j].tolist(), topk.logprobs[j].tolist(), mixing and mixing[i, ...]
+            source,
+            row,
+            views[i, 0],
+            topk.classes[j, listed[j]].tolist(),
+            topk.logprobs[j, listed[j]].tolist(),
+            mixing and mixing[i, ...],
         )
         for i, (row, j) in enumerate(zip(rows.tolist(), chosen.tolist(), strict=True))
     ]

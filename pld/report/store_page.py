@@ -23,7 +23,7 @@ def render_store_page(store: Store, samples: Sequence[Sample]) -> str:
     """
     codec, stats = store.manifest.identity.codec, store.stats
     num_views, problem = _num_views(store)
-    truncated = codec.k < store.manifest.identity.teacher.num_classes
+    truncated = not codec.holds_all(store.manifest.identity.teacher.num_classes)
     agreement = measure_agreement(store) if num_views else None
     return render(
         "store.html.jinja",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,20 +18,65 @@ def store_rows(store: Store) -> list[tuple[str, str]]:
     mean_error, high_error = store.gradient_error_bound()
     later = stats.num_rows - store.num_views * store.num_samples
     unfinished = f" complete, and {later:,} sample-views of later ones" if later else ""
+    kept = f"top {codec.k}" if codec.error is None else "classes kept"
     decoder = ", decoded by nvJPEG" if store.manifest.identity.views.decoder == "nvjpeg" else ""
+    at_most = "" if codec.error is None else "at most the "
     label = " and the label" if store.is_labelled else ""
     skipped = f" ({len(store.skipped)} skipped: {', '.join(store.skipped[:3])})" if store.skipped else ""
     return [
         ("teacher", f"{teacher.full_name}, {teacher.precision}"),
         *_class_rows(store),
         ("samples", f"{store.num_samples:,}{skipped}"),
-        ("views", f"{store.num_views}{unfinished}, top {codec.k} of {teacher.num_classes} classes for each{decoder}"),
+        (
+            "views",
+            f"{store.num_views}{unfinished}, {at_most}top {codec.k} of {teacher.num_classes} classes for each{decoder}",
+        ),
         _accuracy_row(store),
-        ("tail mass", f"{100 * stats.mean_tail_mass:.3g} % of probability is outside the top {codec.k}{label}"),
+        ("tail mass", f"{100 * stats.mean_tail_mass:.3g} % of probability is outside the {kept}{label}"),
+        *_count_rows(store),
+        *_sample_rows(store),
         ("gradient error", f"at most {mean_error:.3g} on average, {high_error:.3g} for 95 % (L1, PLD at T = 1)"),
         ("size", f"{store.num_bytes:,} bytes, {store.num_bytes / stats.num_rows:.1f} per view"),
         ("as float16", f"{_DENSE_BYTES * teacher.num_classes} bytes per view, all classes"),
         ("fingerprint", store.manifest.identity.fingerprint),
+    ]
+
+
+def _count_rows(store: Store) -> list[tuple[str, str]]:
+    """How many classes the views list where an error was asked for, and how many views do not keep it."""
+    codec, stats = store.manifest.identity.codec, store.stats
+    if codec.error is None or not stats.num_rows:
+        return []
+    kept = f"{stats.num_listed / stats.num_rows:.1f} a view on average, {stats.most_listed} at most"
+    over = f"{100 * stats.num_over_error / stats.num_rows:.3g} % of views: k = {codec.k} is too few for them"
+    return [("classes", kept), (f"error above {codec.error:g}", over)]
+
+
+def over_error(store: Store) -> str | None:
+    """A warning where views do not keep the error that was asked for; None if all do."""
+    codec, stats = store.manifest.identity.codec, store.stats
+    if codec.error is None or not stats.num_over_error:
+        return None
+    return (
+        f"{stats.num_over_error:,} of {stats.num_rows:,} views ({100 * stats.num_over_error / stats.num_rows:.3g} %) "
+        f"have an error above {codec.error:g}: their top {codec.k} are too few. They are used as they are; to keep the "
+        "error for more of them, cache into another --store with a larger --k or --error"
+    )
+
+
+def _sample_rows(store: Store) -> list[tuple[str, str]]:
+    """What a sampled tail is worth: the expected error of a single view's KD gradient, over the gradient's length."""
+    codec = store.manifest.identity.codec
+    if not codec.tail_samples:
+        return []
+    errors = (
+        f"{math.sqrt(error / length) if length else math.nan:.3g} at T = {temperature:g}"
+        for temperature, (error, length) in zip(codec.temperatures, store.stats.tail_errors, strict=False)
+    )
+    drawn = f"{codec.tail_samples} classes of each view, drawn with known probabilities"
+    return [
+        ("sampled tail", drawn),
+        ("its KD gradient", f"unbiased; one view's error over its length is {', '.join(errors)} (L2, at the start)"),
     ]
 
 

@@ -24,6 +24,7 @@ from pld.store import (
     ViewIdentity,
     dataset_digest,
 )
+from pld.tail_sample import tail_uniforms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class World:
     seed: int = 0
     spread: float = 3.0
     labelled: bool = True
+    tail_samples: int = 0
+    error: float | None = None
     format: FormatName = "zarr"
     policy: Mapping[str, Any] = dataclasses.field(
         default_factory=lambda: {"name": "random_resized_crop", "scale": (0.08, 1)}
@@ -74,7 +77,7 @@ class World:
                 class_names=None,
                 labelled=self.labelled,
             ),
-            codec=CodecIdentity(k=self.k),
+            codec=CodecIdentity(k=self.k, tail_samples=self.tail_samples, error=self.error),
         )
 
     def rows(self, shard: str) -> slice:
@@ -92,12 +95,25 @@ class World:
     def signal(self, shard: str, view: int, k: int | None = None) -> TopK:
         """What the store should hold of one shard's view."""
         labels = torch.from_numpy(self.labels[self.rows(shard)]) if self.labelled else None
-        return TopK.from_logits(self.logits(shard, view), labels, k or self.k, self.identity.codec.temperatures)
+        rows = self.rows(shard)
+        keys = [key.decode() for key in self.keys[rows].tolist()]
+        return TopK.from_logits(
+            self.logits(shard, view),
+            labels,
+            k or self.k,
+            self.identity.codec.temperatures,
+            tail_samples=self.tail_samples,
+            uniforms=tail_uniforms(keys, view, seed=7),
+            error=self.error,
+            logprob_error=self.identity.codec.logprob_error,
+        )
 
     def no_signal(self) -> TopK:
         """The signal of no rows."""
         nothing = torch.zeros(0, self.num_classes), torch.zeros(0, dtype=torch.int64) if self.labelled else None
-        return TopK.from_logits(*nothing, self.k, self.identity.codec.temperatures)
+        return TopK.from_logits(
+            *nothing, self.k, self.identity.codec.temperatures, tail_samples=self.tail_samples, error=self.error
+        )
 
     def open_writer(self, url: str | Path) -> StoreWriter:
         return StoreWriter.open(str(url), self.identity, self.shards, {"made_by": "tests"}, format=self.format)

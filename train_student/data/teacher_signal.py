@@ -154,18 +154,36 @@ def check_supports(store: StoreGroup, required: RequiredSignal, *, approximate: 
     """Whether a store's truncated teacher only approximates what a loss asks for.
 
     Raises:
-        ConfigError: it does and `approximate` is false, or it lacks a temperature that the loss needs.
+        ConfigError: it does and `approximate` is false, or it lacks a temperature that the loss needs, or the loss
+            needs the same k of every sample and the store keeps as many as an error asks for.
     """
     k, num_classes = store.k, store.num_classes
-    if k == num_classes:
-        return False
-    if required.all_classes and not approximate:
+    if required.same_k and store.error is not None:
         raise ConfigError(
-            f"{store.url}: holds the top {k} of {num_classes} classes; this loss needs all: "
-            f"{required.all_classes}. Use a store made with K={num_classes} or --online-teacher, or accept the error "
-            "with --approximate-teacher"
+            f"{store.url}: keeps as many classes of each view as bring PLD's error under {store.error:g}; this loss "
+            f"needs the same k of all: {required.same_k}. Use a store made without --error, or --online-teacher"
+        )
+    if store.holds_all:
+        return False
+    is_sampled = required.sampled_tail and store.tail_samples > 0
+    if required.all_classes and not approximate and not is_sampled:
+        held = f"the top {k}" if store.error is None else f"at most the top {k}"
+        raise ConfigError(
+            f"{store.url}: holds {held} of {num_classes} classes; this loss needs all: "
+            f"{required.all_classes}. Use a store made with K={num_classes}{_or_sampled(store, required)} or "
+            "--online-teacher, or accept the error with --approximate-teacher"
         )
     missing = [t for t in required.temperatures if t not in store.temperatures]
     if missing:
         raise ConfigError(f"{store.url}: does not hold temperature {missing[0]:g}, only {list(store.temperatures)}")
-    return required.all_classes is not None
+    return required.all_classes is not None and not is_sampled
+
+
+def _or_sampled(store: StoreGroup, required: RequiredSignal) -> str:
+    """That a sampled tail would do, where it would."""
+    if not required.sampled_tail:
+        return ""
+    if any(member.manifest.identity.codec.tail_samples for member in store.members):
+        return ", one store alone, whose sampled tail combining loses,"
+    most = store.num_classes - store.k - store.is_labelled
+    return f" or with --tail_samples {min(8, most)}" if most > 0 else ""

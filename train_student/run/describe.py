@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def first_lines(config: TrainConfig, data: TrainingData, approximate: bool, worl
         facts.append("no labels: the teacher's ranking is the only signal")
     if approximate:
         facts.append("the teacher is truncated and only approximates what the loss asks for")
+    if sampled := _sampled_tail(config, data):
+        facts.append(sampled)
     if data.num_skipped:
         lacking = " or ".join(Path(url).name for url in config.teacher.stores)
         facts.append(f"images left out, as {lacking} has no logits for them: {data.num_skipped}")
@@ -60,3 +63,18 @@ def first_lines(config: TrainConfig, data: TrainingData, approximate: bool, worl
         facts.append(f"{dropped} images of a last partial batch dropped each epoch")
     training = f"{config.model.name}, {config.loss.name}: {'; '.join(facts)}"
     return [training, f"validation: {data.validation_text}", *data.remarks]
+
+
+def _sampled_tail(config: TrainConfig, data: TrainingData) -> str | None:
+    """That the loss estimates the teacher's tail from a sample of it, and how far a view's gradient is off."""
+    required, store = config.loss.build().required_signal, data.store
+    if store is None or config.teacher.online_teacher or not (required.sampled_tail and store.tail_samples):
+        return None
+    codec, errors = store.members[0].manifest.identity.codec, store.members[0].stats.tail_errors
+    held = dict(zip(codec.temperatures, errors, strict=False))
+    error, length = held.get(required.temperatures[0], (math.nan, 1.0))
+    of_one = math.sqrt(error / length) if length else math.nan
+    return (
+        f"the teacher's tail is estimated from {store.tail_samples} of its classes, without bias; of one view KD's "
+        f"gradient is off by {of_one:.3g} of its length at first"
+    )

@@ -41,13 +41,19 @@ def rank_agreement(classes: Int64[ndarray, "V N R"]) -> tuple[Float64[ndarray, "
 
 
 def measure_agreement(store: Store, *, seed: int = 0) -> RankAgreement | None:
-    """Compare up to 8 views, evenly chosen, of up to 5,000 samples; None where there is one view alone."""
+    """Compare up to 8 views, evenly chosen, of up to 5,000 samples; None where there is one view alone.
+
+    Ranks are those that all rows list: in a store with an error some may list one class.
+    """
     views = np.unique(np.linspace(0, store.num_views - 1, _VIEWS).round().astype(int)).tolist()
     if len(views) < 2:
         return None
     rows = np.sort(np.random.default_rng(seed).permutation(store.num_samples)[:_SAMPLES])
     k = min(_RANKS, store.manifest.identity.codec.k)
-    classes = np.stack([store.load_view(view, k)[rows].classes.numpy() for view in views])
+    topks = [store.load_view(view, k)[rows] for view in views]
+    if store.manifest.identity.codec.error is not None:
+        k = min(int(topk.listed.sum(dim=1).min()) for topk in topks)
+    classes = np.stack([topk.classes[:, :k].numpy() for topk in topks])
     same, overlap = rank_agreement(classes)
     return RankAgreement(same=same, overlap=overlap, num_samples=len(rows), views=tuple(views))
 

@@ -85,12 +85,12 @@ class Manifest:
     @property
     def sample_arrays(self) -> tuple[str, ...]:
         """The names of the arrays of a part's samples, in their order."""
-        return sample_arrays(labelled=self.is_labelled)
+        return sample_arrays(self.identity)
 
     @property
     def view_arrays(self) -> tuple[str, ...]:
         """The names of the arrays of each of a part's views, in their order."""
-        return view_arrays(labelled=self.is_labelled)
+        return view_arrays(self.identity)
 
     def columns(self, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, ArraySpec | NpyColumn]:
         """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""

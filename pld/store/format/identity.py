@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 from msgspec import Meta
 
-from pld.errors import ConfigError
+from pld.errors import ConfigError, SignalError
 from pld.precision import Precision
+from pld.signals import check_error, check_tail_samples
 from pld.store.format.canonical import OPTIONAL, canonical_json, sha256_hex
 from pld.store.format.samples import samples_digest
 from pld.store.format.typed_json import Number, Sha256
@@ -138,14 +139,20 @@ class DatasetIdentity:
 class CodecIdentity:
     """What is kept of the logits: k classes, log-probabilities on a grid (nats), tails at these temperatures.
 
+    `tail_samples` more classes are drawn from the tail, by their probabilities at the largest of the temperatures.
+    With an `error` each row lists as few of the k classes as keep PLD's gradient error bound at T = 1 at most that.
+
     Raises:
         ConfigError: the grid is not a multiple of 1/256 up to 1/8, or the temperatures do not rise from at least 1/8
-            to at most 8 with 1 among them. Inside these limits FORMAT.md's proof of the rounding bound holds.
+            to at most 8 with 1 among them. Inside these limits FORMAT.md's proof of the rounding bound holds. Or the
+            error is not above what rounding to the grid alone costs, or not below 2.
     """
 
     k: _NumClasses
     grid: Number = 3 / 256
     temperatures: tuple[Number, ...] = DEFAULT_TEMPERATURES
+    tail_samples: Annotated[int, Meta(ge=0, le=MAX_CLASSES)] = dataclasses.field(default=0, metadata=OPTIONAL)
+    error: Number | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         _make_floats(self, "temperatures")
@@ -156,6 +163,23 @@ class CodecIdentity:
             raise ConfigError(f"temperatures {held}: wanted rising ones from 1/8 to 8 with 1 among them")
         if not 1 <= self.k <= MAX_CLASSES:
             raise ConfigError(f"k = {self.k}: wanted 1 to {MAX_CLASSES}")
+        if not 0 <= self.tail_samples <= MAX_CLASSES:
+            raise ConfigError(f"tail_samples = {self.tail_samples}: wanted 0 to {MAX_CLASSES}")
+        if self.error is not None:
+            object.__setattr__(self, "error", float(self.error))  # 1 and 1.0 are the same number, but not the same JSON
+            try:
+                check_error(self.error, self.logprob_error)
+            except SignalError as error:
+                raise ConfigError(str(error)) from None
+
+    @property
+    def logprob_error(self) -> float:
+        """The largest rounding of a decoded log-probability, nats: half a step, and room for float32 and clamping."""
+        return 0.51 * self.grid
+
+    def holds_all(self, num_classes: int) -> bool:
+        """Whether every row lists every class by construction, so that there is no tail."""
+        return self.k == num_classes and self.error is None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +187,8 @@ class Identity:
     """Everything the numbers depend on.
 
     Raises:
-        ConfigError: k is larger than the teacher's classes, or the class names are not one per class.
+        ConfigError: k is larger than the teacher's classes, the tail may have fewer classes than are drawn from it, or
+            the class names are not one per class.
     """
 
     teacher: TeacherIdentity
@@ -176,6 +201,11 @@ class Identity:
         num_classes, names = self.teacher.num_classes, self.dataset.class_names
         if self.codec.k > num_classes:
             raise ConfigError(f"k = {self.codec.k}: the teacher has {num_classes} classes; choose k up to that")
+        if self.codec.tail_samples:
+            try:
+                check_tail_samples(self.codec.tail_samples, self.codec.k, num_classes, labelled=self.dataset.labelled)
+            except SignalError as error:
+                raise ConfigError(str(error)) from None
         if names is not None and len(names) != num_classes:
             raise ConfigError(f"{len(names)} class names, and a teacher with {num_classes} classes: they do not fit")
 

@@ -21,9 +21,22 @@ T = TypeVar("T")
 
 # The arrays of a part, in the order in which they are written and commits list them.
 SAMPLE_ARRAYS = ("keys", "labels")
-VIEW_ARRAYS = ("classes", "logprobs", "label_logprob", "scaled_tail_logmass")
+VIEW_ARRAYS = (
+    "classes",
+    "logprobs",
+    "label_logprob",
+    "scaled_tail_logmass",
+    "tail_classes",
+    "tail_logprobs",
+    "tail_threshold",
+    "counts",
+)
 # Those of them that a part without labels lacks.
 _LABEL_ARRAYS = ("labels", "label_logprob")
+# Those that a part without sampled tails lacks.
+_TAIL_ARRAYS = ("tail_classes", "tail_logprobs", "tail_threshold")
+# Those that a part whose rows all list k classes lacks.
+_ERROR_ARRAYS = ("counts",)
 # What reading one view of one part may take: 1500 samples with all of 21,841 classes, and no more for a stranger.
 MAX_VIEW_BYTES = 2**27
 
@@ -44,19 +57,24 @@ class Chunk(NamedTuple):
         return cls(offset, num_bytes, sha256_hex(memoryview(part)[offset:][:num_bytes]))
 
 
-def sample_arrays(*, labelled: bool) -> tuple[str, ...]:
+def sample_arrays(identity: Identity) -> tuple[str, ...]:
     """The names of the arrays of a part's samples, in their order."""
-    return tuple(name for name in SAMPLE_ARRAYS if labelled or name not in _LABEL_ARRAYS)
+    return tuple(only_held(dict.fromkeys(SAMPLE_ARRAYS), identity))
 
 
-def view_arrays(*, labelled: bool) -> tuple[str, ...]:
+def view_arrays(identity: Identity) -> tuple[str, ...]:
     """The names of the arrays of each of a part's views, in their order."""
-    return tuple(name for name in VIEW_ARRAYS if labelled or name not in _LABEL_ARRAYS)
+    return tuple(only_held(dict.fromkeys(VIEW_ARRAYS), identity))
 
 
-def without_label_arrays(arrays: Mapping[str, T], *, labelled: bool) -> Mapping[str, T]:
-    """Arrays by name, those of labels left out unless there are labels."""
-    return arrays if labelled else {name: array for name, array in arrays.items() if name not in _LABEL_ARRAYS}
+def only_held(arrays: Mapping[str, T], identity: Identity) -> Mapping[str, T]:
+    """Arrays by name, without those of labels, of sampled tails and of an error where the store has none."""
+    absent = (
+        *(() if identity.dataset.labelled else _LABEL_ARRAYS),
+        *(() if identity.codec.tail_samples else _TAIL_ARRAYS),
+        *(() if identity.codec.error is not None else _ERROR_ARRAYS),
+    )
+    return {name: array for name, array in arrays.items() if name not in absent}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

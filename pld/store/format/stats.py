@@ -12,8 +12,9 @@ import torch
 from msgspec import Meta
 
 from pld.errors import ConfigError
-from pld.signals import TopK
+from pld.signals import TopK, rounding_error
 from pld.store.format.canonical import OPTIONAL
+from pld.store.format.tail_error import tail_errors
 from pld.store.format.typed_json import Number
 
 BINS_PER_OCTAVE = 4
@@ -34,6 +35,11 @@ class PartStats:
         max_logprob: the largest log-probability, nats; None without rows.
         unmapped_mass: sum over them of the model's mass on classes that the dataset does not have, which is no part of
             the teacher's probabilities; 0 where there are none. Taken from the commit: no array holds it.
+        tail_errors: of a store with sampled tails, for each of its temperatures the sums over the rows of the mean
+            squared error of KD's gradient and of its squared length, as `pld.store.format.tail_error` has them.
+        num_listed: of a store with an error, the classes that its rows list, summed; 0 in others, as the next two.
+        most_listed: the most that one of them lists.
+        num_over_error: how many of them have a gradient error bound above the store's error.
     """
 
     num_rows: _Count
@@ -42,6 +48,10 @@ class PartStats:
     tail_bins: tuple[tuple[Annotated[int, Meta(ge=_LOWEST_BIN, le=0)], _Count], ...]
     max_logprob: Number | None
     unmapped_mass: Number = dataclasses.field(default=0.0, metadata=OPTIONAL)
+    tail_errors: tuple[tuple[Number, Number], ...] = dataclasses.field(default=(), metadata=OPTIONAL)
+    num_listed: _Count = dataclasses.field(default=0, metadata=OPTIONAL)
+    most_listed: _Count = dataclasses.field(default=0, metadata=OPTIONAL)
+    num_over_error: _Count = dataclasses.field(default=0, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         if self.num_correct is not None and self.num_correct > self.num_rows:
@@ -51,8 +61,10 @@ class PartStats:
             raise ConfigError(f"stats: found tail_bins {bins[:5]}, ..., wanted each bin once, in ascending order")
 
     @classmethod
-    def of(cls, views: Sequence[TopK], unmapped_mass: float = 0.0) -> PartStats:
-        """The figures of a part's views."""
+    def of(
+        cls, views: Sequence[TopK], num_classes: int, unmapped_mass: float = 0.0, error: float | None = None
+    ) -> PartStats:
+        """The figures of a part's views of a teacher with so many classes, kept for an error if it is not None."""
         mass = torch.cat([view.tail_at(1.0) for view in views]).double().exp()
         bins = torch.ceil(torch.log2(mass) * BINS_PER_OCTAVE).clamp(_LOWEST_BIN, 0)
         top1 = torch.cat([view.logprobs[:, 0] for view in views])
@@ -63,6 +75,8 @@ class PartStats:
             tail_bins=tuple(sorted(Counter(int(b) for b in bins.tolist()).items())),
             max_logprob=float(top1.max()) if len(top1) else None,
             unmapped_mass=unmapped_mass,
+            tail_errors=_add_pairs([_tail_errors(view, num_classes) for view in views if view.tail_samples]),
+            **_counts(views, error),
         )
 
     @classmethod
@@ -79,6 +93,10 @@ class PartStats:
             tail_bins=tuple(sorted(bins.items())),
             max_logprob=max((part.max_logprob for part in found if part.max_logprob is not None), default=None),
             unmapped_mass=math.fsum(part.unmapped_mass for part in found),
+            tail_errors=_add_pairs([part.tail_errors for part in found if part.tail_errors]),
+            num_listed=sum(part.num_listed for part in found),
+            most_listed=max((part.most_listed for part in found), default=0),
+            num_over_error=sum(part.num_over_error for part in found),
         )
 
     @property
@@ -106,6 +124,32 @@ class PartStats:
             if seen >= fraction * self.num_rows:
                 return float(2.0 ** (index / BINS_PER_OCTAVE))
         return math.nan
+
+
+def _counts(views: Sequence[TopK], error: float | None) -> dict[str, int]:
+    """How many classes rows list, and how many rows do not keep the error; nothing without one."""
+    if error is None:
+        return {}
+    counts = torch.cat([view.listed.sum(dim=1) for view in views])
+    bounds = [2 * view.tail_at(1.0).double().exp() + rounding_error(view.logprob_error) for view in views]
+    return {
+        "num_listed": int(counts.sum()),
+        "most_listed": int(counts.max()) if len(counts) else 0,
+        "num_over_error": int((torch.cat(bounds) > error).sum()),
+    }
+
+
+def _tail_errors(view: TopK, num_classes: int) -> tuple[tuple[float, float], ...]:
+    errors, lengths = (values.sum(dim=0).tolist() for values in tail_errors(view, num_classes))
+    return tuple(zip(errors, lengths, strict=True))
+
+
+def _add_pairs(found: Sequence[tuple[tuple[float, float], ...]]) -> tuple[tuple[float, float], ...]:
+    """The sums, temperature by temperature."""
+    return tuple(
+        (math.fsum(error for error, _ in pairs), math.fsum(length for _, length in pairs))
+        for pairs in zip(*found, strict=True)
+    )
 
 
 def _num_correct(view: TopK) -> int | None:

@@ -18,8 +18,8 @@ from pld.store.format.archives import reproducible_tar, reproducible_zip
 from pld.store.format.blocks import Block
 from pld.store.format.canonical import canonical_json
 from pld.store.format.identity import Identity
-from pld.store.format.quantise import class_dtype
-from pld.store.format.schema import Chunk, PartRows, part_attributes, without_label_arrays
+from pld.store.format.quantise import class_dtype, count_dtype
+from pld.store.format.schema import Chunk, PartRows, only_held, part_attributes
 
 _LEVEL = 6
 _BYTE = np.dtype("u1")
@@ -114,6 +114,7 @@ class WebDatasetPart:
     def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, NpyColumn]:
         """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""
         k, width = identity.codec.k, len(identity.codec.temperatures)
+        drawn = (num_rows, identity.codec.tail_samples)
         classes, depths, tails = class_dtype(identity.teacher.num_classes), np.dtype("<u2"), np.dtype("<i2")
         samples, *views = _members(block)
         columns = [
@@ -123,9 +124,13 @@ class WebDatasetPart:
             NpyColumn("logprobs", tuple(views), depths, (num_rows, k), planes=True, gaps=True),
             NpyColumn("label_logprob", tuple(views), depths, (num_rows,)),
             NpyColumn("scaled_tail_logmass", tuple(views), tails, (num_rows, width), planes=True, gaps=True),
+            NpyColumn("tail_classes", tuple(views), classes, drawn, planes=True, gaps=True),
+            NpyColumn("tail_logprobs", tuple(views), depths, drawn, planes=True),
+            NpyColumn("tail_threshold", tuple(views), np.dtype("<i4"), (num_rows,)),
+            NpyColumn("counts", tuple(views), count_dtype(k), (num_rows,)),
         ]
         named = {column.name: column for column in columns}
-        return without_label_arrays(named, labelled=identity.dataset.labelled)
+        return only_held(named, identity)
 
     def encode(self, identity: Identity, block: Block, rows: PartRows) -> tuple[bytes, list[tuple[Chunk, ...]]]:
         """The part's bytes, and its chunks in the order of `PartRows.arrays`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from pld.store.format.arrays import ArraySpec
 from pld.store.format.blocks import Block
 from pld.store.format.canonical import canonical_json
 from pld.store.format.identity import CodecIdentity, Identity
-from pld.store.format.quantise import EMPTY_TAIL, LABEL_AMONG_CLASSES, class_dtype
-from pld.store.format.schema import Chunk, PartRows, part_attributes, without_label_arrays
+from pld.store.format.quantise import EMPTY_TAIL, LABEL_AMONG_CLASSES, class_dtype, count_dtype
+from pld.store.format.schema import Chunk, PartRows, only_held, part_attributes
 
 _BLOSC_MAX_ELEMENT_BYTES = 255
 
@@ -26,7 +27,7 @@ class ZarrPart:
     def columns(self, identity: Identity, block: Block, num_rows: int, key_bytes: int) -> Mapping[str, ArraySpec]:
         """The arrays of a part of num_rows samples, by name; key_bytes is the length of the longest key."""
         specs = _columns(identity.codec, identity.teacher.num_classes, block.num_views, num_rows, key_bytes)
-        return without_label_arrays(specs, labelled=identity.dataset.labelled)
+        return only_held(specs, identity)
 
     def encode(self, identity: Identity, block: Block, rows: PartRows) -> tuple[bytes, list[tuple[Chunk, ...]]]:
         """The part's bytes, and its chunks in the order of `PartRows.arrays`."""
@@ -51,20 +52,28 @@ def _columns(
     codec: CodecIdentity, num_classes: int, num_views: int, num_rows: int, key_bytes: int
 ) -> Mapping[str, ArraySpec]:
     classes, depths, tails = class_dtype(num_classes), np.dtype("<u2"), np.dtype("<i2")
-    row = _element_bytes(2 * codec.k, 2)
+    # Rows that list fewer than k classes are runs of padding, which whole bytes show best.
+    shuffle: Literal["shuffle", "bitshuffle"] = "bitshuffle" if codec.error is None else "shuffle"
+    row = _element_bytes(2 * codec.k, 2) if codec.error is None else 2
     samples = {"sample": num_rows}
     views = {"view": num_views, "sample": num_rows}
     ranks, temperatures = views | {"rank": codec.k}, views | {"temperature": len(codec.temperatures)}
     nats = {"units": "nats", "scale_factor": -codec.grid}
     label = nats | {"_FillValue": LABEL_AMONG_CLASSES}
+    threshold = {"units": "nats", "scale_factor": codec.grid}
+    drawn = views | {"drawn": codec.tail_samples}
     scaled = {"units": "nats", "scale_factor": codec.grid, "_FillValue": EMPTY_TAIL}
     specs = [
         ArraySpec("keys", np.dtype("u1"), samples | {"byte": key_bytes}, "shuffle", _element_bytes(key_bytes, 1)),
         ArraySpec("labels", classes, samples, "shuffle", classes.itemsize),
-        ArraySpec("classes", classes, ranks, "bitshuffle", classes.itemsize),
-        ArraySpec("logprobs", depths, ranks, "bitshuffle", row, delta=True, attributes=nats),
+        ArraySpec("classes", classes, ranks, shuffle, classes.itemsize),
+        ArraySpec("logprobs", depths, ranks, shuffle, row, delta=True, attributes=nats),
         ArraySpec("label_logprob", depths, views, "shuffle", 2, attributes=label),
         ArraySpec("scaled_tail_logmass", tails, temperatures, "shuffle", 2, delta=True, attributes=scaled),
+        ArraySpec("tail_classes", classes, drawn, "shuffle", classes.itemsize, delta=True),
+        ArraySpec("tail_logprobs", depths, drawn, "shuffle", 2, attributes=nats),
+        ArraySpec("tail_threshold", np.dtype("<i4"), views, "shuffle", 4, attributes=threshold),
+        ArraySpec("counts", count_dtype(codec.k), views, "shuffle", count_dtype(codec.k).itemsize),
     ]
     return {spec.name: spec for spec in specs}
 

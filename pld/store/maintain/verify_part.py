@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -68,7 +70,10 @@ def _content_problems(storage: Storage, manifest: Manifest, commit: Commit) -> I
         if fault := _view_fault(manifest, grid, views[-1]):
             yield f"view {view}: found {fault}"
     unmapped = commit.stats.unmapped_mass
-    if len(views) == len(commit.part_id.views) and not _same(found := PartStats.of(views, unmapped), commit.stats):
+    num_classes = identity.teacher.num_classes
+    if len(views) == len(commit.part_id.views) and not _same(
+        found := PartStats.of(views, num_classes, unmapped, identity.codec.error), commit.stats
+    ):
         yield f"its commit's stats are not those of its numbers: found {found}"
     class_map = identity.teacher.class_map
     leaves_out = class_map is not None and len(class_map.columns) < class_map.model_classes
@@ -92,8 +97,10 @@ def _view_fault(manifest: Manifest, grid: GridTopK, topk: TopK) -> str | None:
 
 def _same(found: PartStats, wanted: PartStats) -> bool:
     """Equal, up to another machine's last bits in a sum."""
-    close = math.isclose(found.tail_mass, wanted.tail_mass, rel_tol=1e-6)
-    return close and dataclasses.replace(found, tail_mass=0.0) == dataclasses.replace(wanted, tail_mass=0.0)
+    sums, wanted_sums = ((stats.tail_mass, *itertools.chain(*stats.tail_errors)) for stats in (found, wanted))
+    close = len(sums) == len(wanted_sums) and all(map(functools.partial(math.isclose, rel_tol=1e-6), sums, wanted_sums))
+    plain, wanted_plain = (dataclasses.replace(stats, tail_mass=0.0, tail_errors=()) for stats in (found, wanted))
+    return close and plain == wanted_plain
 
 
 def _sha256(storage: Storage, commit: Commit) -> str:

@@ -47,9 +47,15 @@ def average(topks: Sequence[TopK], num_classes: int) -> TopK:
     shares = _known_shares(topks)
     order = _ranking(shares)
     mean, classes, dtype = shares.mean.gather(1, order), shares.classes.gather(1, order), first.logprobs.dtype
+    # Of rows that list fewer classes, all teachers' together may be fewer than k.
+    counts = shares.is_class.sum(1).clamp(max=k) if any(topk.counts is not None for topk in topks) else None
     left_out = mean[:, k:].masked_fill(_is_label(classes[:, k:], first), 0.0).sum(1)
     unlisted = torch.stack([topk.tail_at(1.0).double().exp() for topk in topks]).mean(0)
-    temperatures = common_temperatures([topk.temperatures for topk in topks]) if k == num_classes else (1.0,)
+    temperatures = (
+        common_temperatures([topk.temperatures for topk in topks])
+        if all(topk.holds_all(num_classes) for topk in topks)
+        else (1.0,)
+    )
     averaged = TopK(
         classes=classes[:, :k],
         logprobs=_log(mean[:, :k]).to(dtype),
@@ -59,6 +65,14 @@ def average(topks: Sequence[TopK], num_classes: int) -> TopK:
         temperatures=temperatures,
         logprob_error=max(topk.logprob_error for topk in topks),
     )
+    if counts is not None:
+        outside = torch.arange(averaged.k, device=counts.device) >= counts[:, None]
+        averaged = dataclasses.replace(
+            averaged,
+            counts=counts,
+            classes=torch.where(outside, averaged.classes[:, :1], averaged.classes),
+            logprobs=averaged.logprobs.masked_fill(outside, -torch.inf),
+        )
     settled = _settled(shares, order, first, averaged.logprob_error + _FLOAT32)
     return dataclasses.replace(averaged, unsettled=~settled[:, :k])
 
@@ -109,12 +123,12 @@ def _known_shares(topks: Sequence[TopK]) -> _Shares:
     listed: list[tuple[Tensor, ...]] = []
     mosts: list[Tensor] = []
     for topk in topks:
-        probability = topk.logprobs.double().exp()
+        probability = topk.logprobs.double().exp()  # padding adds nothing to the class that it repeats
         # Whatever is not listed has no more than the last class that is, nor than the whole tail.
-        most = torch.minimum(probability[:, -1:], topk.tail_at(1.0).double().exp()[:, None])
-        ahead = torch.arange(topk.k, 0, -1, dtype=torch.float64, device=most.device).expand_as(probability)
+        most = torch.minimum(topk.last_logprobs.double().exp(), topk.tail_at(1.0).double().exp()[:, None])
+        ahead = topk.listed.double().flip(1).cumsum(1).flip(1)
         mosts.append(most)
-        listed.append((topk.classes, probability, most.expand_as(probability), ahead))
+        listed.append((topk.classes, probability, most * topk.listed, ahead))
         if topk.labels is not None and topk.label_logprob is not None:
             outside = ~_is_label(topk.classes, topk).any(dim=1, keepdim=True)
             of_label = topk.label_logprob.double().exp()[:, None] * outside

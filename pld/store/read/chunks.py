@@ -11,11 +11,12 @@ from pld.store.documents.commit import Commit
 from pld.store.documents.manifest import Manifest
 from pld.store.format.arrays import ArraySpec
 from pld.store.format.canonical import sha256_hex
-from pld.store.format.quantise import GridTopK, class_dtype
+from pld.store.format.quantise import GridTopK, class_dtype, padding
 from pld.store.format.samples import matrix_keys
 from pld.store.format.schema import Chunk
 from pld.store.format.webdataset_part import NpyColumn
 from pld.store.objects.storage import Storage
+from pld.tail_sample import LEAST_LOG_INCLUSION
 
 Column = ArraySpec | NpyColumn
 MEND = "`pld verify STORE --repair delete` takes it out, then cache or copy it again"
@@ -35,8 +36,19 @@ def read_view(storage: Storage, manifest: Manifest, commit: Commit, view: int) -
         depths=found["logprobs"],
         label_depth=found.get("label_logprob"),
         tails=found["scaled_tail_logmass"],
+        tail_classes=found.get("tail_classes"),
+        tail_depths=found.get("tail_logprobs"),
+        tail_threshold=found.get("tail_threshold"),
+        counts=found.get("counts"),
     )
-    _check_classes(grid.classes, manifest, f"{storage.url}/{commit.part_name}: classes")
+    where = f"{storage.url}/{commit.part_name}"
+    _check_classes(grid.classes, manifest, f"{where}: classes")
+    if grid.counts is not None:
+        _check_padding(grid.counts, grid, where)
+    if grid.tail_classes is not None:
+        _check_classes(grid.tail_classes, manifest, f"{where}: tail_classes")
+    if grid.tail_depths is not None and grid.tail_threshold is not None:
+        _check_inclusion(grid.tail_depths, grid.tail_threshold, manifest, f"{where}: tail_threshold")
     return grid
 
 
@@ -69,6 +81,29 @@ def _check_classes(classes: np.ndarray, manifest: Manifest, where: str) -> None:
     num_classes = manifest.identity.teacher.num_classes
     if largest >= num_classes:
         raise CorruptStoreError(f"{where}: found class {largest}, wanted 0..{num_classes - 1}")
+
+
+def _check_padding(counts: np.ndarray, grid: GridTopK, where: str) -> None:
+    """A row lists 1 to k classes, and what follows them is padding: readers compare labels with all entries."""
+    k = grid.classes.shape[1]
+    wrong = (counts < 1) | (counts > k)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise CorruptStoreError(f"{where}: counts: row {row} lists {int(counts[row])} classes, wanted 1..{k}")
+    last = np.take_along_axis(grid.depths, counts[:, None].astype(np.int64) - 1, axis=1)
+    strange = padding(counts, k) & ((grid.classes != grid.classes[:, :1]) | (grid.depths != last))
+    if strange.any():
+        raise CorruptStoreError(
+            f"{where}: row {int(strange.any(axis=1).argmax())} has other padding than its first class and last depth"
+        )
+
+
+def _check_inclusion(depths: np.ndarray, threshold: np.ndarray, manifest: Manifest, where: str) -> None:
+    """Losses divide by probabilities of being drawn: one that is nearly 0 must not get there."""
+    codec = manifest.identity.codec
+    below = depths.max(axis=1).astype(np.int64) + threshold
+    if int(below.max(initial=0)) * codec.grid > -LEAST_LOG_INCLUSION * codec.temperatures[-1]:
+        raise CorruptStoreError(f"{where}: row {int(below.argmax())} has a class that could not have been drawn")
 
 
 def _read(storage: Storage, commit: Commit, chunks: Sequence[tuple[Column, Chunk]], index: int) -> list[np.ndarray]:

@@ -90,11 +90,27 @@ class StoreGroup:
         return min(member.manifest.identity.codec.k for member in self.members)
 
     @property
+    def holds_all(self) -> bool:
+        """Whether every row of every member lists every class, so that there is no tail."""
+        return all(member.manifest.identity.codec.holds_all(self.num_classes) for member in self.members)
+
+    @property
+    def error(self) -> float | None:
+        """What error the classes of each sample were chosen for, the largest of the members'; None if k were kept."""
+        errors = [member.manifest.identity.codec.error for member in self.members]
+        return max((error for error in errors if error is not None), default=None)
+
+    @property
     def temperatures(self) -> tuple[float, ...]:
         """Those of a sample's signal: what all members hold; of an average of truncated teachers T = 1 alone."""
-        if self.combine == "average" and len(self.members) > 1 and self.k < self.num_classes:
+        if self.combine == "average" and len(self.members) > 1 and not self.holds_all:
             return (1.0,)
         return common_temperatures([member.manifest.identity.codec.temperatures for member in self.members])
+
+    @property
+    def tail_samples(self) -> int:
+        """Classes drawn from a sample's tail; 0 where several stores are combined, whose signals hold none."""
+        return self.members[0].manifest.identity.codec.tail_samples if len(self.members) == 1 else 0
 
     @property
     def is_labelled(self) -> bool:
@@ -168,18 +184,22 @@ class GroupTable:
         keys = self.group.members[0].keys[rows[0]].tolist()
         chosen = picks(keys, self.view, len(self.tables), self.group.seed)
         places = [np.flatnonzero(chosen == member) for member in range(len(self.tables))]
+        # Of another teacher's tail, or of fewer classes, a sample is none.
         topks = [
             _at_temperatures(table[own[place]], self.group.temperatures)
             for table, own, place in zip(self.tables, rows, places, strict=True)
         ]
         back = torch.from_numpy(np.argsort(np.concatenate(places)))
 
-        names = (
+        names: tuple[str, ...] = (
             "classes",
             "logprobs",
             "tail_logmass",
             *(("labels", "label_logprob") if self.group.is_labelled else ()),
         )
+        if any(topk.counts is not None for topk in topks):
+            topks = [topk if topk.counts is not None else _counted(topk) for topk in topks]
+            names = (*names, "counts")
         joined: dict[str, Any] = {name: torch.cat([getattr(topk, name) for topk in topks])[back] for name in names}
         error = max(topk.logprob_error for topk in topks)
         return dataclasses.replace(topks[0], **joined, logprob_error=error)
@@ -193,7 +213,14 @@ def picks(keys: Sequence[bytes], view: int, num_teachers: int, seed: int) -> Int
 
 def _at_temperatures(topk: TopK, wanted: tuple[float, ...]) -> TopK:
     columns = [topk.temperatures.index(t) for t in wanted]
-    return dataclasses.replace(topk, tail_logmass=topk.tail_logmass[:, columns], temperatures=wanted)
+    return dataclasses.replace(
+        topk.without_tail_sample(), tail_logmass=topk.tail_logmass[:, columns], temperatures=wanted
+    )
+
+
+def _counted(topk: TopK) -> TopK:
+    """The same, with counts that say that every row lists k."""
+    return dataclasses.replace(topk, counts=torch.full_like(topk.classes[:, 0], topk.k))
 
 
 def _check_same_views(store: Store, other: Store) -> None:

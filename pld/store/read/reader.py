@@ -167,7 +167,11 @@ class Store:
         most = max(1, MAX_VIEW_BYTES // self.manifest.view_bytes(Block(first=0, last=0), largest, 1))
         self._map_in_threads(load, range(len(parts)), most=most)
         return LogitTable(
-            view=view, codec=dataclasses.replace(held, k=kept), grid=grid, labels=labels, find_rows=self.rows
+            view=view,
+            codec=held if kept == held.k else dataclasses.replace(held, k=kept, tail_samples=0),
+            grid=grid,
+            labels=labels,
+            find_rows=self.rows,
         )
 
     @functools.cached_property

@@ -83,6 +83,19 @@ def check_signal(
     found, wanted = (len(topk.classes), topk.k, topk.temperatures), (num_rows, codec.k, codec.temperatures)
     if found != wanted:
         raise SignalError(f"{where}: found (samples, k, temperatures) = {found}, wanted {wanted}")
+    drawn_at = codec.temperatures[-1] if codec.tail_samples else None
+    drawn, wanted_drawn = (topk.tail_samples, topk.tail_temperature), (codec.tail_samples, drawn_at)
+    if drawn != wanted_drawn:
+        raise SignalError(
+            f"{where}: found (tail_samples, tail_temperature) = {drawn}, wanted {wanted_drawn}; build the signal with "
+            f"TopK.from_logits(..., tail_samples={codec.tail_samples})"
+        )
+    if (topk.counts is None) != (codec.error is None):
+        found_how, wanted_how = ("counts", "none") if topk.counts is not None else ("no counts", "counts")
+        raise SignalError(
+            f"{where}: found {found_how}, wanted {wanted_how}: build the signal with TopK.from_logits(..., "
+            f"error={codec.error}{'' if codec.error is None else f', logprob_error={codec.logprob_error}'})"
+        )
     own, given = (None if values is None else values.tolist() for values in (topk.labels, labels))
     if own != given:
         raise SignalError(f"{where}: the signal was made for other labels than the part's")

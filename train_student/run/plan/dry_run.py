@@ -72,7 +72,10 @@ def dry_run(config: TrainConfig) -> None:
     set_seed(config.run.seed)
     k, labelled = _wanted_k(config.loss, sizes), not is_unlabelled(config, sizes.store)
     mixed = bool(mix_steps(sizes.policy))
-    measured = smoke_run(config, accelerator, classes=sizes.classes, k=k, labelled=labelled, mixed=mixed)
+    drawn = sizes.store.tail_samples if sizes.store else 0
+    measured = smoke_run(
+        config, accelerator, classes=sizes.classes, k=k, labelled=labelled, mixed=mixed, tail_samples=drawn
+    )
     if sizes.data and (reason := _why_not_measured(config, sizes.data)):
         measured.append(("not measured", reason))
     elif sizes.data:
@@ -197,7 +200,9 @@ def _store_rows(config: TrainConfig, sizes: Sizes) -> Iterator[tuple[str, str]]:
         yield "teacher", f"{config.teacher.name}'s memory comes on top: it was not built"
         return
     k = _wanted_k(config.loss, sizes)
-    if required.all_classes:
+    if required.sampled_tail and store and store.tail_samples:
+        yield "needs", f"any k with a sampled tail; this one has {store.tail_samples} classes of it"
+    elif required.all_classes:
         yield "needs", f"all {sizes.classes.count} classes: {required.all_classes}"
     else:
         yield "needs", f"any k; {min(_SMALL_K, sizes.classes.count)} recommended"

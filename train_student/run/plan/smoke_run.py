@@ -38,6 +38,7 @@ def smoke_run(
     k: int,
     labelled: bool = True,
     mixed: bool = False,
+    tail_samples: int = 0,
 ) -> list[tuple[str, str]]:
     """Train as configured for two steps, on a CPU with a few images only; returns rows of what they showed.
 
@@ -48,6 +49,7 @@ def smoke_run(
         k: classes that the made-up store holds.
         labelled: whether the made-up images have labels.
         mixed: whether they count as mixed ones, with two labels.
+        tail_samples: classes that the store draws from the tail.
 
     Raises:
         ConfigError: the batch does not fit the device.
@@ -59,7 +61,7 @@ def smoke_run(
     # Batch norm cannot normalise a single image whose last map is a single pixel.
     images = (largest - largest // 2 if largest > 2 else largest), largest
     required = config.loss.build().required_signal
-    signal = MadeUpTeacher(required, classes.count, None if config.teacher.online_teacher else k)
+    signal = MadeUpTeacher(required, classes.count, None if config.teacher.online_teacher else k, tail_samples)
     beginning = open_initial_weights(config.model)
     crop_fraction = config.validation.crop_fraction
     begun = build_student(config.model, classes, crop_fraction=crop_fraction, weights=beginning)
@@ -119,8 +121,9 @@ def smoke_run(
 class MadeUpTeacher(TeacherSignal):
     """Random logits: dense if `k` is None, else their top k; no signal if the loss needs no teacher."""
 
-    def __init__(self, required: RequiredSignal, num_classes: int, k: int | None) -> None:
+    def __init__(self, required: RequiredSignal, num_classes: int, k: int | None, tail_samples: int = 0) -> None:
         self._required, self._num_classes, self._k = required, num_classes, k
+        self._tail_samples = tail_samples
 
     def __call__(self, batch: Batch, device: torch.device) -> TopK | Tensor | None:
         """The signal of a batch."""
@@ -131,7 +134,8 @@ class MadeUpTeacher(TeacherSignal):
         logits = 2 * torch.randn(len(batch.request.rows), self._num_classes, device=device)
         if self._k is None:
             return logits
-        return TopK.from_logits(logits, labels, self._k, temperatures=(1.0, *{*self._required.temperatures} - {1.0}))
+        temperatures = (1.0, *{*self._required.temperatures} - {1.0})
+        return TopK.from_logits(logits, labels, self._k, temperatures, tail_samples=self._tail_samples)
 
 
 def _batch(preprocessing: Preprocessing, size: int, num_classes: int, *, labelled: bool, mixed: bool) -> Batch:

@@ -1,0 +1,78 @@
+"""A store with sampled tails, from the teacher to a student: cached, gone on with, trained on, described."""
+
+import numpy as np
+import pytest
+import torch
+
+from pld.cli.main import _main as pld
+from pld.config import run
+from pld.errors import ConfigError, FingerprintMismatchError
+from pld.store import open_store
+from tests.making import make_store, student_settings
+from tests.train_student.runs import as_arguments
+from train_student.config import TrainConfig
+from train_student.data.teacher_signal import image_by_image
+from train_student.run.train import main as train_main
+from train_student.run.train import train
+
+FIELDS = ("tail_classes", "tail_logprobs", "tail_threshold")
+
+
+@pytest.fixture(scope="module")
+def store(world):
+    return make_store(world, "sampled", k=5, tail_samples=4, views=2)
+
+
+def signal(root, view):
+    store = open_store(root)
+    return store.load_view(view)[np.arange(store.num_samples)]
+
+
+def test_what_is_drawn_depends_on_key_and_view_and_not_on_batches(world, store, tmp_path):
+    other = make_store(world, str(tmp_path / "other"), k=5, tail_samples=4, views=2, batch_size=7)
+    for view in (0, 1):
+        for name in FIELDS:
+            assert torch.equal(getattr(signal(store, view), name), getattr(signal(other, view), name))
+    assert not torch.equal(signal(store, 0).tail_classes, signal(store, 1).tail_classes)
+
+
+def test_a_store_is_not_gone_on_with_by_another_number(world, store):
+    with pytest.raises(FingerprintMismatchError, match=r"codec\.tail_samples"):
+        make_store(world, "sampled", k=5, tail_samples=3, views=2)
+    with pytest.raises(ConfigError, match=r"--tail_samples 7: with --k 5 of 12 classes at most 6"):
+        make_store(world, "many", k=5, tail_samples=7, views=2)
+
+
+def test_views_of_an_image_are_joined_with_their_tails(store):
+    views = [signal(store, view) for view in (0, 1)]
+    joined = image_by_image(views)
+    for view, held in enumerate(views):
+        for name in FIELDS:
+            assert torch.equal(getattr(joined, name)[view::2], getattr(held, name))
+
+
+def test_kd_above_one_trains_on_it_and_is_not_called_approximate(world, store, tmp_path, capsys):
+    settings = student_settings(world, tmp_path / "run", store=str(store), loss="kd", temperature=2.0, epochs=1)
+    assert run(train_main, [*as_arguments(settings), "--dry-run"]) == 0
+    assert "any k with a sampled tail; this one has 4 classes of it" in capsys.readouterr().out
+    train(TrainConfig.from_flat(**settings))
+    printed = capsys.readouterr().out
+    assert "estimated from 4 of its classes, without bias" in printed
+    assert "only approximates" not in printed
+
+
+def test_what_needs_the_order_is_refused(world, store, tmp_path):
+    settings = student_settings(world, tmp_path / "run", store=str(store), loss="pld", temperature=2.0, epochs=1)
+    with pytest.raises(ConfigError, match=r"this loss needs all: at temperature 2 .*K=12 or --online-teacher"):
+        train(TrainConfig.from_flat(**settings))
+    settings |= {"loss": "kd", "store": str(world / "top5")}
+    with pytest.raises(ConfigError, match=r"K=12 or with --tail_samples 6 or --online-teacher"):
+        train(TrainConfig.from_flat(**settings))
+
+
+def test_inspect_says_what_the_sample_is_worth(store, capsys):
+    assert run(pld, ["inspect", str(store)]) == 0
+    printed = capsys.readouterr().out
+    assert "4 classes of each view, drawn with known probabilities" in printed
+    assert "unbiased; one view's error over its length is" in printed
+    assert run(pld, ["verify", str(store)]) == 0
