@@ -1,7 +1,6 @@
 """Losses of (student logits, teacher, labels): Plackett-Luce distillation and the baselines it is compared with."""
 
 from pld.losses.dist import DISTLoss, dist_loss
-from pld.losses.dkd import DKDLoss, dkd_loss
 from pld.losses.kd import CrossEntropyLoss, KDLoss, cross_entropy_loss, kd_loss
 from pld.losses.named import NamedLoss, RequiredSignal, build_loss, needs_teacher
 from pld.losses.plackett_luce.nll import plackett_luce_nll
@@ -19,6 +18,7 @@ from pld.losses.registry import loss as register_loss
 from pld.losses.standardize import standardize_logits
 from pld.losses.teacher import dense_logprobs
 from pld.losses.variants.divergences import JSLoss, RKLLoss, SoftCELoss, js_loss, rkl_loss, soft_ce_loss
+from pld.losses.variants.dkd import DKDLoss, dkd_loss
 from pld.losses.variants.ea_kd import EAKDLoss, ea_kd_loss
 from pld.losses.variants.rld import RLDLoss, rld_loss
 from pld.losses.variants.wttm import WTTMLoss, wttm_loss
