@@ -19,7 +19,10 @@ from pld.errors import SignalError
 from pld.losses.settings import Reduction
 from pld.signals import MixedLabels, TopK, larger_share
 
-NO_SAMPLED_TAIL = "which serve kd and dkd alone: of the tail's other classes neither order nor correlation is known"
+NO_SAMPLED_TAIL = (
+    "which serve losses that are linear in the teacher's probabilities (kd, dkd, soft_ce, wttm, ea_kd): of the tail's "
+    "other classes neither order nor correlation is known"
+)
 
 
 def values_are_free(tensor: Tensor) -> bool:

@@ -100,10 +100,7 @@ def kd_loss(
             TopK's, a logit, a weight or a value of the TopK is not finite, or the TopK cannot support the temperature.
         ConfigError: a setting has a value that is not one of its own.
     """
-    if isinstance(teacher, TopK) and teacher.tail_samples:
-        divergence = sampled_divergence(student_logits, teacher, temperature)
-    else:
-        divergence = kl_divergence(*support(student_logits, teacher, labels, temperature))
+    divergence = teacher_divergence(student_logits, teacher, labels, temperature)
     per_sample = label_term(alpha, student_logits, labels) + (1 - alpha) * temperature**2 * divergence
     return reduce_loss(per_sample, weight, reduction)
 
@@ -129,6 +126,27 @@ class KDLoss(TeacherLossModule):
 
     @settings_of(kd_loss)
     def __init__(self) -> None: ...
+
+
+def teacher_divergence(
+    student_logits: Float[Tensor, "B C"],
+    teacher: TopK | Tensor,
+    labels: Tensor | MixedLabels | None,
+    temperature: float,
+    *,
+    student_temperature: float | None = None,
+) -> Float[Tensor, "B"]:
+    """KL(teacher || student), the student at the teacher's temperature unless another is given.
+
+    From a TopK with a sampled tail it is an unbiased estimate; from another with k < C the tail is lumped.
+
+    Raises:
+        SignalError: k < C and the TopK does not hold the temperature.
+    """
+    if isinstance(teacher, TopK) and teacher.tail_samples:
+        return sampled_divergence(student_logits, teacher, temperature, student_temperature=student_temperature)
+    both = support(student_logits, teacher, labels, temperature, student_temperature=student_temperature)
+    return kl_divergence(*both)
 
 
 def support(

@@ -7,12 +7,28 @@ import pytest
 import torch
 
 from pld.errors import SignalError
-from pld.losses import build_loss, dist_loss, dkd_loss, kd_loss, listmle_loss, pld_loss
+from pld.losses import (
+    build_loss,
+    dist_loss,
+    dkd_loss,
+    ea_kd_loss,
+    kd_loss,
+    listmle_loss,
+    pld_loss,
+    rkl_loss,
+    soft_ce_loss,
+    wttm_loss,
+)
 from pld.signals import TopK
 from tests.losses import twins
 
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 4.0)
-CASES = {"kd": (kd_loss, twins.kd), "dkd": (dkd_loss, twins.dkd)}
+CASES = {
+    "kd": (kd_loss, twins.kd),
+    "dkd": (dkd_loss, twins.dkd),
+    "soft_ce": (soft_ce_loss, twins.soft_ce),
+    "wttm": (wttm_loss, twins.wttm),
+}
 
 
 def every_draw(teacher, label, k, num):
@@ -138,14 +154,27 @@ def test_finite_for_sure_and_unsure_teachers(name, spread):
         assert bool(torch.isfinite(logits.grad).all())
 
 
+def test_ea_kd_weighs_the_estimate_as_it_weighs_the_lumped_divergence():
+    student, teacher, labels = batch(4, 12)
+    topk = TopK.from_logits(teacher, labels, 3, TEMPERATURES, tail_samples=4)
+
+    def both(of):
+        each = {"alpha": 0.0, "temperature": 2.0, "reduction": "none", "approximate": True}
+        return ea_kd_loss(student, of, labels, **each), kd_loss(student, of, labels, **each)
+
+    (estimate, kd), (lumped, lumped_kd) = both(topk), both(topk.without_tail_sample())
+    assert not torch.allclose(estimate, lumped)
+    torch.testing.assert_close(estimate / kd, lumped / lumped_kd)
+
+
 @pytest.mark.parametrize(
     ("loss", "settings"),
-    [(pld_loss, {"temperature": 2.0}), (listmle_loss, {}), (dist_loss, {"temperature": 4.0})],
+    [(pld_loss, {"temperature": 2.0}), (listmle_loss, {}), (dist_loss, {"temperature": 4.0}), (rkl_loss, {})],
 )
 def test_losses_that_need_the_order_still_refuse(loss, settings):
     student, teacher, labels = batch(4, 12)
     topk = TopK.from_logits(teacher, labels, 3, TEMPERATURES, tail_samples=4)
-    with pytest.raises(SignalError, match=r"k = 3 of 12 classes and 4 of the tail, which serve kd and dkd alone"):
+    with pytest.raises(SignalError, match=r"k = 3 of 12 classes and 4 of the tail, which serve losses that are linear"):
         loss(student, topk, labels, **settings)
     assert bool(torch.isfinite(loss(student, topk, labels, **settings, approximate=True)))
 

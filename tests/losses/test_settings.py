@@ -102,7 +102,7 @@ def test_a_new_loss_is_one_function_and_its_registration(hinge):
 def test_the_settings_of_recipes():
     assert {setting.name: (setting.type, setting.help.removesuffix(DEFAULT)) for setting in loss_settings()} == {
         "temperature": (float, "of the teacher in the loss"),
-        "alpha": (float, "of kd, dist, dkd, rkl, js, ea_kd, rld and wttm"),
+        "alpha": (float, "of kd, dist, rkl, js, dkd, ea_kd, rld and wttm"),
         "beta": (float, "of dist, dkd, ea_kd, rld and wttm"),
         "gamma": (float, "of dist"),
         "label_smoothing": (float, "of ls"),

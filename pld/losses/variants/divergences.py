@@ -13,6 +13,7 @@ from pld.losses.arguments import reduce_loss
 from pld.losses.kd import alpha_times_nll, kl_divergence, label_term, support
 from pld.losses.module import TeacherLossModule, settings_of
 from pld.losses.registry import loss
+from pld.losses.sampled_tail import sampled_cross_entropy
 from pld.losses.settings import UNIT_INTERVAL, Alpha, Reduction, Temperature
 from pld.signals import MixedLabels, TopK
 
@@ -74,7 +75,7 @@ def js_loss(
     return reduce_loss(per_sample, weight, reduction)
 
 
-@loss("soft_ce", without_label=True, mixed_labels=True)
+@loss("soft_ce", without_label=True, mixed_labels=True, sampled_tail=True)
 def soft_ce_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
@@ -90,14 +91,15 @@ def soft_ce_loss(
     Soft targets (Hinton et al. 2015, arXiv:1503.02531) as the caches of FKD (arXiv:2112.01528) and TinyViT
     (arXiv:2207.10666) train with them, at T = 1. As in PLD, the student is not tempered. At T = 1 the gradient is that
     of KD at T = 1 with alpha = 0, and the value is larger by the teacher's entropy. From a TopK with k < C the tail is
-    lumped into one class, on both sides: a lower bound.
+    lumped into one class, on both sides: a lower bound; with a sampled tail, value and gradient are unbiased estimates.
 
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).
         teacher: a TopK of these samples, or dense logits [B, C].
         labels: int64 [B], MixedLabels, or None: those of the TopK. They only say which class is kept beside the top k.
         weight: [B], what each sample counts for.
-        temperature: the teacher's, above 0. Above 1 a TopK with k < C is refused unless `approximate`.
+        temperature: the teacher's, above 0. Above 1 a TopK with k < C is refused unless it has a sampled tail,
+            or `approximate`.
         approximate: permit what a truncated TopK cannot support.
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
 
@@ -105,8 +107,11 @@ def soft_ce_loss(
         SignalError: as `kd_loss`.
         ConfigError: as `kd_loss`.
     """
-    student, target = support(student_logits, teacher, labels, temperature, student_temperature=1.0)
-    per_sample = -(torch.softmax(target, dim=1) * torch.log_softmax(student, dim=1)).sum(dim=1)
+    if isinstance(teacher, TopK) and teacher.tail_samples:
+        per_sample = sampled_cross_entropy(student_logits, teacher, temperature, student_temperature=1.0)
+    else:
+        student, target = support(student_logits, teacher, labels, temperature, student_temperature=1.0)
+        per_sample = -(torch.softmax(target, dim=1) * torch.log_softmax(student, dim=1)).sum(dim=1)
     return reduce_loss(per_sample, weight, reduction)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pld.losses.arguments import reduce_loss
-from pld.losses.kd import alpha_times_nll, kl_divergence, label_term, support
+from pld.losses.kd import alpha_times_nll, label_term, teacher_divergence
 from pld.losses.module import TeacherLossModule, settings_of
 from pld.losses.plackett_luce.rows import wide_dtype
 from pld.losses.registry import loss
@@ -19,7 +19,7 @@ from pld.losses.teacher import log_weights, ranking
 from pld.signals import MixedLabels, TopK
 
 
-@loss("ea_kd", without_label="alpha", mixed_labels=True, label_part=alpha_times_nll)
+@loss("ea_kd", without_label="alpha", mixed_labels=True, sampled_tail=True, label_part=alpha_times_nll)
 def ea_kd_loss(
     student_logits: Float[Tensor, "B C"],
     teacher: TopK | Float[Tensor, "B C"],
@@ -40,9 +40,9 @@ def ea_kd_loss(
     defaults are those of the authors' code for ImageNet (github.com/cpsu00/EA-KD); the paper itself could not be
     checked beyond its summary. For CIFAR-100 that code divides H_s by 100 in one file and by log 100 in another.
 
-    From a TopK with k < C the KL has the tail lumped into one class, as in KD, and H_t has its mass spread evenly over
-    its classes, which is the most it can be: of lite2's logits, k = 10 of 1000 at temperature 2, 1.4 % too much on
-    average (docs/decisions/0028). Of a mixed image CE weighs both labels by their shares.
+    From a TopK with k < C the KL is KD's, with a lumped or a sampled tail, and H_t has the tail's mass spread evenly
+    over its classes, which is the most it can be: of lite2's logits, k = 10 of 1000 at temperature 2, 1.4 % too much
+    on average (docs/decisions/0028). Of a mixed image CE weighs both labels by their shares.
 
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).
@@ -51,8 +51,8 @@ def ea_kd_loss(
         weight: [B], what each sample counts for.
         alpha: weight of the cross entropy, 0 or more.
         beta: weight of the teacher's term, 0 or more.
-        temperature: of teacher and student in the KL, above 0. Above 1 a TopK with k < C is refused unless
-            `approximate`.
+        temperature: of teacher and student in the KL, above 0. Above 1 a TopK with k < C is refused unless it has a
+            sampled tail, or `approximate`.
         entropy_temperature: of teacher and student in w, above 0; a TopK with k < C must hold it too.
         approximate: permit what a truncated TopK cannot support.
         reduction: "mean" over samples (weighted, where there is a weight), or "none" for [B].
@@ -66,7 +66,7 @@ def ea_kd_loss(
     of_student = _entropy(torch.softmax(student / entropy_temperature, dim=1))
     of_teacher = _teacher_entropy(teacher, entropy_temperature, student)
     value = of_teacher / 2 * (1 + of_student / math.log(max(num_classes, 2)))
-    divergence = value * kl_divergence(*support(student_logits, teacher, labels, temperature))
+    divergence = value * teacher_divergence(student_logits, teacher, labels, temperature)
     per_sample = label_term(alpha, student_logits, labels) + beta * temperature**2 * divergence
     return reduce_loss(per_sample, weight, reduction)
 

@@ -51,7 +51,7 @@ def test_views_of_an_image_are_joined_with_their_tails(store):
             assert torch.equal(getattr(joined, name)[view::2], getattr(held, name))
 
 
-def test_kd_above_one_trains_on_it_and_is_not_called_approximate(world, store, tmp_path, capsys):
+def test_kd_above_one_trains_on_it_and_is_not_called_approximate(world, store, tmp_path, capsys, console):
     settings = student_settings(world, tmp_path / "run", store=str(store), loss="kd", temperature=2.0, epochs=1)
     assert run(train_main, [*as_arguments(settings), "--dry-run"]) == 0
     assert "any k with a sampled tail; this one has 4 classes of it" in capsys.readouterr().out
