@@ -88,15 +88,19 @@ def _plan_rows(
 ) -> Iterator[tuple[str, str]]:
     codec, source = manifest.identity.codec, inputs.source
     yield "images", f"{len(source):,} in {len(source.shards):,} shards, {source.location}"
-    yield "views", f"{inputs.num_views} of each image, top {codec.k} of {inputs.teacher.num_outputs} classes"
+    drawn = f" and {codec.tail_samples} of the tail" if codec.tail_samples else ""
+    error = f", as many as an error of {codec.error:g} asks for" if codec.error is not None else ""
+    classes = f"top {codec.k} of {inputs.teacher.num_outputs} classes"
+    yield "views", f"{inputs.num_views} of each image, {classes}{error}{drawn}"
     held = "a new store" if store is None else f"the store holds {planned - len(missing):,}"
     yield "parts", f"{len(missing):,} of {planned:,} are missing: {held}"
-    total = inputs.num_views * len(source)
     if store and store.layout.committed:
-        each, how = store.num_bytes / max(1, store.stats.num_rows), "as its parts so far take"
+        about, each, how = "about", store.num_bytes / max(1, store.stats.num_rows), "as its parts so far take"
     else:
-        each, how = bytes_per_view(codec.k), f"as k = {codec.k} takes on ImageNet; other images and teachers differ"
-    yield "finished size", f"about {bytes_text(total * each)}: {total:,} views x {each:.4g} bytes, {how}"
+        about, each = "at most" if error else "about", bytes_per_view(codec.k, codec.tail_samples)
+        how = f"as k = {codec.k}{drawn} takes on ImageNet; other images and teachers differ"
+    total = inputs.num_views * len(source)
+    yield "finished size", f"{about} {bytes_text(total * each)}: {total:,} views x {each:.4g} bytes, {how}"
 
 
 def _measure(config: CacheConfig, inputs: Inputs, parts: Sequence[PartId]) -> Speed:

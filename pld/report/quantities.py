@@ -10,11 +10,15 @@ import torch
 
 # Bytes of a sample's view in a store by k, EfficientNet-Lite2 on ImageNet photos: docs/decisions/0003.
 _MEASURED_K, _MEASURED_BYTES = (10, 50, 1000), (27.7, 93.5, 1390.0)
+# What classes drawn from the tail add, on made-up logits, and each further one: docs/decisions/0027.
+_MEASURED_DRAWN, _DRAWN_BYTES, _EACH_FURTHER = (0, 4, 8, 16), (0.0, 11.1, 17.5, 30.0), 1.6
 
 
-def bytes_per_view(k: int) -> float:
+def bytes_per_view(k: int, tail_samples: int = 0) -> float:
     """Bytes that a store takes for a view of a sample, between the measured k linearly, above them in proportion."""
-    return float(np.interp(k, _MEASURED_K, _MEASURED_BYTES)) * max(1.0, k / _MEASURED_K[-1])
+    of_top = float(np.interp(k, _MEASURED_K, _MEASURED_BYTES)) * max(1.0, k / _MEASURED_K[-1])
+    further = max(0, tail_samples - _MEASURED_DRAWN[-1]) * _EACH_FURTHER
+    return of_top + float(np.interp(tail_samples, _MEASURED_DRAWN, _DRAWN_BYTES)) + further
 
 
 def bytes_text(num_bytes: int | float) -> str:

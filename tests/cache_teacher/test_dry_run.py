@@ -40,6 +40,15 @@ def test_a_new_store(world, tmp_path, capsys):
     assert re.fullmatch(r"\S+ [MG]B at most in this process", line(said.out, "memory"))
 
 
+def test_a_sampled_tail_and_an_error_are_in_the_plan(world, tmp_path, capsys):
+    _, said = dry(world, tmp_path / "s", capsys, views=12, tail_samples=4, error=0.1)
+    assert line(said.out, "views") == (
+        "12 of each image, top 5 of 12 classes, as many as an error of 0.1 asks for and 4 of the tail"
+    )
+    size = line(said.out, "finished size")
+    assert size.startswith("at most 33.1 kB: 852 views x 38.8 bytes, as k = 5 and 4 of the tail takes on ImageNet")
+
+
 def test_a_store_to_go_on_in(world, tmp_path, capsys):
     store = tmp_path / "s"
     assert run(cache_main, arguments(world, store, views=3)) == 0
