@@ -12,6 +12,7 @@ from pld.store import (
     TeacherIdentity,
     ViewIdentity,
     dataset_digest,
+    grid_for,
 )
 from pld.teachers import Teacher
 from pld.views import DRAWING_VERSION, Policy, policy_to_json
@@ -43,7 +44,16 @@ def store_identity(config: CacheConfig, source: Source, teacher: Teacher, policy
             class_names=source.class_names,
             labelled=source.labels is not None,
         ),
-        codec=CodecIdentity(
-            k=config.k, temperatures=config.temperatures, tail_samples=config.tail_samples, error=config.error
-        ),
+        codec=codec(config),
+    )
+
+
+def codec(config: CacheConfig) -> CodecIdentity:
+    """What is kept of the logits."""
+    return CodecIdentity(
+        k=config.k,
+        grid=grid_for(config.error),
+        temperatures=config.temperatures,
+        tail_samples=config.tail_samples,
+        error=config.error,
     )

@@ -11,7 +11,7 @@ import torch
 
 from cache_teacher.config import CacheConfig, choose_policy, limit_views
 from cache_teacher.forward import PartRunner
-from cache_teacher.identity import store_identity
+from cache_teacher.identity import codec, store_identity
 from cache_teacher.label_check import LabelCheck
 from pld.classes.names import read_class_map, read_class_names
 from pld.errors import ConfigError, DataError
@@ -20,7 +20,7 @@ from pld.join.match import map_classes, use_store_keys, use_teacher_classes
 from pld.join.mixing import plan_mixing
 from pld.loading import ViewDecoder, view_decoder
 from pld.loading.nvjpeg import check_device
-from pld.store import CodecIdentity, Identity, Shard, find_manifest
+from pld.store import Identity, Shard, find_manifest
 from pld.teachers import Teacher, build_teacher
 from pld.views import MixingPlan, Policy
 
@@ -76,7 +76,7 @@ class Inputs:
             temperatures=config.temperatures,
             tail_samples=config.tail_samples,
             error=config.error,
-            logprob_error=CodecIdentity(k=config.k, error=config.error).logprob_error,
+            logprob_error=codec(config).logprob_error,
             view_seed=self.policy.seed,
             device=self.device,
             label_check=_label_check(config, self.source, self.teacher),

@@ -1,6 +1,6 @@
 """Bytes, rounding and speed of a store, beside TinyViT's records, a file for each sample, and dense float16.
 
-    make bench-store [PHOTOS='photos-{0000..0003}.tar' WEIGHTS=lite2.safetensors]
+    make bench-store [PHOTOS='photos-{0000..0003}.tar' WEIGHTS=lite2.safetensors SIZE=224]
 
 Bytes are those of one part of 1,250 samples x 8 views and everything around it, 5 temperatures; for k = 10 also those
 of a policy with mixup and CutMix, whose partners, shares and boxes are not stored, and of sampled tails, with the error

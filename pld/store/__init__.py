@@ -13,6 +13,7 @@ from pld.store.format.identity import (
     TeacherIdentity,
     ViewIdentity,
     dataset_digest,
+    grid_for,
 )
 from pld.store.format.samples import key_array
 from pld.store.format.stats import PartStats
@@ -45,6 +46,7 @@ __all__ = [
     "ViewIdentity",
     "dataset_digest",
     "find_manifest",
+    "grid_for",
     "key_array",
     "open_store",
     "open_stores",

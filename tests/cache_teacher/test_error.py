@@ -24,7 +24,7 @@ def config(world, store, **settings):
     )
 
 
-def test_views_keep_the_error_and_those_that_do_not_are_counted(world, tmp_path, capsys):
+def test_views_keep_the_error_and_those_that_do_not_are_counted(world, tmp_path, capsys, console):
     # Of a teacher that was never trained all classes are alike: k = 3 is too few for most, and 10 for none.
     for k in (3, 10):
         cache(config(world, tmp_path / str(k), k=k, error=1.0))
@@ -45,6 +45,6 @@ def test_an_error_that_is_none_is_refused(world, tmp_path, error):
 
 
 def test_an_error_below_the_grids_is_refused_before_anything_is_written(world, tmp_path):
-    with pytest.raises(ConfigError, match=r"what rounding to the store's grid costs alone \(0.01195\)"):
-        cache(config(world, tmp_path / "s", k=5, error=0.01))
+    with pytest.raises(ConfigError, match=r"what rounding to the store's grid costs alone \(0.003984\)"):
+        cache(config(world, tmp_path / "s", k=5, error=0.003))
     assert not (tmp_path / "s").exists()

@@ -13,7 +13,7 @@ import zarr
 from pld.errors import ConfigError, CorruptStoreError, SignalError
 from pld.losses import gradient_error_bound, pld_loss
 from pld.signals import TopK
-from pld.store import CodecIdentity, open_store, open_stores
+from pld.store import CodecIdentity, grid_for, open_store, open_stores
 from pld.store.format.quantise import quantise
 from pld.store.maintain.convert import convert_store
 from pld.store.maintain.verify import verify_store
@@ -145,10 +145,19 @@ def test_other_signals_than_the_identity_says_are_refused(tmp_path):
             writer.write_part(part, made.keys[rows], made.labels[rows], [signal])
 
 
+@pytest.mark.parametrize(("error", "steps"), [(None, 3), (1.0, 3), (0.1, 3), (0.095, 2), (0.05, 1), (0.004, 1)])
+def test_the_grid_of_an_error(error, steps):
+    """Rounding costs 0.0120, 0.0080 or 0.0040: at most an eighth, where a grid is fine enough for that."""
+    assert grid_for(error) == steps / 256
+    assert CodecIdentity(k=5, grid=grid_for(error), error=error).grid == steps / 256
+
+
 def test_errors_that_no_store_can_keep():
     for error in (0.0, 0.0119, 2.0, -1.0):
         with pytest.raises(ConfigError, match="what rounding to the store's grid costs alone"):
             CodecIdentity(k=5, error=error)
+    with pytest.raises(ConfigError, match=r"costs alone \(0.003984\)"):
+        CodecIdentity(k=5, grid=grid_for(0.003), error=0.003)
     assert "error" not in World().identity.to_json()["codec"]
     assert world().identity.fingerprint != world(error=None).identity.fingerprint
 

@@ -23,6 +23,7 @@ from pld.store import (
     TeacherIdentity,
     ViewIdentity,
     dataset_digest,
+    grid_for,
 )
 from pld.tail_sample import tail_uniforms
 
@@ -77,7 +78,7 @@ class World:
                 class_names=None,
                 labelled=self.labelled,
             ),
-            codec=CodecIdentity(k=self.k, tail_samples=self.tail_samples, error=self.error),
+            codec=CodecIdentity(k=self.k, grid=grid_for(self.error), tail_samples=self.tail_samples, error=self.error),
         )
 
     def rows(self, shard: str) -> slice:

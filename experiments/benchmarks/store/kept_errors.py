@@ -22,7 +22,8 @@ _MOST, _SHARDS, _ROUNDS = 50, 64, 7
 def kept_errors(folder: Path, given: Logits) -> dict[str, float]:
     """Bytes a view and PLD's gradient error bound for errors and fixed k; how fast both are read, in turn."""
     figures: dict[str, float] = {}
-    for k, error in ((20, None), (_MOST, None), *((_MOST, error) for error in (0.03, 0.1, 0.3, 0.6, 1.0))):
+    kept = [(k, error) for k in (20, _MOST) for error in (None, 0.03, 0.1, 0.3)]
+    for k, error in kept:
         root = folder / f"error-{k}-{error}"
         each = write(root, given, k, error, 1) / (given.values.shape[0] * given.values.shape[1])
         store = open_store(str(root))
@@ -36,7 +37,7 @@ def kept_errors(folder: Path, given: Logits) -> dict[str, float]:
         )
         if error is not None:
             assert bool((listed[bounds > error] == k).all())
-            figures[f"bytes_error_{error:g}"] = each
+            figures[f"bytes_k{k}_error_{error:g}"] = each
     for error in (None, 0.3):
         write(folder / f"many-{error}", given, _MOST, error, _SHARDS)
     seconds: dict[float | None, list[float]] = {None: [], 0.3: []}

@@ -38,21 +38,29 @@ class Logits:
 def logits(*, mixed: bool = False) -> Logits:
     """Of $PHOTOS by $TEACHER (lite2 if not set) with $WEIGHTS, as pld's commands take them; made up without $PHOTOS.
 
-    Where `mixed`, of the same views after mixup and CutMix.
+    Where `mixed`, of the same views after mixup and CutMix. The teacher's own input size, or $SIZE: how sure a teacher
+    is depends on it.
     """
     if photos := os.environ.get("PHOTOS"):
-        return of_photos(photos, os.environ.get("TEACHER", ARCHITECTURE), os.environ.get("WEIGHTS"), mixed=mixed)
+        teacher = build_teacher(os.environ.get("TEACHER", ARCHITECTURE), os.environ.get("WEIGHTS"))
+        if side := os.environ.get("SIZE"):
+            size = dataclasses.replace(teacher.preprocessing, input_size=(int(side), int(side)))
+            teacher = dataclasses.replace(teacher, preprocessing=size)
+        return of_photos(photos, teacher, mixed=mixed)
     return made_up(mixed=mixed)
 
 
-def of_photos(photos: str, name: str, weights: str | None, *, mixed: bool) -> Logits:
+def of_photos(photos: str, teacher: Teacher, *, mixed: bool) -> Logits:
     """A sample is a photo in 8 of its random views; a photo has as many samples as it takes to come to 1,250."""
-    source, teacher = open_source(photos), build_teacher(name, weights)
+    source, (height, width) = open_source(photos), teacher.preprocessing.input_size
     rows = np.random.default_rng(0).permutation(len(source))[:NUM_SAMPLES]
     views_each = -(-NUM_SAMPLES // len(rows)) * NUM_VIEWS
-    origin = f"{teacher.architecture}'s logits, {views_each} views of each of {len(rows)} images"
+    views = f"{views_each} views of each of {len(rows)} images, {height} x {width}"
+    origin = f"{teacher.architecture}'s logits, {views}"
     # The teacher takes minutes and says the same each time.
-    identity = f"{teacher.weights_sha256[:16]}-{dataset_digest(source.keys, source.labels)[:16]}-{views_each}"
+    identity = (
+        f"{teacher.weights_sha256[:16]}-{dataset_digest(source.keys, source.labels)[:16]}-{views_each}-{height}x{width}"
+    )
     kept = cache_folder() / "benchmarks" / f"{identity}{'-mixed' * mixed}-by-view.npy"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
