@@ -19,14 +19,15 @@ def sampled_divergence(
 ) -> Float[Tensor, "B"]:
     """Estimate KL(teacher || student), both at a temperature, from a TopK with a sampled tail.
 
-    In the notation of `TopK`, it is the sum over S of p (log p - log q), exactly, and over the tail, with b the mean of
-    log q over its n classes,
+    In the notation of `TailSample`, it is the sum over S of p (log p - log q), exactly, and over the tail, with b the
+    mean of log q over its n classes,
 
         M (log r - b) + sum over the classes drawn of [p log(p / r) - (p - r) (1 + log q - b)] / pi.
 
     The tail's part of the divergence is M (log r - b) plus the same sum over the whole tail without 1 / pi, since the
-    sum of p - r over it is 0. The gradient is (q - p'') / T; p'' is the p' of `TopK`, shifted evenly over the tail so
-    that its sum is 1, as the sum of p is: that brings it nearer to p for every draw. An estimate may be negative.
+    sum of p - r over it is 0. The gradient is (q - p'') / T; p'' is the p' of `TailSample`, shifted evenly over the
+    tail so that its sum is 1, as the sum of p is: that brings it nearer to p for every draw. An estimate may be
+    negative.
 
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).
@@ -56,13 +57,11 @@ def sampled_divergence(
     mean_log_q = torch.where(outside, log_q, 0.0).sum(dim=1, keepdim=True) / num_tail
     log_mass = log_p[:, -1:].clamp(min=_NOTHING)
     log_even = log_mass - num_tail.log()
-    assert teacher.tail_classes is not None
-    assert teacher.tail_logprobs is not None
-    log_drawn = teacher.tail_logprobs.to(scores.dtype) / temperature - log_norm
+    drawn = teacher.tail_sample
+    assert drawn is not None
+    log_drawn = drawn.logprobs.to(scores.dtype) / temperature - log_norm
     excess = log_drawn.exp() - log_even.exp()
-    of_drawn = log_drawn.exp() * (log_drawn - log_even) - excess * (
-        1 + log_q.gather(1, teacher.tail_classes) - mean_log_q
-    )
-    weight = (-teacher.tail_log_inclusion()).exp().to(scores.dtype)
+    of_drawn = log_drawn.exp() * (log_drawn - log_even) - excess * (1 + log_q.gather(1, drawn.classes) - mean_log_q)
+    weight = (-drawn.log_inclusion()).exp().to(scores.dtype)
     of_tail = (log_mass.exp() * (log_even - mean_log_q))[:, 0] + (of_drawn * weight).sum(dim=1)
     return of_listed + of_tail

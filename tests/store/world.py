@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pld.signals import TopK
+from pld.signals import TopK, tail_uniforms
 from pld.store import (
     CodecIdentity,
     DatasetIdentity,
@@ -24,7 +24,6 @@ from pld.store import (
     ViewIdentity,
     dataset_digest,
 )
-from pld.tail_sample import tail_uniforms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
