@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ from cache_teacher.pieces import PartPiece
 from pld.errors import DataError, SignalError, TeacherError
 from pld.images import Source
 from pld.loading import LoadedViews
-from pld.signals import TopK
-from pld.tail_sample import tail_uniforms
+from pld.signals import TopK, tail_uniforms, with_tensors
 from pld.teachers import Teacher
 
 
@@ -167,17 +166,10 @@ class _Batch(NamedTuple):
 
 def _every(topk: TopK, first: int, step: int) -> TopK:
     """One view's rows of a batch."""
-    return _map_rows(topk, lambda name, value: value[first::step])
+    return with_tensors([topk], lambda tensor: tensor[first::step])
 
 
 def _concatenate(parts: Sequence[TopK], order: Int64[np.ndarray, "n"]) -> TopK:
     """The rows of all parts, in an order."""
     index = torch.from_numpy(order)
-    return _map_rows(parts[0], lambda name, _: torch.cat([getattr(part, name) for part in parts])[index])
-
-
-def _map_rows(topk: TopK, change: Callable[[str, Tensor], Tensor]) -> TopK:
-    """A TopK whose tensors are changed."""
-    values = {field.name: getattr(topk, field.name) for field in dataclasses.fields(topk)}
-    tensors: dict[str, Any] = {name: change(name, v) for name, v in values.items() if isinstance(v, Tensor)}
-    return dataclasses.replace(topk, **tensors)
+    return with_tensors(parts, lambda *tensors: torch.cat(tensors)[index])

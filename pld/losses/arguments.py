@@ -163,9 +163,9 @@ def check_topk(name: str, topk: TopK) -> None:
     )
     if topk.label_logprob is not None:
         check_finite(f"{name}.label_logprob", topk.label_logprob)
-    if topk.tail_logprobs is not None and topk.tail_threshold is not None:
-        check_finite(f"{name}.tail_logprobs", topk.tail_logprobs)
-        check_finite(f"{name}.tail_threshold", topk.tail_threshold)
+    if topk.tail_sample is not None:
+        check_finite(f"{name}.tail_sample.logprobs", topk.tail_sample.logprobs)
+        check_finite(f"{name}.tail_sample.threshold", topk.tail_sample.threshold)
     tail = topk.tail_logmass
     # Of a nan the largest value is nan, and no nan is below inf.
     if values_are_free(tail) and tail.numel() and not float(tail.detach().amax()) < math.inf:
@@ -216,9 +216,9 @@ def _check_teacher(teacher: TopK, labels: Tensor | None, student_logits: Tensor)
             f"{num_classes} for student_logits of shape {list(student_logits.shape)}"
         )
     _check_range("teacher.classes", teacher.classes, num_classes, lowest=0)
-    if teacher.tail_classes is not None:
+    if teacher.tail_sample is not None:
         teacher.check_shapes(num_classes)
-        _check_range("teacher.tail_classes", teacher.tail_classes, num_classes, lowest=0)
+        _check_range("teacher.tail_sample.classes", teacher.tail_sample.classes, num_classes, lowest=0)
     if teacher.counts is not None:
         check_vector("teacher.counts", teacher.counts, student_logits)
     check_topk("teacher", teacher)

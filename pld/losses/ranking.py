@@ -17,7 +17,7 @@ from pld.losses.plackett_luce.rows import wide_dtype
 from pld.losses.registry import loss
 from pld.losses.settings import Backend, Reduction, Tail, Temperature, check_settings
 from pld.losses.teacher import as_topk, log_weights, ranking
-from pld.signals import MixedLabels, TopK, rounding_error
+from pld.signals import MixedLabels, TopK, check_numbers, rounding_error
 
 
 def _first_rank(
@@ -204,7 +204,7 @@ def gradient_error_bound(topk: TopK, temperature: Temperature = 1.0, tail: Tail 
         0.0625
     """
     check_topk("topk", topk)
-    topk.check_numbers()
+    check_numbers(topk.logprob_error, topk.temperatures)
     _, valid = ranking(topk)
     weights = torch.softmax(log_weights(topk, valid, temperature), dim=1)
     per_mass = 2 if tail == "drop" else 4

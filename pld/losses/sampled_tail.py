@@ -26,7 +26,7 @@ def sampled_divergence(
 ) -> Float[Tensor, "B"]:
     """Estimate KL(teacher || student): `sampled_cross_entropy`, of the same arguments, less the teacher's entropy.
 
-    In the notation of `TopK`, the entropy is the sum of -p log p over S, exactly, and over the tail
+    In the notation of `TailSample`, the entropy is the sum of -p log p over S, exactly, and over the tail
 
         -M log r - sum over the classes drawn of [p log(p / r) - (p - r)] / pi,
 
@@ -49,13 +49,13 @@ def sampled_cross_entropy(
 ) -> Float[Tensor, "B"]:
     """Estimate the sum of -p log q over all classes, p of the teacher and q of the student.
 
-    In the notation of `TopK`, it is that sum over S, exactly, and over the tail, with b the mean of log q over it,
+    In the notation of `TailSample`, it is that sum over S, exactly, and over the tail, with b the mean of log q there,
 
         -M b - sum over the classes drawn of (p - r) (log q - b) / pi.
 
     Without 1 / pi, and summed over the whole tail, that is the tail's part: the sum of p - r over it is 0. The gradient
-    is (q - p'') / T; p'' is the p' of `TopK`, shifted evenly over the tail so that its sum is 1, as the sum of p is:
-    that brings it nearer to p for every draw.
+    is (q - p'') / T; p'' is the p' of `TailSample`, shifted evenly over the tail so that its sum is 1, as the sum of p
+    is: that brings it nearer to p for every draw.
 
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).
@@ -106,8 +106,8 @@ class _Known:
             index, valid, weights = index[:, 1:], valid[:, 1:], weights[:, 1:]
         log_norm = weights.logsumexp(dim=1, keepdim=True)
         log_p = weights - log_norm
-        assert teacher.tail_classes is not None
-        assert teacher.tail_logprobs is not None
+        sample = teacher.tail_sample
+        assert sample is not None
         return cls(
             label=label,
             index=index,
@@ -116,9 +116,9 @@ class _Known:
             outside=outside,
             num_tail=outside.sum(dim=1, keepdim=True).to(log_p.dtype),
             mass=log_p[:, -1:].clamp(min=_NOTHING),
-            drawn_classes=teacher.tail_classes,
-            drawn=teacher.tail_logprobs.to(log_p.dtype) / temperature - log_norm,
-            weight=(-teacher.tail_log_inclusion()).exp().to(log_p.dtype),
+            drawn_classes=sample.classes,
+            drawn=sample.logprobs.to(log_p.dtype) / temperature - log_norm,
+            weight=(-sample.log_inclusion()).exp().to(log_p.dtype),
         )
 
     @property

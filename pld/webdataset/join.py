@@ -16,7 +16,7 @@ from pld.images.decode.image import IMAGE_EXTENSIONS, decode_image, jpeg_size
 from pld.images.sources.keys import NO_MATCH, KeyMatcher, sample_key
 from pld.join.match import stored_policy
 from pld.join.store_views import refuse_mixed
-from pld.signals import TopK
+from pld.signals import TopK, with_tensors
 from pld.store import LogitTable, Store
 from pld.views import Interpolation, View, apply_view, draw_view
 
@@ -155,13 +155,7 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
     """
     batch: dict[str, Any] = {name: [sample[name] for sample in samples] for name in ("__key__", "view")}
     topks = [sample["topk"] for sample in samples]
-    fields = {field.name: getattr(topks[0], field.name) for field in dataclasses.fields(TopK)}
-    joined = {
-        name: torch.cat([getattr(topk, name) for topk in topks])
-        for name, value in fields.items()
-        if isinstance(value, Tensor)
-    }
-    batch["topk"] = dataclasses.replace(topks[0], **joined)
+    batch["topk"] = with_tensors(topks, lambda *tensors: torch.cat(tensors))
     if "pixels" in samples[0]:
         batch["pixels"] = torch.stack([sample["pixels"] for sample in samples])
     return batch

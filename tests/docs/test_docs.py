@@ -12,7 +12,7 @@ WITH_EXAMPLES = (
     "pld.images.order",
     "pld.losses.plackett_luce.nll",
     "pld.losses.ranking",
-    "pld.signals",
+    "pld.signals.topk",
     "pld.views.policy",
     "pld.views.view",
 )

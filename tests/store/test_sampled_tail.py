@@ -11,6 +11,7 @@ import zarr
 
 from pld.errors import ConfigError, CorruptStoreError, SignalError
 from pld.losses import kd_loss
+from pld.signals import with_tensors
 from pld.store import open_store, open_stores
 from pld.store.format.quantise import dequantise, quantise
 from pld.store.maintain.convert import convert_store
@@ -33,10 +34,7 @@ def stored_and_exact(root, world):
     world.write(root, 2)
     held = open_store(root).load_view(1)[np.arange(sum(world.sizes))]
     exact = [world.signal(shard.name, 1) for shard in world.shards]
-    return held, {
-        name: torch.cat([getattr(topk, name) for topk in exact])
-        for name in ("classes", "tail_classes", "tail_logprobs", "tail_threshold")
-    }
+    return held, with_tensors(exact, lambda *tensors: torch.cat(tensors))
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -44,26 +42,26 @@ def stored_and_exact(root, world):
 def test_what_was_drawn_is_read(tmp_path, format, labelled):
     world = World(tail_samples=5, format=format, labelled=labelled)
     held, exact = stored_and_exact(tmp_path, world)
-    grid = world.identity.codec.grid
-    assert torch.equal(held.tail_classes, exact["tail_classes"])
-    assert held.tail_temperature == 4.0
-    for name in ("tail_logprobs", "tail_threshold"):
-        assert float((getattr(held, name) - exact[name]).abs().max()) <= 0.51 * grid
+    grid, sample, drawn = world.identity.codec.grid, held.tail_sample, exact.tail_sample
+    assert torch.equal(sample.classes, drawn.classes)
+    assert sample.temperature == 4.0
+    for name in ("logprobs", "threshold"):
+        assert float((getattr(sample, name) - getattr(drawn, name)).abs().max()) <= 0.51 * grid
     held.validate(world.num_classes)
     assert problems(tmp_path) == []
     if format == "zarr":
         (part,) = tmp_path.glob("parts/*/train-0001-*.zip")
         opened = xarray.open_zarr(zarr.storage.ZipStore(part, mode="r"), consolidated=False)
-        np.testing.assert_array_equal(opened.tail_classes[1], held.tail_classes[5:14])
-        np.testing.assert_allclose(opened.tail_logprobs[1], held.tail_logprobs[5:14], rtol=1e-6)
-        np.testing.assert_allclose(opened.tail_threshold[1], held.tail_threshold[5:14], rtol=1e-6)
+        np.testing.assert_array_equal(opened.tail_classes[1], sample.classes[5:14])
+        np.testing.assert_allclose(opened.tail_logprobs[1], sample.logprobs[5:14], rtol=1e-6)
+        np.testing.assert_allclose(opened.tail_threshold[1], sample.threshold[5:14], rtol=1e-6)
 
 
 def test_rounding_biases_the_estimate_by_no_more_than_it_moves_weights():
     """The mean over what is drawn, with the true probabilities of being drawn and the stored numbers.
 
-    A class's weight moves by d / T. What it is divided by moves by 2 d / tail_temperature, and weighs the distance from
-    the even share.
+    A class's weight moves by d / T. What it is divided by moves by 2 d / 4, 4 being the temperature of the
+    draw, and weighs the distance from the even share.
     """
     world = World(sizes=(200,), tail_samples=15, num_classes=20, labelled=False)
     codec, shard = world.identity.codec, world.shards[0].name
@@ -71,8 +69,9 @@ def test_rounding_biases_the_estimate_by_no_more_than_it_moves_weights():
     held = dequantise(quantise(exact, codec, 20), None, codec)
     for temperature in codec.temperatures:
         norm = (world.logits(shard, 0).double().log_softmax(1) / temperature).logsumexp(1)[:, None]
-        true, rounded = ((topk.tail_logprobs.double() / temperature - norm).exp() for topk in (exact, held))
-        ratio = (exact.tail_log_inclusion().double() - held.tail_log_inclusion().double()).exp()
+        true, rounded = ((topk.tail_sample.logprobs.double() / temperature - norm).exp() for topk in (exact, held))
+        drawn_with, held_with = (topk.tail_sample.log_inclusion().double() for topk in (exact, held))
+        ratio = (drawn_with - held_with).exp()
         even = (exact.tail_at(temperature).double() - norm[:, 0]).exp()[:, None] / 16
         bias = (even + ratio * (rounded - even) - true).abs()
         error = 0.51 * codec.grid
@@ -87,8 +86,8 @@ def test_a_converted_store_holds_the_same(tmp_path, format):
     (other,) = set(FORMATS) - {format}
     convert_store(str(tmp_path / "old"), str(tmp_path / "new"), other, lambda views: None)
     new = open_store(tmp_path / "new").load_view(1)[np.arange(17)]
-    for name in ("tail_classes", "tail_logprobs", "tail_threshold"):
-        assert torch.equal(getattr(held, name), getattr(new, name))
+    for name in ("classes", "logprobs", "threshold"):
+        assert torch.equal(getattr(held.tail_sample, name), getattr(new.tail_sample, name))
 
 
 def test_kd_from_a_store_is_near_kd_from_what_was_drawn(tmp_path):
@@ -105,7 +104,7 @@ def test_a_smaller_k_and_several_teachers_have_no_sample(tmp_path):
     world = World(tail_samples=5)
     world.write(tmp_path / "a", 1)
     world.write(tmp_path / "b", 1)
-    assert open_store(tmp_path / "a").load_view(0, k=3)[[0]].tail_classes is None
+    assert open_store(tmp_path / "a").load_view(0, k=3)[[0]].tail_sample is None
     for combine in ("average", "pick"):
         group = open_stores([str(tmp_path / "a"), str(tmp_path / "b")], combine)
         assert group.tail_samples == 0
@@ -121,7 +120,7 @@ def test_other_samples_than_the_identity_says_are_refused(tmp_path):
     for num in (0, 4):
         signal = dataclasses.replace(world, tail_samples=num).signal(part.shard, 0)
         rows = world.rows(part.shard)
-        with pytest.raises(SignalError, match=r"tail_samples, tail_temperature\) = .*, wanted \(5, 4.0\)"):
+        with pytest.raises(SignalError, match=r"\(num, temperature\) = .*, wanted \(5, 4.0\)"):
             writer.write_part(part, world.keys[rows], world.labels[rows], [signal])
     with pytest.raises(ConfigError, match="tail_samples = 16: wanted 1 to 15"):
         _ = World(tail_samples=16).identity

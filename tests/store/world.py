@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pld.signals import TopK
+from pld.signals import TopK, tail_uniforms
 from pld.store import (
     CodecIdentity,
     DatasetIdentity,
@@ -25,7 +25,6 @@ from pld.store import (
     dataset_digest,
     grid_for,
 )
-from pld.tail_sample import tail_uniforms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -18,7 +18,7 @@ from pld.errors import ConfigError
 from pld.images import Source
 from pld.join.match import map_classes
 from pld.losses import RequiredSignal
-from pld.signals import TopK
+from pld.signals import TopK, with_tensors
 from pld.store import Store, StoreGroup
 from pld.teachers import Teacher, build_teacher
 from pld.views.preprocessing import Preprocessing
@@ -97,15 +97,10 @@ class StoredTeacher(TeacherSignal):
 
 def image_by_image(views: Sequence[TopK]) -> TopK:
     """V views' signals of the same n images as one of n V rows: an image's views one after the other."""
-    first = views[0]
     if len(views) == 1:
-        return first
-    joined: dict[str, Any] = {}
-    for field in dataclasses.fields(first):
-        values = [getattr(view, field.name) for view in views]
-        if isinstance(values[0], Tensor):
-            joined[field.name] = torch.stack(values, dim=1).flatten(0, 1)
-    return dataclasses.replace(first, **joined, logprob_error=max(view.logprob_error for view in views))
+        return views[0]
+    joined = with_tensors(views, lambda *tensors: torch.stack(tensors, dim=1).flatten(0, 1))
+    return dataclasses.replace(joined, logprob_error=max(view.logprob_error for view in views))
 
 
 class LiveTeacher(TeacherSignal):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int16, Int32, Int64, Integer, Shaped, UInt16, UInt32
 
-from pld.signals import TopK
+from pld.signals import TailSample, TopK
 from pld.store.format.identity import CodecIdentity, Identity
 
 EMPTY_TAIL = -(2**15)
@@ -115,7 +115,7 @@ def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
         counts=counts,
         label_depth=label_depth,
         tails=tails.astype("<i2"),
-        **_quantised_sample(topk, codec, num_classes),
+        **_quantised_sample(topk.tail_sample, codec, num_classes),
     )
 
 
@@ -135,7 +135,7 @@ def dequantise(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None, cod
         tail_logmass=torch.from_numpy(_tail_logmass(grid_topk.tails, codec)),
         temperatures=codec.temperatures,
         logprob_error=logprob_error(codec),
-        **_dequantised_sample(grid_topk, codec),
+        tail_sample=_dequantised_sample(grid_topk, codec),
     )
 
 
@@ -163,30 +163,30 @@ def narrow(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None, codec: 
     )
 
 
-def _quantised_sample(topk: TopK, codec: CodecIdentity, num_classes: int) -> dict[str, Any]:
+def _quantised_sample(sample: TailSample | None, codec: CodecIdentity, num_classes: int) -> dict[str, Any]:
     """A sampled tail's arrays; nothing without one."""
-    if topk.tail_classes is None or topk.tail_logprobs is None or topk.tail_threshold is None:
+    if sample is None:
         return {}
-    threshold = np.rint(topk.tail_threshold.detach().double().numpy() / codec.grid)
+    threshold = np.rint(sample.threshold.detach().double().numpy() / codec.grid)
     return {
-        "tail_classes": topk.tail_classes.numpy().astype(class_dtype(num_classes)),
-        "tail_depths": _depths(topk.tail_logprobs, codec.grid),
+        "tail_classes": sample.classes.numpy().astype(class_dtype(num_classes)),
+        "tail_depths": _depths(sample.logprobs, codec.grid),
         # Deeper than any depth that is stored means the same: all of the tail is certain.
         "tail_threshold": np.maximum(threshold, -_MAX_DEPTH).astype("<i4"),
     }
 
 
-def _dequantised_sample(grid_topk: GridTopK, codec: CodecIdentity) -> dict[str, Any]:
-    """A TopK's sampled tail; nothing without one."""
+def _dequantised_sample(grid_topk: GridTopK, codec: CodecIdentity) -> TailSample | None:
+    """A TopK's sampled tail; None without one."""
     if grid_topk.tail_classes is None or grid_topk.tail_depths is None or grid_topk.tail_threshold is None:
-        return {}
+        return None
     step = np.float32(codec.grid)
-    return {
-        "tail_classes": torch.from_numpy(grid_topk.tail_classes.astype(np.int64)),
-        "tail_logprobs": torch.from_numpy(grid_topk.tail_depths * -step),
-        "tail_threshold": torch.from_numpy(grid_topk.tail_threshold.astype(np.float32) * step),
-        "tail_temperature": codec.temperatures[-1],
-    }
+    return TailSample(
+        classes=torch.from_numpy(grid_topk.tail_classes.astype(np.int64)),
+        logprobs=torch.from_numpy(grid_topk.tail_depths * -step),
+        threshold=torch.from_numpy(grid_topk.tail_threshold.astype(np.float32) * step),
+        temperature=codec.temperatures[-1],
+    )
 
 
 def _label_depth(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None) -> UInt16[np.ndarray, "N"] | None:

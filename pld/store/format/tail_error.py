@@ -7,14 +7,14 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from pld.signals import TopK
-from pld.tail_sample import LEAST_LOG_INCLUSION
+from pld.signals.tail_sample import LEAST_LOG_INCLUSION
 
 
 def tail_errors(topk: TopK, num_classes: int) -> tuple[Float64[Tensor, "B T"], Float64[Tensor, "B T"]]:
     """The mean squared error of KD's gradient, and the squared length of that gradient, each estimated.
 
     Both are of q - p with respect to the logits over T, at each temperature held. The error does not depend on the
-    student; the length is that of an untrained one, whose q is even. In the notation of `TopK`, the error is
+    student; the length is that of an untrained one, whose q is even. In the notation of `TailSample`, the error is
     the sum over the tail of (p - r)^2 (1 - pi) / pi, the length the sum over all classes of (p - 1 / C)^2. Of each, the
     tail's part is estimated as the sum over the classes drawn of the same over pi, so means over many rows are near.
 
@@ -28,13 +28,14 @@ def tail_errors(topk: TopK, num_classes: int) -> tuple[Float64[Tensor, "B T"], F
         outside = (topk.classes != topk.labels[:, None]).all(dim=1, keepdim=True)
         label = topk.label_logprob.double()[:, None].masked_fill(~outside, -torch.inf)
         listed, num_held = torch.cat([listed, label], dim=1), num_held + outside
-    assert topk.tail_logprobs is not None  # the caller's part
-    inclusion = topk.tail_log_inclusion().double().clamp(min=LEAST_LOG_INCLUSION).exp()
+    sample = topk.tail_sample
+    assert sample is not None  # the caller's part
+    inclusion = sample.log_inclusion().double().clamp(min=LEAST_LOG_INCLUSION).exp()
     errors, lengths = [], []
     for temperature in topk.temperatures:
         tail = topk.tail_at(temperature).double()[:, None]
         log_norm = torch.cat([listed / temperature, tail], dim=1).logsumexp(dim=1, keepdim=True)
-        drawn = (topk.tail_logprobs.double() / temperature - log_norm).exp()
+        drawn = (sample.logprobs.double() / temperature - log_norm).exp()
         even = (tail - log_norm).exp() / (num_classes - num_held)
         errors.append(((drawn - even) ** 2 * (1 - inclusion) / inclusion**2).sum(dim=1))
         held = ((listed / temperature - log_norm).exp() - 1 / num_classes).masked_fill(listed == -torch.inf, 0.0)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pld.errors import CorruptStoreError, NotCachedError
+from pld.signals.tail_sample import LEAST_LOG_INCLUSION
 from pld.store.documents.commit import Commit
 from pld.store.documents.manifest import Manifest
 from pld.store.format.arrays import ArraySpec
@@ -16,7 +17,6 @@ from pld.store.format.samples import matrix_keys
 from pld.store.format.schema import Chunk
 from pld.store.format.webdataset_part import NpyColumn
 from pld.store.objects.storage import Storage
-from pld.tail_sample import LEAST_LOG_INCLUSION
 
 Column = ArraySpec | NpyColumn
 MEND = "`pld verify STORE --repair delete` takes it out, then cache or copy it again"

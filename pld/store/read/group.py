@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pld.errors import ConfigError, FingerprintMismatchError
 from pld.randomness import choice
-from pld.signals import TopK
+from pld.signals import TopK, with_tensors
 from pld.store.documents.manifest import differences, short
 from pld.store.format.canonical import canonical_json, sha256_hex
 from pld.store.format.samples import Keys
@@ -190,19 +190,10 @@ class GroupTable:
             for table, own, place in zip(self.tables, rows, places, strict=True)
         ]
         back = torch.from_numpy(np.argsort(np.concatenate(places)))
-
-        names: tuple[str, ...] = (
-            "classes",
-            "logprobs",
-            "tail_logmass",
-            *(("labels", "label_logprob") if self.group.is_labelled else ()),
-        )
         if any(topk.counts is not None for topk in topks):
             topks = [topk if topk.counts is not None else _counted(topk) for topk in topks]
-            names = (*names, "counts")
-        joined: dict[str, Any] = {name: torch.cat([getattr(topk, name) for topk in topks])[back] for name in names}
-        error = max(topk.logprob_error for topk in topks)
-        return dataclasses.replace(topks[0], **joined, logprob_error=error)
+        joined = with_tensors(topks, lambda *tensors: torch.cat(tensors)[back])
+        return dataclasses.replace(joined, logprob_error=max(topk.logprob_error for topk in topks))
 
 
 def picks(keys: Sequence[bytes], view: int, num_teachers: int, seed: int) -> Int64[np.ndarray, "B"]:
@@ -213,9 +204,7 @@ def picks(keys: Sequence[bytes], view: int, num_teachers: int, seed: int) -> Int
 
 def _at_temperatures(topk: TopK, wanted: tuple[float, ...]) -> TopK:
     columns = [topk.temperatures.index(t) for t in wanted]
-    return dataclasses.replace(
-        topk.without_tail_sample(), tail_logmass=topk.tail_logmass[:, columns], temperatures=wanted
-    )
+    return dataclasses.replace(topk, tail_sample=None, tail_logmass=topk.tail_logmass[:, columns], temperatures=wanted)
 
 
 def _counted(topk: TopK) -> TopK:

@@ -83,12 +83,13 @@ def check_signal(
     found, wanted = (len(topk.classes), topk.k, topk.temperatures), (num_rows, codec.k, codec.temperatures)
     if found != wanted:
         raise SignalError(f"{where}: found (samples, k, temperatures) = {found}, wanted {wanted}")
-    drawn_at = codec.temperatures[-1] if codec.tail_samples else None
-    drawn, wanted_drawn = (topk.tail_samples, topk.tail_temperature), (codec.tail_samples, drawn_at)
+    sample = topk.tail_sample
+    drawn = None if sample is None else (sample.num, sample.temperature)
+    wanted_drawn = (codec.tail_samples, codec.temperatures[-1]) if codec.tail_samples else None
     if drawn != wanted_drawn:
         raise SignalError(
-            f"{where}: found (tail_samples, tail_temperature) = {drawn}, wanted {wanted_drawn}; build the signal with "
-            f"TopK.from_logits(..., tail_samples={codec.tail_samples})"
+            f"{where}: found a tail sample of (num, temperature) = {drawn}, wanted {wanted_drawn}; build the signal "
+            f"with TopK.from_logits(..., tail_samples={codec.tail_samples})"
         )
     if (topk.counts is None) != (codec.error is None):
         found_how, wanted_how = ("counts", "none") if topk.counts is not None else ("no counts", "counts")

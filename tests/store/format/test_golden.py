@@ -59,7 +59,7 @@ class FixedWorld(World):
         return torch.from_numpy((row * 7919 + column * 104_729 + view * 1_299_709) % 1009 / 100).float()
 
 
-TAIL_FIELDS = ("tail_classes", "tail_logprobs", "tail_threshold")
+SAMPLE_FIELDS = ("classes", "logprobs", "threshold")
 
 
 def values_of(root):
@@ -76,7 +76,11 @@ def values_of(root):
         "tail_logmass": [topk.tail_logmass.tolist() for topk in topks],
         "logprob_error": topks[0].logprob_error,
         "fingerprint": store.manifest.identity.fingerprint,
-        **{name: [getattr(topk, name).tolist() for topk in topks] for name in TAIL_FIELDS if topks[0].tail_samples},
+        **{
+            f"tail_{name}": [getattr(topk.tail_sample, name).tolist() for topk in topks]
+            for name in SAMPLE_FIELDS
+            if topks[0].tail_sample is not None
+        },
         **({} if topks[0].counts is None else {"counts": [topk.counts.tolist() for topk in topks]}),
     }
 

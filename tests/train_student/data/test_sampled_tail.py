@@ -15,7 +15,7 @@ from train_student.data.teacher_signal import image_by_image
 from train_student.run.train import main as train_main
 from train_student.run.train import train
 
-FIELDS = ("tail_classes", "tail_logprobs", "tail_threshold")
+FIELDS = ("classes", "logprobs", "threshold")
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,16 @@ def signal(root, view):
     return store.load_view(view)[np.arange(store.num_samples)]
 
 
+def sample(root, view):
+    return signal(root, view).tail_sample
+
+
 def test_what_is_drawn_depends_on_key_and_view_and_not_on_batches(world, store, tmp_path):
     other = make_store(world, str(tmp_path / "other"), k=5, tail_samples=4, views=2, batch_size=7)
     for view in (0, 1):
         for name in FIELDS:
-            assert torch.equal(getattr(signal(store, view), name), getattr(signal(other, view), name))
-    assert not torch.equal(signal(store, 0).tail_classes, signal(store, 1).tail_classes)
+            assert torch.equal(getattr(sample(store, view), name), getattr(sample(other, view), name))
+    assert not torch.equal(sample(store, 0).classes, sample(store, 1).classes)
 
 
 def test_a_store_is_not_gone_on_with_by_another_number(world, store):
@@ -48,7 +52,7 @@ def test_views_of_an_image_are_joined_with_their_tails(store):
     joined = image_by_image(views)
     for view, held in enumerate(views):
         for name in FIELDS:
-            assert torch.equal(getattr(joined, name)[view::2], getattr(held, name))
+            assert torch.equal(getattr(joined.tail_sample, name)[view::2], getattr(held.tail_sample, name))
 
 
 def test_kd_above_one_trains_on_it_and_is_not_called_approximate(world, store, tmp_path, capsys, console):

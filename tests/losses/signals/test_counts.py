@@ -8,7 +8,7 @@ import torch
 from pld.errors import SignalError
 from pld.losses import dist_loss, dkd_loss, gradient_error_bound, kd_loss, listmle_loss, pld_loss, plistmle_loss
 from pld.losses.teacher import dense_logprobs
-from pld.signals import TopK
+from pld.signals import TopK, with_tensors
 
 TEMPERATURES = (1.0, 2.0)
 LOSSES = {
@@ -36,10 +36,8 @@ def make(labelled=True, error=0.2, k=12, rows=40, tail_samples=0, logprob_error=
 
 def row_of(topk, row, k):
     """One row as a fixed TopK of its own k, from the numbers that it lists."""
-    fields = {f.name: getattr(topk, f.name) for f in dataclasses.fields(topk)}
-    cut = {name: value[row : row + 1] for name, value in fields.items() if isinstance(value, torch.Tensor)}
-    cut |= {"classes": cut["classes"][:, :k], "logprobs": cut["logprobs"][:, :k], "counts": None}
-    return dataclasses.replace(topk, **cut)
+    own = with_tensors([topk], lambda tensor: tensor[row : row + 1])
+    return dataclasses.replace(own, classes=own.classes[:, :k], logprobs=own.logprobs[:, :k], counts=None)
 
 
 def gradient(loss, student, topk, labels):

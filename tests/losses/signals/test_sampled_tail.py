@@ -46,9 +46,8 @@ def every_draw(teacher, label, k, num):
     some = draw(0.5)
     logprobs = teacher.log_softmax(0)
     tail = [c for c in range(len(teacher)) if c not in some.classes[0].tolist() and c != label]
-    inclusion = [
-        float(((logprobs[c] - some.tail_threshold[0]) / some.tail_temperature).clamp(max=0).exp()) for c in tail
-    ]
+    threshold, temperature = some.tail_sample.threshold[0], some.tail_sample.temperature
+    inclusion = [float(((logprobs[c] - threshold) / temperature).clamp(max=0).exp()) for c in tail]
     assert sum(inclusion) == pytest.approx(num, abs=1e-9)
     chance = [value for value in inclusion if value < 1 - 1e-9]
     edges = sorted({0.0, 1.0, *(float(end) % 1 for end in torch.tensor(chance, dtype=torch.float64).cumsum(0))})
@@ -113,7 +112,7 @@ def test_a_tail_that_is_drawn_whole_is_exact(name):
         if int(labels[row]) in teacher[row].topk(3).indices.tolist():
             continue
         topk = TopK.from_logits(teacher[row : row + 1], labels[row : row + 1], 3, TEMPERATURES, tail_samples=3)
-        assert torch.equal(topk.tail_log_inclusion(), torch.zeros(1, 3))
+        assert torch.equal(topk.tail_sample.log_inclusion(), torch.zeros(1, 3))
         found = loss(student[row : row + 1], topk, topk.labels)
         wanted = twin(student[row].double(), teacher[row].double(), int(labels[row]), 7)
         assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
@@ -184,9 +183,10 @@ def test_without_the_sample_kd_refuses_and_lumps():
     topk = TopK.from_logits(teacher, labels, 3, TEMPERATURES, tail_samples=4)
     plain = TopK.from_logits(teacher, labels, 3, TEMPERATURES)
     kd_loss(student, topk, labels)
+    without = dataclasses.replace(topk, tail_sample=None)
     with pytest.raises(SignalError, match="k = 3 of 12 classes, wanted all"):
-        kd_loss(student, topk.without_tail_sample(), labels)
-    lumped = kd_loss(student, topk.without_tail_sample(), labels, approximate=True)
+        kd_loss(student, without, labels)
+    lumped = kd_loss(student, without, labels, approximate=True)
     assert torch.equal(lumped, kd_loss(student, plain, labels, approximate=True))
     assert torch.equal(pld_loss(student, topk, labels), pld_loss(student, plain, labels))
 
@@ -194,19 +194,19 @@ def test_without_the_sample_kd_refuses_and_lumps():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tail_classes": lambda c: c + 12}, r"teacher.tail_classes: found .*, wanted 0..11"),
-        ({"tail_logprobs": lambda p: p * torch.nan}, "teacher.tail_logprobs of shape .*: found 16 inf or nan"),
-        ({"tail_threshold": lambda t: t - torch.inf}, "teacher.tail_threshold of shape .*: found 4 inf or nan"),
-        ({"tail_threshold": lambda t: None}, "found some of tail_classes, tail_logprobs"),
-        ({"tail_temperature": lambda t: 2.0}, "tail_temperature: found 2.0, wanted .* at least the temperatures held"),
+        ({"classes": lambda c: c + 12}, r"teacher.tail_sample.classes: found .*, wanted 0..11"),
+        ({"logprobs": lambda p: p * torch.nan}, "teacher.tail_sample.logprobs of shape .*: found 16 inf or nan"),
+        ({"threshold": lambda t: t - torch.inf}, "teacher.tail_sample.threshold of shape .*: found 4 inf or nan"),
+        ({"temperature": lambda t: 2.0}, "temperature: found 2.0, wanted .* at least the temperatures held"),
     ],
 )
 def test_wrong_samples(change, message):
     student, teacher, labels = batch(4, 12)
     topk = TopK.from_logits(teacher, labels, 3, TEMPERATURES, tail_samples=4)
-    bad = dataclasses.replace(topk, **{name: of(getattr(topk, name)) for name, of in change.items()})
+    sample = topk.tail_sample
+    bad = dataclasses.replace(sample, **{name: of(getattr(sample, name)) for name, of in change.items()})
     with pytest.raises(SignalError, match=message):
-        kd_loss(student, bad, labels)
+        kd_loss(student, dataclasses.replace(topk, tail_sample=bad), labels)
 
 
 def test_standardised_logits_need_every_class_all_the_same():

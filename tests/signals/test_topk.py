@@ -1,3 +1,5 @@
+"""What a TopK holds of dense logits, with labels and without, and what it refuses."""
+
 import dataclasses
 
 import jaxtyping
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pld.errors import SignalError
-from pld.signals import MixedLabels, TopK, larger_share
+from pld.signals import TopK
 
 
 @given(st.integers(1, 5), st.integers(2, 12), st.data())
@@ -122,13 +124,3 @@ def test_a_signal_without_labels_is_checked(change, message):
     topk = TopK.from_logits(torch.tensor([[3.0, 2.0, 1.0], [0.0, 1.0, 2.0]]), None, 2)
     with pytest.raises(SignalError, match=message):
         dataclasses.replace(topk, **change).validate(3)
-
-
-def test_mixed_labels_on_another_device_and_their_larger_share():
-    labels, others = torch.tensor([0, 1]), torch.tensor([2, 3])
-    mixed = MixedLabels(labels=labels, others=others, share=torch.tensor([0.5, 1.0]))
-    assert larger_share(mixed) is labels
-    assert larger_share(labels) is labels
-    assert larger_share(None) is None
-    moved = mixed.to("meta", non_blocking=True)
-    assert {moved.labels.device.type, moved.others.device.type, moved.share.device.type} == {"meta"}
