@@ -18,8 +18,8 @@ class Launcher:
     """What launched this process, itself or by a script or another program between them.
 
     Attributes:
-        words: its command line; empty where it ended before it could be found.
-        line: the numbers of this process, its parent, that one's, ..., and the launcher.
+        words: its command line; empty where it could not be read.
+        line: the numbers of this process, its parent, that one's, ..., and the launcher; empty where it ended before.
     """
 
     words: list[str]
@@ -27,7 +27,7 @@ class Launcher:
 
     def has_ended(self) -> bool:
         """Whether it is gone, or a process between it and this one is: those whose parent ends get another one."""
-        return not self.words or any(_parent(child) != parent for child, parent in itertools.pairwise(self.line))
+        return not self.line or any(_parent(child) != parent for child, parent in itertools.pairwise(self.line))
 
 
 def find_launcher() -> Launcher | None:
@@ -39,7 +39,15 @@ def find_launcher() -> Launcher | None:
             return Launcher(words=words, line=line)
         if _is_python(ancestor):
             break  # a program that runs commands of its own, or a launcher of its own
-    return Launcher(words=[], line=[]) if _is_orphan(line[0]) else None
+    if not is_torchruns():
+        return None
+    # torchrun may be in this line and just ending: its command line is gone, while its children are still its own.
+    return Launcher(words=[], line=[] if _is_orphan(line[0]) else line)
+
+
+def is_torchruns() -> bool:
+    """Whether torchrun launched this process, or accelerate by way of it."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def launcher_words(process: int) -> list[str] | None:
@@ -56,7 +64,7 @@ def _is_orphan(process: int) -> bool:
     That is so if nothing above can be a launcher, which needs torch. The first process, or one that takes orphans in,
     may be Python too.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ or not Path("/proc/self/maps").exists():
+    if not Path("/proc/self/maps").exists():
         return False
     return not any(_is_python(each) and _may_hold_torch(each) for each in _ancestors(process))
 

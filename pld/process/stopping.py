@@ -21,7 +21,7 @@ from types import FrameType
 from typing import NoReturn
 
 from pld.logs import AS_IT_IS
-from pld.process.launcher import Launcher, find_launcher
+from pld.process.launcher import Launcher, find_launcher, is_torchruns
 
 _LOG = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class Stopping:
                 if number in SIGNALS:
                     asked_at = min(asked_at, now)
                 # torchrun passes the first Ctrl-C on as it is, and the second as SIGTERM.
-                is_again = number == signal.SIGINT or (number == signal.SIGTERM and _is_torchrun())
+                is_again = number == signal.SIGINT or (number == signal.SIGTERM and is_torchruns())
                 if is_again and now - interrupted_at > _SAME_SECONDS:
                     _end_now(INTERRUPTED, _SECOND)
                 if number == signal.SIGINT:
@@ -182,7 +182,7 @@ class Stopping:
             if self._launcher and orphan_at == math.inf and self._launcher.has_ended():
                 orphan_at = now
                 # Only a second Ctrl-C ends torchrun before its processes; accelerate alone ends by the first.
-                if interrupted_at < math.inf and _is_torchrun():
+                if interrupted_at < math.inf and is_torchruns():
                     _end_now(INTERRUPTED, _SECOND)
                 self.cause = self.cause or _LAUNCHER_ENDED
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -219,11 +219,6 @@ def leave_to_parent() -> None:
     for each in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-
-def _is_torchrun() -> bool:
-    """Whether torchrun launched this process, or accelerate by way of it."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _end_now(status: int, message: str) -> NoReturn:

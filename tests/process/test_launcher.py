@@ -52,6 +52,26 @@ def test_torchrun_that_ended_before_it_was_found_is_missed(tmp_path, monkeypatch
             command.kill()
 
 
+# torchrun as it ends, held there: its command line is gone with its main thread, while its children are its own still.
+ENDING = """
+import ctypes, subprocess, sys, threading
+wait = "import os, sys\\nwhile open(f'/proc/{os.getppid()}/cmdline').read(): pass\\nos.execv(sys.argv[1], sys.argv[1:])"
+command = subprocess.Popen([sys.executable, "-c", wait, *sys.argv[1:]])
+threading.Thread(target=command.wait).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.parametrize("program", [ENDING, LAUNCHER], ids=["ending", "by-another-name"])
+def test_torchrun_that_is_not_known_by_its_command_line_is_missed(tmp_path, monkeypatch, program):
+    """Also below a program that may be a launcher of its own, as this one: in Python, with torch."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    (tmp_path / "launcher").write_text(program)
+    with started(tmp_path, SAVES, sys.executable, str(tmp_path / "launcher")) as (process, _):
+        process.kill()
+        assert "stopped by the end of its launcher, saved" in process.stderr.read()
+
+
 def test_launchers_are_known_by_their_command_lines():
     assert launcher_words(os.getpid()) is None
     argv = [sys.executable, "-c", "print(flush=True); input()", "-m", "torch.distributed.run"]
