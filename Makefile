@@ -15,7 +15,7 @@ DEMO := runs/demo
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # one pip at a time, and no benchmark beside another
-.PHONY: help setup demo demo-seeds study study-page test test-long cache train recipes bench bench-gpu certificate api clean format
+.PHONY: help setup demo demo-seeds demo-tails study study-page test test-long cache train recipes bench bench-gpu certificate api clean format
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,19 @@ demo-seeds: $(READY)  ## after `make demo`: two more seeds of each student, and 
 	    --output $(DEMO)/$$loss-$$seed || exit; done; done
 	$(BIN)/pld report $(DEMO)/teacher $(foreach loss,ce kd pld,$(DEMO)/$(loss) $(DEMO)/$(loss)-1 $(DEMO)/$(loss)-2) \
 	  | tee docs/results/demo.txt
+
+demo-tails: $(READY)  ## after `make demo`: KD from all classes, from 10 with 8 of the tail, and from 10 alone; three seeds
+	rm -rf $(foreach from,full sampled lumped,$(DEMO)/$(from) $(DEMO)/$(from)-0 $(DEMO)/$(from)-1 $(DEMO)/$(from)-2)
+	for kept in "sampled --tail_samples 8" "lumped"; do \
+	  $(BIN)/cache-teacher --teacher local-dir:$(DEMO)/teacher/model --data glyphs --views 8 --k 10 \
+	    --store $(DEMO)/$$kept || exit; done
+	for seed in 0 1 2; do \
+	  set -- $(BIN)/accelerate launch --quiet train_student.py --config demo --loss kd --seed $$seed; \
+	  "$$@" --output $(DEMO)/full-$$seed || exit; \
+	  "$$@" --store $(DEMO)/sampled --output $(DEMO)/sampled-$$seed || exit; \
+	  "$$@" --store $(DEMO)/lumped --approximate_teacher --output $(DEMO)/lumped-$$seed || exit; done
+	$(BIN)/pld report $(foreach from,full sampled lumped,$(foreach seed,0 1 2,$(DEMO)/$(from)-$(seed))) \
+	  | tee docs/results/sampled_tail.txt
 
 study: DATA = data/tiny-imagenet
 
