@@ -59,6 +59,7 @@ def test_what_cannot_be_loaded_is_said_by_who_loads_it(store, tmp_path, ask):
         ask(writer, 60.0)
     assert same(writer[(0,)][0], store.load_view(0))
     assert same(other[(0,)][0], store.load_view(0))
+    (tmp_path / "99").mkdir()  # for the thread that waits for it, and would keep this process for an hour
 
 
 def test_processes_of_a_node_map_one_table(store, tmp_path, monkeypatch):
