@@ -64,8 +64,8 @@ class CacheConfig:
     k: int = option(50, "classes to keep for each view; the number of classes keeps every logit", check=AT_LEAST_ONE)
     tail_samples: int = option(
         0,
-        "classes to draw from the rest of each view's classes, so that kd and dkd are unbiased at every temperature of "
-        "--temperatures; part of the store's identity",
+        "classes to draw from the rest of each view's classes, so that kd, dkd, soft_ce and wttm are unbiased at every "
+        "temperature of --temperatures; part of the store's identity",
         check=("0 or more", lambda value: value >= 0),
     )
     error: float | None = option(

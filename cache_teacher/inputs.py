@@ -14,12 +14,13 @@ from cache_teacher.forward import PartRunner
 from cache_teacher.identity import codec, store_identity
 from cache_teacher.label_check import LabelCheck
 from pld.classes.names import read_class_map, read_class_names
-from pld.errors import ConfigError, DataError
+from pld.errors import ConfigError, DataError, SignalError
 from pld.images import Source, open_source
 from pld.join.match import map_classes, use_store_keys, use_teacher_classes
 from pld.join.mixing import plan_mixing
 from pld.loading import ViewDecoder, view_decoder
 from pld.loading.nvjpeg import check_device
+from pld.signals import check_tail_samples
 from pld.store import Identity, Shard, find_manifest
 from pld.teachers import Teacher, build_teacher
 from pld.views import MixingPlan, Policy
@@ -135,12 +136,11 @@ def _build_teacher(
             f"--k {config.k}: {teacher.architecture} has {teacher.num_outputs} classes here; choose at most as many"
         )
     if config.tail_samples:
-        most = teacher.num_outputs - config.k - (source.labels is not None)
-        if config.tail_samples > most:
-            raise ConfigError(
-                f"--tail_samples {config.tail_samples}: with --k {config.k} of {teacher.num_outputs} classes at most "
-                f"{max(0, most)} are sure to be outside; choose fewer, or --k {teacher.num_outputs}, which keeps all"
-            )
+        labelled = source.labels is not None
+        try:
+            check_tail_samples(config.tail_samples, config.k, teacher.num_outputs, labelled=labelled)
+        except SignalError as error:
+            raise ConfigError(f"--{error}") from None
     return teacher, source, note
 
 

@@ -20,8 +20,8 @@ from pld.losses.settings import Reduction
 from pld.signals import MixedLabels, TopK, larger_share
 
 NO_SAMPLED_TAIL = (
-    "which serve losses that are linear in the teacher's probabilities (kd, dkd, soft_ce, wttm, ea_kd): of the tail's "
-    "other classes neither order nor correlation is known"
+    "which serve kd, dkd, soft_ce, wttm and ea_kd alone: of the tail's other classes neither order nor correlation is "
+    "known"
 )
 
 
@@ -52,7 +52,7 @@ def check_batch(
         _check_teacher(teacher, larger_share(labels), student_logits)
         if same_k and teacher.counts is not None:
             raise SignalError(
-                f"{loss}: the teacher holds as many classes of each sample as an error asks for, wanted the same k of "
+                f"{loss}: the teacher lists another number of classes for each sample (--error), wanted the same k of "
                 f"all: {same_k}; use a teacher without counts, from a store made without --error"
             )
         if not (sampled_tail and teacher.tail_samples):

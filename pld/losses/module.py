@@ -92,7 +92,8 @@ def settings_of(function: Callable[..., Tensor]) -> Callable[[Callable[[Any], No
                 raise ConfigError(
                     f"{function.__name__}: ignore_index = {self.ignore_index}, wanted None: its value depends on the "
                     "whole batch; leave positions out before: keep = labels != ignore_index, then "
-                    "student_logits.movedim(class_dim, -1)[keep], the teacher's likewise, and labels[keep]"
+                    "student_logits.movedim(class_dim, -1)[keep], the teacher's likewise (a TopK's: "
+                    "pld.signals.with_tensors([teacher], lambda tensor: tensor[keep.flatten()])), and labels[keep]"
                 )
 
         own = inspect.signature(init).parameters.values()

@@ -49,7 +49,7 @@ def at_positions(
             there are none; "none" gives each position's loss, in the shape of the labels.
         sides: the student's logits, [B, C] or of more dimensions with class_dim; and the teacher, where the loss has
             one: logits of the same shape, or a TopK with a row for each position, in the order of `labels.flatten()`,
-            whatever it holds where positions are left out.
+            valid also where a position is left out.
         labels: int64, of the logits' shape without its classes; None for images without labels.
         weight: what each position counts for, of the labels' shape.
         class_dim: where the classes are; None for logits [B, C].
@@ -111,7 +111,8 @@ def _no_plain_labels(labels: MixedLabels | None) -> str:
     if labels is None:
         return (
             "labels: found None, wanted labels, from which ignore_index reads the positions to leave out; without "
-            "labels leave rows out yourself: student_logits[keep], teacher[keep]"
+            "labels leave rows out yourself: student_logits[keep], and a TopK's by "
+            "pld.signals.with_tensors([teacher], lambda tensor: tensor[keep])"
         )
     return (
         "labels: found MixedLabels, wanted a tensor, with class_dim or ignore_index; without these the module takes "

@@ -3,9 +3,8 @@
 Others know the decorator as `pld.losses.register_loss`: their losses and ours are registered alike.
 
 A loss takes (student_logits, teacher, labels, weight), or no teacher if it needs none; labels may be None if it needs
-none. Its keyword-only parameters are
-its settings: their annotations carry checks, and help texts for those that are options of recipes. A loss that can use
-a truncated teacher where that is not exact takes `approximate: bool = False`.
+none. Its keyword-only parameters are its settings: their annotations carry checks, and help texts for those that are
+options of recipes. A loss that can use a truncated teacher where that is not exact takes `approximate: bool = False`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +47,9 @@ def _count_rows(store: Store) -> list[tuple[str, str]]:
     if codec.error is None or not stats.num_rows:
         return []
     kept = f"{stats.num_listed / stats.num_rows:.1f} a view on average, {stats.most_listed} at most"
-    over = f"{100 * stats.num_over_error / stats.num_rows:.3g} % of views: k = {codec.k} is too few for them"
+    over = "no view"
+    if stats.num_over_error:
+        over = f"{100 * stats.num_over_error / stats.num_rows:.3g} % of views: k = {codec.k} is too few for them"
     return [("classes", kept), (f"error above {codec.error:g}", over)]
 
 
@@ -70,13 +71,16 @@ def _sample_rows(store: Store) -> list[tuple[str, str]]:
     if not codec.tail_samples:
         return []
     errors = (
-        f"{math.sqrt(error / length) if length else math.nan:.3g} at T = {temperature:g}"
-        for temperature, (error, length) in zip(codec.temperatures, store.stats.tail_errors, strict=False)
+        f"{error:.3g} at T = {temperature:g}"
+        for temperature, error in zip(codec.temperatures, store.stats.relative_tail_errors, strict=False)
     )
     drawn = f"{codec.tail_samples} classes of each view, drawn with known probabilities"
     return [
         ("sampled tail", drawn),
-        ("its KD gradient", f"unbiased; one view's error over its length is {', '.join(errors)} (L2, at the start)"),
+        (
+            "its KD gradient",
+            f"unbiased; of one view off by at most {', '.join(errors)} of its length (L2, at the start)",
+        ),
     ]
 
 

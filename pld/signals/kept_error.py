@@ -20,10 +20,10 @@ def check_error(error: float, logprob_error: float) -> None:
     """Raise SignalError unless a bound of PLD's gradient error is above what rounding alone costs, and below 2."""
     least = rounding_error(logprob_error)
     if not least < error < 2:
-        cost = f", what rounding to the store's grid costs alone ({least:.4g})" if least else ""
+        cost = f"{least:.4g}, which rounding to the store's grid costs alone," if least else "0"
         raise SignalError(
-            f"error = {error}: wanted a number above 0{cost} and below 2, which is the most that any k costs: the L1 "
-            "error of PLD's gradient for each sample, such as 0.03"
+            f"error = {error}: wanted more than {cost} and less than 2, the most that any k costs: the L1 error of "
+            "PLD's gradient for each sample, such as 0.03"
         )
 
 

@@ -140,9 +140,14 @@ def check_tail_samples(num: int, k: int, num_classes: int, *, labelled: bool) ->
     most = num_classes - k - labelled
     if not 1 <= num <= most:
         outside = "the top k and the label" if labelled else "the top k"
+        if most < 1:
+            raise SignalError(
+                f"tail_samples = {num}: wanted 0, as k = {k} of {num_classes} leaves no class that is certain to be "
+                f"outside {outside}; leave it out, or choose a smaller k"
+            )
         raise SignalError(
-            f"tail_samples = {num}: wanted 1 to {most}, as many classes as are sure to be outside {outside}: k = {k} "
-            f"of {num_classes}. k = {num_classes} keeps every class, without a tail"
+            f"tail_samples = {num}: wanted 1 to {most}, as many classes as are certain to be outside {outside}: "
+            f"k = {k} of {num_classes}. k = {num_classes} keeps every class, without a tail"
         )
 
 

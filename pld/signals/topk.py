@@ -127,8 +127,9 @@ class TopK:
     def keep_error(self, error: float, logprob_error: float = 0.0) -> TopK:
         """The same with as few classes a row as keep PLD's gradient error bound at T = 1 at most `error`, at least one.
 
-        The others join the tail, the label excepted, of which a sample is none then. A row that all its classes do not
-        bring under the error keeps them. The bound holds also after rounding, see `fewest_classes`.
+        The others join the tail, except the label. A tail sample is dropped: it was drawn from the smaller tail. A row
+        that all its classes do not bring under the error keeps them. The bound holds also after rounding, see
+        `fewest_classes`.
 
         Args:
             error: L1, above what the rounding alone costs, 4 tanh(logprob_error / 2), and below 2.

@@ -45,6 +45,6 @@ def test_an_error_that_is_none_is_refused(world, tmp_path, error):
 
 
 def test_an_error_below_the_grids_is_refused_before_anything_is_written(world, tmp_path):
-    with pytest.raises(ConfigError, match=r"what rounding to the store's grid costs alone \(0.003984\)"):
+    with pytest.raises(ConfigError, match=r"more than 0.003984, which rounding to the store's grid costs alone"):
         cache(config(world, tmp_path / "s", k=5, error=0.003))
     assert not (tmp_path / "s").exists()

@@ -73,10 +73,18 @@ def test_uniforms_follow_from_seed_key_and_view():
 GOLDEN = [0.7562736268328136, 0.09800427060027017]
 
 
-@pytest.mark.parametrize(("k", "num"), [(3, 7), (3, -1), (9, 1), (10, 1)])
-def test_more_than_the_tail_has(k, num):
+@pytest.mark.parametrize(
+    ("k", "num", "advice"),
+    [
+        (3, 7, "wanted 1 to 6, .*k = 10 keeps every class"),
+        (3, -1, "wanted 1 to 6, "),
+        (9, 1, "wanted 0, .* choose a smaller k"),
+        (10, 1, "wanted 0, .* leave it out"),
+    ],
+)
+def test_more_than_the_tail_has(k, num, advice):
     logits, labels = torch.randn(4, 10), torch.arange(4)
-    with pytest.raises(SignalError, match=rf"tail_samples = {num}: wanted 1 to {9 - k}, .*k = 10 keeps every class"):
+    with pytest.raises(SignalError, match=rf"tail_samples = {num}: {advice}"):
         TopK.from_logits(logits, labels, k, tail_samples=num)
 
 

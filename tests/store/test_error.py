@@ -154,9 +154,9 @@ def test_the_grid_of_an_error(error, steps):
 
 def test_errors_that_no_store_can_keep():
     for error in (0.0, 0.0119, 2.0, -1.0):
-        with pytest.raises(ConfigError, match="what rounding to the store's grid costs alone"):
+        with pytest.raises(ConfigError, match="which rounding to the store's grid costs alone"):
             CodecIdentity(k=5, error=error)
-    with pytest.raises(ConfigError, match=r"costs alone \(0.003984\)"):
+    with pytest.raises(ConfigError, match=r"more than 0.003984, which rounding to the store's grid costs alone"):
         CodecIdentity(k=5, grid=grid_for(0.003), error=0.003)
     assert "error" not in World().identity.to_json()["codec"]
     assert world().identity.fingerprint != world(error=None).identity.fingerprint

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -28,6 +29,8 @@ from train_student.data.training_data import TrainingData
 from train_student.data.view_tables import ViewTables, shared_folder
 
 _LOG = logging.getLogger(__name__)
+# In lengths of the gradient: above it, a batch of 256 views is off by more than a sixteenth of it.
+_MOST_NOISE = 1.0
 
 
 class TeacherSignal:
@@ -149,8 +152,9 @@ def check_supports(store: StoreGroup, required: RequiredSignal, *, approximate: 
     """Whether a store's truncated teacher only approximates what a loss asks for.
 
     Raises:
-        ConfigError: it does and `approximate` is false, or it lacks a temperature that the loss needs, or the loss
-            needs the same k of every sample and the store keeps as many as an error asks for.
+        ConfigError: it does and `approximate` is false, or its sampled tail is too noisy for that, or it lacks a
+            temperature that the loss needs, or the loss needs the same k of every sample and the store keeps as many as
+            an error asks for.
     """
     k, num_classes = store.k, store.num_classes
     if required.same_k and store.error is not None:
@@ -171,7 +175,22 @@ def check_supports(store: StoreGroup, required: RequiredSignal, *, approximate: 
     missing = [t for t in required.temperatures if t not in store.temperatures]
     if missing:
         raise ConfigError(f"{store.url}: does not hold temperature {missing[0]:g}, only {list(store.temperatures)}")
+    if required.all_classes and is_sampled and not approximate:
+        _check_noise(store, required.temperatures[0])
     return required.all_classes is not None and not is_sampled
+
+
+def _check_noise(store: StoreGroup, temperature: float) -> None:
+    """Raise ConfigError where the gradient from one view's sampled tail is off by more than its own length."""
+    error = store.tail_error(temperature)
+    if error > _MOST_NOISE:
+        enough, most = math.ceil(store.tail_samples * error**2), store.num_classes - store.k - store.is_labelled
+        more = f"--tail_samples {enough + enough // 4} or more, or with " if enough + enough // 4 <= most else ""
+        raise ConfigError(
+            f"{store.url}: of one view, KD's gradient at temperature {temperature:g} from {store.tail_samples} classes "
+            f"of the tail is off by {error:.3g} of its length. Use a store made with {more}K={store.num_classes}, a "
+            "lower --temperature or --online-teacher, or accept the noise with --approximate-teacher"
+        )
 
 
 def _or_sampled(store: StoreGroup, required: RequiredSignal) -> str:
@@ -179,6 +198,6 @@ def _or_sampled(store: StoreGroup, required: RequiredSignal) -> str:
     if not required.sampled_tail:
         return ""
     if any(member.manifest.identity.codec.tail_samples for member in store.members):
-        return ", one store alone, whose sampled tail combining loses,"
+        return ", or one of these alone, as combining them loses their sampled tails,"
     most = store.num_classes - store.k - store.is_labelled
     return f" or with --tail_samples {min(8, most)}" if most > 0 else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +69,7 @@ def _sampled_tail(config: TrainConfig, data: TrainingData) -> str | None:
     required, store = config.loss.build().required_signal, data.store
     if store is None or config.teacher.online_teacher or not (required.sampled_tail and store.tail_samples):
         return None
-    codec, errors = store.members[0].manifest.identity.codec, store.members[0].stats.tail_errors
-    held = dict(zip(codec.temperatures, errors, strict=False))
-    error, length = held.get(required.temperatures[0], (math.nan, 1.0))
-    of_one = math.sqrt(error / length) if length else math.nan
     return (
         f"the teacher's tail is estimated from {store.tail_samples} of its classes, without bias; of one view KD's "
-        f"gradient is off by {of_one:.3g} of its length at first"
+        f"gradient is off by {store.tail_error(required.temperatures[0]):.3g} of its length at first"
     )

@@ -21,7 +21,15 @@ from train_student.model.student import student_preprocessing
 # Options that are younger than runs which people have: where they are at their defaults, settings leave them out, so
 # that an old run and a new seed of it are one configuration. Those of plug-ins likewise: a run that does not use them
 # can be read and resumed without them.
-_ADDED = {"pretrained", "init_from", "freeze_bn", "unlabelled", "policy", "views_per_image"} | PLUGIN_SETTINGS
+_ADDED = {
+    "pretrained",
+    "init_from",
+    "freeze_bn",
+    "unlabelled",
+    "policy",
+    "views_per_image",
+    "entropy_temperature",
+} | PLUGIN_SETTINGS
 
 
 # What a command leaves that was killed before it had written config.yaml, the last one: no run yet.

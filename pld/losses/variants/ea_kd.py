@@ -40,9 +40,10 @@ def ea_kd_loss(
     defaults are those of the authors' code for ImageNet (github.com/cpsu00/EA-KD); the paper itself could not be
     checked beyond its summary. For CIFAR-100 that code divides H_s by 100 in one file and by log 100 in another.
 
-    From a TopK with k < C the KL is KD's, with a lumped or a sampled tail, and H_t has the tail's mass spread evenly
-    over its classes, which is the most it can be: of lite2's logits, k = 10 of 1000 at temperature 2, 1.4 % too much
-    on average (docs/decisions/0028). Of a mixed image CE weighs both labels by their shares.
+    From a TopK with k < C the KL is KD's, with a lumped or a sampled tail, and H_t, also beside a sampled tail, has the
+    tail's mass spread evenly over its classes, which is the most it can be: of lite2's logits, k = 10 of 1000 at
+    temperature 2, 1.4 % too much on average (docs/decisions/0028). w stays too large by that; nothing averages it out.
+    Of a mixed image CE weighs both labels by their shares.
 
     Args:
         student_logits: [B, C]; worked on in float32 (float64 stays).

@@ -58,7 +58,7 @@ def rld_loss(
         ConfigError: as `kd_loss`.
     """
     student, known = support(student_logits, teacher, labels, temperature)
-    num_tails = int(isinstance(teacher, TopK) and teacher.k < student_logits.shape[1])
+    num_tails = int(isinstance(teacher, TopK) and not teacher.holds_all(student_logits.shape[1]))
     classes = known[:, : known.shape[1] - num_tails]
     label, first = torch.zeros_like(classes[:, :1], dtype=torch.int64), classes.argmax(dim=1, keepdim=True)
     confidence = kl_divergence(_one_and_rest(student, label), _one_and_rest(known, first))

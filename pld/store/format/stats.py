@@ -60,6 +60,13 @@ class PartStats:
         if bins != sorted(set(bins)):
             raise ConfigError(f"stats: found tail_bins {bins[:5]}, ..., wanted each bin once, in ascending order")
 
+    @property
+    def relative_tail_errors(self) -> tuple[float, ...]:
+        """At each temperature, how far KD's gradient from one view's sampled tail is off, over its length, L2."""
+        return tuple(
+            math.sqrt(error / length) if error >= 0 < length else math.nan for error, length in self.tail_errors
+        )
+
     @classmethod
     def of(
         cls, views: Sequence[TopK], num_classes: int, unmapped_mass: float = 0.0, error: float | None = None

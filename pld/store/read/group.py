@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -112,6 +113,12 @@ class StoreGroup:
         """Classes drawn from a sample's tail; 0 where several stores are combined, whose signals hold none."""
         return self.members[0].manifest.identity.codec.tail_samples if len(self.members) == 1 else 0
 
+    def tail_error(self, temperature: float) -> float:
+        """How far KD's gradient from one view's sampled tail is off, over its length, L2; nan where not known."""
+        member = self.members[0]
+        errors = zip(member.manifest.identity.codec.temperatures, member.stats.relative_tail_errors, strict=False)
+        return dict(errors).get(temperature, math.nan) if self.tail_samples else math.nan
+
     @property
     def is_labelled(self) -> bool:
         """Whether the images of all members have labels, or of none: `open_stores` checks."""
@@ -184,7 +191,7 @@ class GroupTable:
         keys = self.group.members[0].keys[rows[0]].tolist()
         chosen = picks(keys, self.view, len(self.tables), self.group.seed)
         places = [np.flatnonzero(chosen == member) for member in range(len(self.tables))]
-        # Of another teacher's tail, or of fewer classes, a sample is none.
+        # A sample says nothing of another teacher's tail, or of the larger tail of fewer classes.
         topks = [
             _at_temperatures(table[own[place]], self.group.temperatures)
             for table, own, place in zip(self.tables, rows, places, strict=True)

@@ -6,20 +6,17 @@ import pytest
 import torch
 
 from pld.errors import SignalError
-from pld.losses import dist_loss, dkd_loss, gradient_error_bound, kd_loss, listmle_loss, pld_loss, plistmle_loss
+from pld.losses import build_loss, gradient_error_bound, kd_loss, loss_names, needs_teacher, plistmle_loss
 from pld.losses.teacher import dense_logprobs
 from pld.signals import TopK, with_tensors
 
 TEMPERATURES = (1.0, 2.0)
+SETTINGS = {"dkd": {"temperature": 1.0}, "dist": {"gamma": 0.0}}  # columns of a batch are no row's own
 LOSSES = {
-    "pld": pld_loss,
-    "pld uniform": lambda *given, **kw: pld_loss(*given, tail="uniform", **kw),
-    "pld T": lambda *given, **kw: pld_loss(*given, temperature=2.0, approximate=True, **kw),
-    "listmle": lambda *given, **kw: listmle_loss(*given, approximate=True, **kw),
-    "kd": lambda *given, **kw: kd_loss(*given, approximate=True, **kw),
-    "dkd": lambda *given, **kw: dkd_loss(*given, temperature=1.0, **kw),
-    "dist": lambda *given, **kw: dist_loss(*given, gamma=0.0, **kw),
-}
+    name: build_loss(name, approximate=True, **SETTINGS.get(name, {}))
+    for name in loss_names()
+    if needs_teacher(name) and name != "plistmle"
+} | {"pld uniform": build_loss("pld", tail="uniform"), "pld T": build_loss("pld", temperature=2.0, approximate=True)}
 
 
 def make(labelled=True, error=0.2, k=12, rows=40, tail_samples=0, logprob_error=0.0):
@@ -69,7 +66,7 @@ def test_each_row_is_the_fixed_top_k_of_its_count(labelled):
 @pytest.mark.parametrize("tail_samples", [0, 3])
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_that_of_each_rows_own_k(name, tail_samples, k, labelled):
-    if (tail_samples and k == 12) or (not labelled and name in ("kd", "dkd", "dist")):
+    if (tail_samples and k == 12) or (not labelled and LOSSES[name].required_signal.label):
         pytest.skip("there is no tail to draw from, or the loss has a term of the label")
     _, _, ragged, student = make(labelled, k=k, tail_samples=tail_samples)
     value, grad = gradient(LOSSES[name], student, ragged, ragged.labels)
@@ -92,7 +89,9 @@ def test_dense_and_bound_are_each_rows_own():
 
 def test_what_needs_the_same_k_or_every_class_refuses():
     _, labels, ragged, student = make()
-    with pytest.raises(SignalError, match=r"plistmle_loss: the teacher holds as many classes .* without --error"):
+    with pytest.raises(
+        SignalError, match=r"plistmle_loss: the teacher lists another number of classes .* without --error"
+    ):
         plistmle_loss(student, ragged, labels)
     with pytest.raises(
         SignalError, match=r"kd_loss: the teacher holds as many as an error asks for, at most 12, of 12"
@@ -119,5 +118,5 @@ def test_padding_that_is_none(change, message):
 
 @pytest.mark.parametrize("error", [0.0, 2.0, float("nan"), -1.0])
 def test_an_error_that_is_none(error):
-    with pytest.raises(SignalError, match=r"wanted a number above 0 and below 2"):
+    with pytest.raises(SignalError, match=r"wanted more than 0 and less than 2"):
         make(error=error)

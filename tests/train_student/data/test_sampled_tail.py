@@ -1,5 +1,7 @@
 """A store with sampled tails, from the teacher to a student: cached, gone on with, trained on, described."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +45,7 @@ def test_what_is_drawn_depends_on_key_and_view_and_not_on_batches(world, store, 
 def test_a_store_is_not_gone_on_with_by_another_number(world, store):
     with pytest.raises(FingerprintMismatchError, match=r"codec\.tail_samples"):
         make_store(world, "sampled", k=5, tail_samples=3, views=2)
-    with pytest.raises(ConfigError, match=r"--tail_samples 7: with --k 5 of 12 classes at most 6"):
+    with pytest.raises(ConfigError, match=r"--tail_samples = 7: wanted 1 to 6"):
         make_store(world, "many", k=5, tail_samples=7, views=2)
 
 
@@ -65,6 +67,17 @@ def test_kd_above_one_trains_on_it_and_is_not_called_approximate(world, store, t
     assert "only approximates" not in printed
 
 
+def test_a_tail_that_is_too_noisy_is_refused_and_the_advice_does(world, tmp_path):
+    settings = student_settings(world, tmp_path / "run", loss="kd", temperature=4.0, epochs=1)
+    settings["store"] = str(make_store(world, "noisy", k=1, tail_samples=1, views=2))
+    with pytest.raises(ConfigError, match=r"is off by \S+ of its length") as found:
+        train(TrainConfig.from_flat(**settings))
+    train(TrainConfig.from_flat(**settings, approximate_teacher=True))
+    enough = int(re.search(r"--tail_samples (\d+) or more", str(found.value))[1])
+    settings["store"] = str(make_store(world, "enough", k=1, tail_samples=enough, views=2))
+    train(TrainConfig.from_flat(**{**settings, "output": str(tmp_path / "other")}))
+
+
 def test_what_needs_the_order_is_refused(world, store, tmp_path):
     settings = student_settings(world, tmp_path / "run", store=str(store), loss="pld", temperature=2.0, epochs=1)
     with pytest.raises(ConfigError, match=r"this loss needs all: at temperature 2 .*K=12 or --online-teacher"):
@@ -78,5 +91,5 @@ def test_inspect_says_what_the_sample_is_worth(store, capsys):
     assert run(pld, ["inspect", str(store)]) == 0
     printed = capsys.readouterr().out
     assert "4 classes of each view, drawn with known probabilities" in printed
-    assert "unbiased; one view's error over its length is" in printed
+    assert "unbiased; of one view off by at most" in printed
     assert run(pld, ["verify", str(store)]) == 0
