@@ -34,6 +34,10 @@ SMALL = {
     "--config tinyvit": "--config small.yaml",
     "--config paper/resnet50_resnet152_pld": "--config small.yaml",
     "--config demo": "--config small.yaml",
+    "--config methods/resnet50_resnet152_rld": "--config small.yaml",
+    "--k 10 --tail_samples 8": "--tail_samples 4",
+    "--k 50 --error": "--error",
+    "pld rm stores/vit_large --views 40-49": "pld rm stores/kept --views 1",
     "--push_to_hub ME/MODEL": "",
     "tensorboard --logdir runs": "tensorboard --inspect --logdir runs",
     "--teacher resnet152": "--teacher local-dir:teacher --k 5 --views 2 --precision fp32",
@@ -79,10 +83,12 @@ def test_the_commands_run(tmp_path, bucket, object_store):
     settings = student_settings(folder, folder / "run", epochs=1)
     (folder / "small.yaml").write_text(yaml.safe_dump({**settings, "store": f"{bucket}/resnet152"}))
     program = in_small(PROGRAM, SMALL | {"s3://BUCKET": bucket})
-    # Stores come first; each run gets a folder of its own.
+    # What a command gives goes before the file's; stores come first; each run gets a folder of its own.
+    program = re.sub(r"(train_student\.py)(.*) --config small\.yaml", r"\1 --config small.yaml\2", program)
     lines = sorted(program.splitlines(), key=lambda line: not line.startswith("cache-teacher"))
     runs = itertools.count()
-    lines = [f"{line} --output runs/{next(runs)}" if "train_student.py" in line else line for line in lines]
+    trains = ["train_student.py" in line and "--output" not in line for line in lines]
+    lines = [f"{line} --output runs/{next(runs)}" if own else line for line, own in zip(lines, trains, strict=True)]
     printed = run_bash("PATH=.venv/bin:$PATH\n" + "\n".join(lines), folder, timeout=1200)
     assert "Event statistics" in printed
     assert len(list(folder.glob("runs/*/model/model.safetensors"))) == next(runs)
