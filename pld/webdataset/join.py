@@ -27,13 +27,7 @@ Sample = Mapping[str, Any]
 _LOG = logging.getLogger(__name__)
 
 
-def join(
-    store: Store,
-    size: int | tuple[int, int] | None = None,
-    *,
-    interpolation: Interpolation = "bicubic",
-    missing: Literal["error", "skip"] = "error",
-) -> Join:
+class join:  # noqa: N801 - named and used like webdataset's own steps, which are functions
     """A step for a WebDataset pipeline, in front of any decoding: `WebDataset(urls).compose(join(store, 224))`.
 
     To each sample it adds `topk`, the store's TopK of this one sample, `view`, the View that the teacher saw, and, if a
@@ -42,29 +36,27 @@ def join(
 
     Keys are matched as FORMAT.md says. Samples that the store had to skip are left out. The store keeps the pixels of a
     few views: when their samples pass, they are compared, and a small difference is logged as a warning, once.
-
-    Args:
-        store: of the teacher's logits of these images.
-        size: of `pixels`, side or (height, width); None leaves cutting the view to you.
-        interpolation: of the crop that is resized to it.
-        missing: what to do with samples that the store has not: an error, or leave them out.
-
-    Raises:
-        ConfigError: the store's views are mixed with other images, or have a step that is not installed.
     """
-    return Join(store, size, interpolation, missing)
-
-
-class Join:
-    """What `join` returns: an iterator of samples -> an iterator of joined samples."""
 
     def __init__(
         self,
         store: Store,
-        size: int | tuple[int, int] | None,
-        interpolation: Interpolation,
-        missing: Literal["error", "skip"],
+        size: int | tuple[int, int] | None = None,
+        *,
+        interpolation: Interpolation = "bicubic",
+        missing: Literal["error", "skip"] = "error",
     ) -> None:
+        """Make the step.
+
+        Args:
+            store: of the teacher's logits of these images.
+            size: of `pixels`, side or (height, width); None leaves cutting the view to you.
+            interpolation: of the crop that is resized to it.
+            missing: what to do with samples that the store has not: an error, or leave them out.
+
+        Raises:
+            ConfigError: the store's views are mixed with other images, or have a step that is not installed.
+        """
         self._policy = stored_policy(store)
         refuse_mixed(store, self._policy)
         warn_of_nvjpeg(store)
