@@ -112,8 +112,8 @@ def options(kind: type[Any]) -> dict[str, Option]:
                         f"{each.path} ({each.field.metadata['help']})" for each in (found[name], option)
                     )
                     raise ConfigError(
-                        f"--{name} would be both {both}; a plug-in's loss has a setting whose name is taken: rename "
-                        "it, or uninstall the plug-in"
+                        f"--{name} is defined twice: {both}; a plug-in's loss uses a name that is taken: rename its "
+                        "setting, or uninstall the plug-in"
                     )
                 found[name] = option
     return found

@@ -34,6 +34,11 @@ def encoded(image: Image.Image, form: str = "JPEG", **settings) -> bytes:
     return buffer.getvalue()
 
 
+def reencoded(data: bytes) -> bytes:
+    """An image of nearly the same pixels."""
+    return encoded(Image.open(io.BytesIO(data)), quality=80)
+
+
 def with_pillow(data: bytes) -> np.ndarray:
     """The RGB pixels that Pillow reads, [H, W, 3]."""
     return np.array(Image.open(io.BytesIO(data)).convert("RGB"))

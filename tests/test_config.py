@@ -242,6 +242,6 @@ def test_two_options_of_one_name_are_refused():
     Both.__annotations__["loss"] = Loss
     Loss.__annotations__["lr"] = Both.__annotations__["lr"] = float
     with pytest.raises(
-        ConfigError, match=r"--lr would be both lr \(learning rate\) and loss.lr \(of hinge\); a plug-in"
+        ConfigError, match=r"--lr is defined twice: lr \(learning rate\) and loss.lr \(of hinge\); a plug-in"
     ):
         options(Both)

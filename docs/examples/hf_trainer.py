@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import (
     ResNetConfig,
     ResNetForImageClassification,
@@ -22,15 +23,18 @@ from pld.store import open_store
 
 
 class DistillationTrainer(Trainer):
-    """A Trainer whose dataset is a StoreViews."""
+    """A Trainer whose train_dataset is a StoreViews; an eval_dataset gives (pixels, label)."""
 
     pld = PLDLoss()
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        """PLD's mean over the batch; the rows say which of the teacher's logits are meant."""
-        topk = self.train_dataset.topk(inputs["rows"])
+        """PLD of the teacher's logits for the targets, which are rows; in an evaluation they are labels."""
         outputs = model(pixel_values=inputs["pixel_values"])
-        loss = self.pld(outputs.logits, topk, topk.labels)
+        if model.training:
+            topk = self.train_dataset.topk(inputs["targets"])
+            loss = self.pld(outputs.logits, topk, topk.labels)
+        else:
+            loss = cross_entropy(outputs.logits, inputs["targets"])
         return (loss, outputs) if return_outputs else loss
 
 
@@ -46,9 +50,9 @@ class NextView(TrainerCallback):
 
 
 def collate(samples: list[tuple[torch.Tensor, int]]) -> dict[str, torch.Tensor]:
-    """A batch as the Trainer moves it: normalised pixels, and the rows."""
+    """A batch as the Trainer moves it: normalised pixels, and the numbers that come with them."""
     pixels = torch.stack([pixels for pixels, _ in samples]).float() / 127.5 - 1
-    return {"pixel_values": pixels, "rows": torch.tensor([row for _, row in samples])}
+    return {"pixel_values": pixels, "targets": torch.tensor([target for _, target in samples])}
 
 
 def main(data: str, store_url: str) -> None:
@@ -64,7 +68,8 @@ def main(data: str, store_url: str) -> None:
         num_train_epochs=3,
         per_device_train_batch_size=16,
         learning_rate=5e-3,
-        remove_unused_columns=False,  # the rows are no argument of the model
+        remove_unused_columns=False,  # the targets are not an argument of the model
+        label_names=["targets"],
         logging_strategy="epoch",
         save_strategy="no",
         report_to="none",

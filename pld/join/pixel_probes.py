@@ -16,10 +16,10 @@ from jaxtyping import UInt8
 from pld.errors import DifferentPixelsError, UndecodableImageError
 from pld.images import Source
 from pld.images.dataset import decode_row
-from pld.images.decode.image import jpeg_size
+from pld.images.decode.image import decode_image, jpeg_size
 from pld.loading import decode_views, view_decoder
 from pld.store import Probe
-from pld.views import MixingPlan, Policy
+from pld.views import MixingPlan, Policy, apply_view, draw_view
 from pld.views.preprocessing import Preprocessing
 
 _NUM_PROBES = 4
@@ -29,6 +29,9 @@ _SIDE = 32
 _MAX_DISTANCE = 0.25
 # Contrast below which an image is too flat to tell crops apart, in steps of 255.
 _MIN_CONTRAST = 8.0
+
+# A probe and its pixels as they are drawn here.
+_Compared = tuple[Probe, UInt8[np.ndarray, "3 h w"]]
 
 
 def make_probes(
@@ -85,13 +88,30 @@ def compare_probes(
     """
     rows = {key.decode(): row for row, key in enumerate(source.keys.tolist())} if probes else {}
     held = [probe for probe in probes if probe.key in rows]
-    found = []
+    found: list[_Compared] = []
     for probe in held:
         row = rows[probe.key]
         # An image that is broken now cannot be compared; the code that needs it reports or skips it.
         with contextlib.suppress(UndecodableImageError):
             _check_size(probe, _image_size(source, row), where)
             found.append((probe, _pixels(source, row, probe.view, policy, probe.pixels.shape[1:], gpu, plan)))
+    return _judge(found, where)
+
+
+def compare_image(probe: Probe, data: bytes, policy: Policy, where: str) -> str | None:
+    """Redraw one probe, whose views are not mixed, from its image's file on the CPU; see `compare_probes`."""
+    try:
+        image = decode_image(data)
+    except UndecodableImageError:
+        return None
+    size = (image.shape[1], image.shape[2])
+    _check_size(probe, size, where)
+    view = draw_view(probe.key, probe.view, size, policy)
+    return _judge([(probe, apply_view(image, view, probe.pixels.shape[1:]).numpy())], where)
+
+
+def _judge(found: Sequence[_Compared], where: str) -> str | None:
+    """None, a warning or DifferentPixelsError; see `compare_probes`."""
     distances = [_distance(probe.pixels, pixels) for probe, pixels in found]
     steps = [float(np.abs(probe.pixels.astype(float) - pixels).mean()) for probe, pixels in found]
     if max(distances, default=0.0) > _MAX_DISTANCE:
@@ -105,7 +125,8 @@ def compare_probes(
     if not any(steps):
         return None
     # Probes from before sizes were kept may also differ because the image was resized.
-    others = "" if all(probe.image_size for probe in held) else ", or the images were resized since they were cached"
+    has_sizes = all(probe.image_size for probe, _ in found)
+    others = "" if has_sizes else ", or the images were resized since they were cached"
     return (
         f"{where}: this machine decodes or resizes images a little differently than the teacher's{others}: by at most "
         f"{max(steps):.2g} of 255 on average, in {sum(map(bool, steps))} of {len(steps)} stored views"

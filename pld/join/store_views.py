@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import SupportsIndex
 
@@ -13,11 +14,14 @@ from torch.utils.data import Dataset
 from pld.errors import ConfigError
 from pld.images import Source
 from pld.join.match import join_source, stored_policy
+from pld.join.pixel_probes import compare_probes
 from pld.loading import decode_views, view_decoder
 from pld.signals import TopK
 from pld.store import LogitTable, Store
 from pld.views import Interpolation, Policy, mix_steps
 from pld.views.preprocessing import Preprocessing
+
+_LOG = logging.getLogger(__name__)
 
 
 class StoreViews(Dataset[tuple[UInt8[Tensor, "3 h w"], int]]):
@@ -44,12 +48,17 @@ class StoreViews(Dataset[tuple[UInt8[Tensor, "3 h w"], int]]):
         Raises:
             ConfigError: the store's views are mixed with other images.
             DataError, NotCachedError, StoreError: these are not the store's images; see `join_source`.
+            DifferentPixelsError: their pixels are not what the teacher saw; small differences are logged as a warning.
         """
-        refuse_mixed(store, stored_policy(store))
+        policy = stored_policy(store)
+        refuse_mixed(store, policy)
+        warn_of_nvjpeg(store)
         self.store, self.source = store, join_source(store, source)
+        if warning := compare_probes(store.probes, self.source, policy, store.url):
+            _LOG.warning("%s", warning)
         height, width = (size, size) if isinstance(size, int) else size
         outputs = [Preprocessing(input_size=(height, width), interpolation=interpolation)]
-        self._decoder = view_decoder(self.source, stored_policy(store), outputs)
+        self._decoder = view_decoder(self.source, policy, outputs)
         self._rows = store.rows(self.source.keys)
         self._view = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
         self._table: LogitTable | None = None
@@ -87,6 +96,16 @@ def refuse_mixed(store: Store, policy: Policy) -> None:
     """Raise ConfigError where a store's views are mixed with other images, which single samples cannot be."""
     if mix_steps(policy):
         raise ConfigError(
-            f"{store.url}: its views are mixed with other images (mixup, cutmix), which this does not do; use "
-            "train_student, or a store without mixing"
+            f"{store.url}: its views are mixed with other images (mixup, cutmix), which StoreViews and join do not "
+            "support; use train_student, or a store without mixing"
+        )
+
+
+def warn_of_nvjpeg(store: Store) -> None:
+    """Log a warning where nvJPEG decoded a store's views, as here the CPU will."""
+    if store.manifest.identity.views.decoder == "nvjpeg":
+        _LOG.warning(
+            "%s: nvJPEG decoded the teacher's views; StoreViews and join decode on the CPU, which gives slightly other "
+            "pixels. train_student can decode with nvJPEG",
+            store.url,
         )

@@ -16,6 +16,7 @@ from pld.losses.registry import LOSSES, Loss, temperatures_of, why_all_classes
 from pld.losses.settings import Reduction, check_values, checks_of
 from pld.losses.standardize import standardize_logits
 from pld.losses.teacher import dense_logprobs
+from pld.plugins import failed_plugins
 from pld.signals import MixedLabels, TopK
 
 _STANDARDIZE = ("none", "both", "teacher")
@@ -187,7 +188,7 @@ def needs_teacher(name: str) -> bool:
 
 def _find(name: str) -> Loss:
     if name not in LOSSES:
-        raise ConfigError(f"loss {name!r}: {_nearest(name, LOSSES)}")
+        raise ConfigError(f"loss {name!r}: {_nearest(name, LOSSES)}{failed_plugins()}")
     return LOSSES[name]
 
 

@@ -78,20 +78,27 @@ class Registry(UserDict[str, T]):
     def __missing__(self, name: str) -> T:
         if name in self:
             return self.data[name]
+        if _failures:
+            known = ", ".join(self.data) or "none"
+            raise PluginError(f"the {self.kind} {name!r} is not known; known: {known}.{failed_plugins()}")
         raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:
-        """Whether the name is here; raises PluginError where it is not, and a plug-in that may have it has failed."""
         if name not in self.data:
             load_plugins()
-            if name not in self.data and _failures:
-                known = ", ".join(self.data)
-                raise PluginError(f"the {self.kind} {name!r} is not known; known are {known}.{failed_plugins()}")
         return name in self.data
 
     def __iter__(self) -> Iterator[str]:
         load_plugins()
         return iter(self.data)
+
+    def __len__(self) -> int:
+        load_plugins()
+        return len(self.data)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The thing, or the default where the name is not known, plug-ins that failed or not."""
+        return self.data[name] if name in self else default
 
 
 _REGISTRIES: list[Registry[Any]] = []
@@ -105,8 +112,8 @@ _failures: dict[str, str] = {}
 def load_plugins() -> None:
     """Load all plug-ins that are installed, once in a process.
 
-    One that fails registers nothing, and does not disturb who needs none of its names: looking up a name that is not
-    known says why it failed.
+    One that fails registers nothing, and does not disturb who needs none of its names. Messages that a name is not
+    known end with `failed_plugins()`, which says why it failed.
     """
     global _is_loaded
     with _lock:

@@ -11,7 +11,7 @@ from typing import Any
 import timm
 
 from pld.errors import TeacherError
-from pld.plugins import Registry
+from pld.plugins import Registry, failed_plugins
 from pld.teachers.teacher import Teacher
 
 # The paper names architectures and accuracies, not weights. Each tag is the published one nearest to the paper's
@@ -128,4 +128,5 @@ def _advise(name: str) -> str:
         return f"for a file of weights give its architecture too: --teacher ARCHITECTURE --weights {name}"
     near = difflib.get_close_matches(name.partition(".")[0], sorted({*ALIASES, *timm.list_models()}), n=5, cutoff=0.5)
     prefixes = " or ".join(f"{kind}:" for kind in KINDS)
-    return f"nearest are {', '.join(near) or 'none'}; models that are not timm's begin with {prefixes}"
+    failed = failed_plugins() if ":" in name else ""
+    return f"nearest are {', '.join(near) or 'none'}; models that are not timm's begin with {prefixes}{failed}"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pld.errors import ConfigError, PluginError, explain
+from pld.plugins import failed_plugins
 from pld.views.crops import RandomResizedCrop
 from pld.views.policy import STEPS, policy_from_json, policy_to_json
 from pld.views.policy_text import WORDS
@@ -61,9 +62,11 @@ def register_policy_step(*, operations: Mapping[str, Callable[..., Pixels]] | No
 def _check_class(kind: type[Any], where: str) -> None:
     """Raise PluginError unless steps of this class can be frozen, sent to loader processes and written to JSON."""
     if not isinstance(kind, type) or not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise PluginError(f"{where}: is no frozen dataclass; wanted @dataclasses.dataclass(frozen=True, kw_only=True)")
+        raise PluginError(
+            f"{where}: is not a frozen dataclass; wanted @dataclasses.dataclass(frozen=True, kw_only=True)"
+        )
     if not isinstance(getattr(kind, "name", None), str) or "name" in {field.name for field in dataclasses.fields(kind)}:
-        raise PluginError(f'{where}: has no name of its class; wanted such as name: ClassVar[str] = "tilt"')
+        raise PluginError(f'{where}: has no class attribute `name`; wanted, for example, name: ClassVar[str] = "tilt"')
     if not callable(getattr(kind, "draw", None)):
         raise PluginError(f"{where}: cannot be drawn; wanted draw(self, identity: str) -> tuple[Op, ...]")
     if "<locals>" in kind.__qualname__:
@@ -97,7 +100,9 @@ def _check_draw(step: Any, where: str) -> None:
     except ConfigError as error:
         raise PluginError(f"{where}: cannot be read back from JSON: {error}") from error
     if not same:
-        raise PluginError(f"{where}: is another step once it was written to JSON and read back; change its parameters")
+        raise PluginError(
+            f"{where}: does not survive a round trip through JSON; give its parameters types that JSON keeps"
+        )
 
 
 def _check_ops(ops: tuple[Op, ...], where: str) -> None:
@@ -106,7 +111,7 @@ def _check_ops(ops: tuple[Op, ...], where: str) -> None:
         if op.name not in OPERATIONS:
             raise PluginError(
                 f"{where}: draws the operation {op.name!r}, which is not known; pass register_policy_step its "
-                f"operations={{...}}, or draw some of {', '.join(OPERATIONS)}"
+                f"operations={{...}}, or draw some of {', '.join(OPERATIONS)}{failed_plugins()}"
             )
         if not all(type(number) in (int, float) and math.isfinite(number) for number in op.arguments):
             raise PluginError(f"{where}: draws {op}; wanted finite Python numbers as its arguments")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pld.errors import ConfigError
-from pld.plugins import Registry
+from pld.plugins import Registry, failed_plugins
 from pld.views.crops import Fixed, RandomResizedCrop
 from pld.views.mixing import CutMix, MixStep, Mixup
 from pld.views.steps import ColorJitter, PixelStep, RandAugment, RandomErasing, ThreeAugment
@@ -105,7 +105,8 @@ def _from_json(value: Any, kinds: Mapping[str, Any], what: str) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or value["name"] not in kinds:
         missing = isinstance(value, dict) and isinstance(value.get("name"), str) and kinds is STEPS
         hint = f"; if {reprlib.repr(value['name'])} is a plug-in's, install the package that has it" if missing else ""
-        raise ConfigError(f"{what}: found {reprlib.repr(value)}, wanted {_wanted(kinds)}{hint}")
+        failed = failed_plugins() if missing else ""
+        raise ConfigError(f"{what}: found {reprlib.repr(value)}, wanted {_wanted(kinds)}{hint}{failed}")
     kind = kinds[value["name"]]
     parameters = {k: v for k, v in value.items() if k != "name"}
     known = {field.name: field.default for field in dataclasses.fields(kind) if field.name != "steps"}

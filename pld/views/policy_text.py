@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pld.errors import ConfigError
-from pld.plugins import OURS
+from pld.plugins import OURS, failed_plugins
 from pld.views.crops import Fixed, RandomResizedCrop
 from pld.views.mixing import CutMix, Mixup
 from pld.views.policy import STEPS, Policy, policy_from_json
@@ -164,6 +164,7 @@ def _parse_step(word: str) -> Step:
         raise ConfigError(
             f"unknown step {word!r}{f'; is {near[0]} meant?' if near else ''}\n"
             f"  steps: {', '.join([*_FORMS.values(), *_plugin_steps()])}\n  presets: {', '.join(PRESETS)}"
+            f"{failed_plugins()}"
         )
     return _STEPS[name](word, values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,53 +16,50 @@ from pld.errors import DataError, NotCachedError, UndecodableImageError
 from pld.images.decode.image import IMAGE_EXTENSIONS, decode_image, jpeg_size
 from pld.images.sources.keys import NO_MATCH, KeyMatcher, sample_key
 from pld.join.match import stored_policy
-from pld.join.store_views import refuse_mixed
+from pld.join.pixel_probes import compare_image
+from pld.join.store_views import refuse_mixed, warn_of_nvjpeg
 from pld.signals import TopK, with_tensors
 from pld.store import LogitTable, Store
 from pld.views import Interpolation, View, apply_view, draw_view
 
 Sample = Mapping[str, Any]
 
+_LOG = logging.getLogger(__name__)
 
-def join(
-    store: Store,
-    size: int | tuple[int, int] | None = None,
-    *,
-    interpolation: Interpolation = "bicubic",
-    missing: Literal["error", "skip"] = "error",
-) -> Join:
+
+class join:  # noqa: N801 - named and used like webdataset's own steps, which are functions
     """A step for a WebDataset pipeline, in front of any decoding: `WebDataset(urls).compose(join(store, 224))`.
 
     To each sample it adds `topk`, the store's TopK of this one sample, `view`, the View that the teacher saw, and, if a
     size is given, `pixels`, uint8 [3, h, w]: the view cut out of the sample's image. The logits are of these pixels and
     of no others, so nothing else may change them.
 
-    Keys are matched as FORMAT.md says. Samples that the store had to skip are left out.
-
-    Args:
-        store: of the teacher's logits of these images.
-        size: of `pixels`, side or (height, width); None leaves cutting the view to you.
-        interpolation: of the crop that is resized to it.
-        missing: what to do with samples that the store has not: an error, or leave them out.
-
-    Raises:
-        ConfigError: the store's views are mixed with other images, or have a step that is not installed.
+    Keys are matched as FORMAT.md says. Samples that the store had to skip are left out. The store keeps the pixels of a
+    few views: when their samples pass, they are compared, and a small difference is logged as a warning, once.
     """
-    return Join(store, size, interpolation, missing)
-
-
-class Join:
-    """What `join` returns: an iterator of samples -> an iterator of joined samples."""
 
     def __init__(
         self,
         store: Store,
-        size: int | tuple[int, int] | None,
-        interpolation: Interpolation,
-        missing: Literal["error", "skip"],
+        size: int | tuple[int, int] | None = None,
+        *,
+        interpolation: Interpolation = "bicubic",
+        missing: Literal["error", "skip"] = "error",
     ) -> None:
+        """Make the step.
+
+        Args:
+            store: of the teacher's logits of these images.
+            size: of `pixels`, side or (height, width); None leaves cutting the view to you.
+            interpolation: of the crop that is resized to it.
+            missing: what to do with samples that the store has not: an error, or leave them out.
+
+        Raises:
+            ConfigError: the store's views are mixed with other images, or have a step that is not installed.
+        """
         self._policy = stored_policy(store)
         refuse_mixed(store, self._policy)
+        warn_of_nvjpeg(store)
         self._store, self._size, self._interpolation, self._missing = store, size, interpolation, missing
         # Those that were skipped come last: they are known, and have no row.
         skipped = np.array([key.encode() for key in store.skipped], dtype=np.bytes_)
@@ -69,6 +67,8 @@ class Join:
         self._matcher = KeyMatcher(self._held)
         self._view = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
         self._table: LogitTable | None = store.load_view(0)
+        self._probes = {probe.key: probe for probe in store.probes}
+        self._has_warned = torch.zeros((), dtype=torch.bool).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         """Epoch e gives view e mod V; call it before an epoch's loader is started. Loads the view."""
@@ -87,6 +87,7 @@ class Join:
             NotCachedError: a sample is not in the store, and `missing` is "error".
             DataError: a sample's label is not the store's, two samples match one of the store's, or a sample has no
                 undecoded image.
+            DifferentPixelsError: a sample's pixels are not what the teacher saw.
             UndecodableImageError: an image cannot be decoded; names the sample.
         """
         for sample in samples:
@@ -107,7 +108,9 @@ class Join:
         table = self._current()
         topk = table[[row]]
         self._check_label(sample, topk, where)
-        view, pixels = self._cut(_image_of(sample, where), self._held[row].decode(), table.view, where)
+        data, key = _image_of(sample, where), self._held[row].decode()
+        self._compare(key, data)
+        view, pixels = self._cut(data, key, table.view, where)
         added = {"topk": topk, "view": view}
         return {**sample, **added} if pixels is None else {**sample, **added, "pixels": pixels}
 
@@ -125,6 +128,17 @@ class Join:
                 f"{where}: its label is {label}, {self._store.url} has {stored}; give the images that were cached, "
                 "with their labels, or leave the labels out: the store's are in topk.labels"
             )
+
+    def _compare(self, key: str, data: bytes) -> None:
+        """Compare a sample with its probe, if it has one, the first time that it passes in this process."""
+        probe = self._probes.get(key)
+        if probe is None:
+            return
+        warning = compare_image(probe, data, self._policy, self._store.url)
+        del self._probes[key]
+        if warning and not self._has_warned:
+            self._has_warned.fill_(True)
+            _LOG.warning("%s", warning)
 
     def _cut(self, data: bytes, key: str, index: int, where: str) -> tuple[View, UInt8[Tensor, "3 h w"] | None]:
         """The view, in pixels of the whole image, and its own pixels if they are wanted."""

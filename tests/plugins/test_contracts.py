@@ -83,8 +83,8 @@ def draws(name, draw=None, **fields):
 
 STATE = iter(range(10**6))
 STEPS_WRONG = {
-    "not frozen": (draws("made", lambda i: (), frozen=False), {}, "is no frozen dataclass"),
-    "no name": (draws(None, lambda i: ()), {}, "has no name of its class"),
+    "not frozen": (draws("made", lambda i: (), frozen=False), {}, "is not a frozen dataclass"),
+    "no name": (draws(None, lambda i: ()), {}, "has no class attribute `name`"),
     "no draw": (draws("made"), {}, "cannot be drawn"),
     "local": (draws("made", lambda i: (), qualname="f.<locals>.Made"), {}, "is defined in a function"),
     "not JSON": (

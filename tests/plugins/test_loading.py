@@ -1,17 +1,22 @@
 """Plug-ins are loaded once, when a name is looked up; what one gets wrong is said with its name."""
 
+import dataclasses
 import sys
+from typing import ClassVar
 
 import pytest
 
-from pld.errors import ConfigError, PluginError
+from pld.errors import ConfigError, PLDError
 from pld.images import open_source
 from pld.losses import build_loss, loss_names, register_loss
 from pld.losses.registry import LOSSES
 from pld.options import unknown_option
 from pld.plugins import OURS, Registry, load_plugins, loaded_plugins
-from pld.teachers import build_teacher
-from pld.views import RandomResizedCrop, parse_policy
+from pld.teachers import build_teacher, short_name
+from pld.teachers.names import kind_of
+from pld.views import Op, RandomResizedCrop, parse_policy, policy_from_json, register_policy_step
+from pld.views.steps.ops import OPERATIONS
+from tests.making import jpeg, write_tar
 from tests.plugins.installing import install
 from tests.processes import python
 from train_student.config import TrainConfig
@@ -71,6 +76,22 @@ def test_they_are_loaded_once(path):
     assert LOSSES.owner("pld") == OURS
 
 
+@dataclasses.dataclass(frozen=True)
+class Strange:
+    """Draws an operation that is not known."""
+
+    name: ClassVar[str] = "strange"
+
+    def draw(self, identity):
+        return (Op("other"),)
+
+
+@pytest.fixture
+def bad(path):
+    """A plug-in that fails."""
+    install(path, {"bad": "bad"}, {"bad": "1 / 0"})
+
+
 FAULTS = {
     "import fails": ("bad", "import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_"),
     "code fails": ("bad", "1 / 0", r"ZeroDivisionError: division by zero \(.*bad.py, line 1\)"),
@@ -95,19 +116,53 @@ def test_what_a_plugin_got_wrong(path, fault):
     install(path, {"bad": value, "good": "good:register"}, {"bad": text, "good": LOSS.format(name="half")})
     assert {"pld", "half"} <= set(loss_names())
     assert build_loss("half").name == "half"
-    with pytest.raises(
-        PluginError, match=rf"(?s)the loss 'other' is not known.*plug-in 'bad' of some-plugin 1.0.*{said}"
-    ):
+    with pytest.raises(ConfigError, match=rf"(?s)loss 'other': known are .*plug-in 'bad' of some-plugin 1.0.*{said}"):
         build_loss("other")
     assert "plug-in 'bad'" in unknown_option(TrainConfig, "margin")
-    with pytest.raises(ConfigError, match="plug-in 'bad'"):
-        parse_policy("other-3", RandomResizedCrop())
+
+
+UNKNOWN = {
+    "loss": lambda: build_loss("other"),
+    "loss looked up": lambda: LOSSES["other"],
+    "step": lambda: parse_policy("other-3", RandomResizedCrop()),
+    "step of a store": lambda: policy_from_json({"name": "random_resized_crop", "steps": [{"name": "other"}]}),
+    "operation": lambda: register_policy_step()(Strange),
+    "source": lambda: open_source("other:5"),
+    "teacher": lambda: build_teacher("other:5"),
+    "operation looked up": lambda: OPERATIONS["other"],
+}
+
+
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_who_reports_an_unknown_name_tells_of_a_plugin_that_failed(bad, what):
+    with pytest.raises(PLDError, match=r"(?s)other.*\n  plug-in 'bad' of some-plugin 1.0.*ZeroDivisionError"):
+        UNKNOWN[what]()
+
+
+def test_what_is_no_name_of_a_plugin_works_though_one_failed(bad, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert kind_of("hf_hub:timm/resnet18") is None
+    assert short_name("hf_hub:timm/resnet18") == "resnet18"
+    assert "other" not in LOSSES
+    assert LOSSES.get("other") is None
+    write_tar(tmp_path / "a:b-0.tar", {"s.jpg": jpeg(0), "s.cls": b"1"})
+    write_tar(tmp_path / "a:b-1.tar", {"t.jpg": jpeg(1), "t.cls": b"0"})
+    assert len(open_source("a:b-{0..1}.tar")) == 2
+    with pytest.raises(ConfigError, match="unknown step") as told:
+        parse_policy("eraze-0.25", RandomResizedCrop())
+    assert "is erase meant?" in str(told.value)
+    assert Registry("thing").get("a", 3) == 3
+
+
+def test_counting_the_names_loads_the_plugins(example):
+    assert len(LOSSES) == len(list(LOSSES))
+    assert "hinge" in LOSSES.data
 
 
 def test_a_plugin_that_fails_takes_back_what_it_registered(path):
     install(path, {"half": "half:register"}, {"half": LOSS.format(name="half") + "    1 / 0\n"})
     assert "half" not in loss_names()
-    with pytest.raises(PluginError, match="ZeroDivisionError"):
+    with pytest.raises(ConfigError, match="ZeroDivisionError"):
         build_loss("half")
 
 
@@ -121,7 +176,7 @@ def test_two_plugins_cannot_have_one_name(path):
     install(path, {"b": "b:register"}, {"b": LOSS.format(name="half")}, "second")
     install(path, {"a": "a:register"}, {"a": LOSS.format(name="half")}, "first")
     assert build_loss("half")
-    with pytest.raises(PluginError, match=r"plug-in 'b' of second 1\.0.*taken by plug-in 'a' of first 1\.0"):
+    with pytest.raises(ConfigError, match=r"plug-in 'b' of second 1\.0.*taken by plug-in 'a' of first 1\.0"):
         build_loss("other")
 
 

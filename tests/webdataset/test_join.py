@@ -6,7 +6,7 @@ import torch
 import webdataset
 from PIL import Image
 
-from pld.errors import ConfigError, DataError, NotCachedError, UndecodableImageError
+from pld.errors import ConfigError, DataError, DifferentPixelsError, NotCachedError, UndecodableImageError
 from pld.images import open_source
 from pld.join.match import join_source, stored_policy
 from pld.loading import decode_views, view_decoder
@@ -15,7 +15,7 @@ from pld.store import open_store
 from pld.views import apply_view
 from pld.views.preprocessing import Preprocessing
 from pld.webdataset import collate, join
-from tests.making import encoded, jpeg, make_dataset, make_store, make_teacher, write_tar
+from tests.making import encoded, jpeg, make_dataset, make_store, make_teacher, reencoded, shard_members, write_tar
 
 # webdataset leaves shards to be closed by the garbage collector.
 pytestmark = [
@@ -85,8 +85,12 @@ def test_without_a_size_the_view_is_yours_to_cut(world, store):
     assert "pixels" not in collate([sample])
 
 
+IMAGES = shard_members(0, 16)
+
+
 def sample(key, data=None, **members):
-    return {"__key__": key, "__url__": "there.tar", "jpg": data or jpeg(3), **members}
+    image = data or IMAGES.get(f"{key.rpartition('/')[2]}.jpg", b"")
+    return {"__key__": key, "__url__": "there.tar", "jpg": image, **members}
 
 
 def test_keys_match_as_the_format_says(store):
@@ -132,3 +136,22 @@ def test_what_does_not_fit_is_refused(world, store):
         first(sample("train-0003", b"no image"))
     with pytest.raises(ConfigError, match="mixed: its views are mixed"):
         join(open_store(world / "mixed"))
+
+
+def test_images_are_compared_with_what_the_teacher_saw(store, caplog):
+    """Those of which the store keeps a view's pixels, whichever view is shown; a small difference is told once."""
+    keys = [probe.key for probe in store.probes]
+    step = join(store)
+    step.set_epoch(1)
+    for _ in range(2):
+        assert len(list(step(map(sample, keys)))) == len(keys) == 4
+    assert not caplog.records
+    step = join(store)
+    for _ in range(2):
+        assert len(list(step(sample(key, reencoded(IMAGES[f"{key}.jpg"])) for key in keys))) == 4
+    (record,) = caplog.records
+    assert "a little differently than the teacher's: by at most" in record.getMessage()
+    with pytest.raises(DifferentPixelsError, match=f"the image of sample {keys[2]} was .* is now 30 x 31"):
+        list(join(store)([sample(keys[2], jpeg(5, (30, 31)))]))
+    with pytest.raises(DifferentPixelsError, match=f"view 0 of sample {keys[1]} is not what the teacher saw"):
+        list(join(store)([sample(keys[1], jpeg(99, store.probes[1].image_size))]))

@@ -140,6 +140,8 @@ class _Sorted:
         self._keys = keys[self._order]
 
     def find(self, key: bytes) -> int:
+        if len(key) > self._keys.itemsize:  # searchsorted would copy all keys to make them as long
+            return NO_MATCH
         place = int(np.searchsorted(self._keys, np.bytes_(key)))
         return int(self._order[place]) if place < len(self._keys) and self._keys[place] == key else NO_MATCH
 

@@ -38,6 +38,7 @@ from pld.images.sources.remote import expand_braces, open_remote
 from pld.images.sources.source import Source, forget_open_files
 from pld.images.sources.splits import choose_split, names_split, shard_group, split_of
 from pld.images.sources.tars import tar_source
+from pld.plugins import failed_plugins
 
 # Not ImageNet's devkit and boxes, which lie beside its archives and hold no images.
 _COMPRESSED_TAR = re.compile(r"(?!ILSVRC2012_(?:devkit|bbox))(.+)(?:\.tar\.(?:gz|bz2|xz|zst|lz4)|\.tgz)")
@@ -233,6 +234,7 @@ def _open_pattern(location: str, split: str, given: GivenClasses, labels: Path |
             "'glyphs', tar shards such as 'train-{0000..0009}.tar' (quoted), a folder of images, shards or a saved "
             "dataset, a CSV of path,label lines, ImageNet as docs/imagenet.md has it, or NAME:PLACE of a plug-in, of "
             f"which here are {', '.join(registered_sources()) or 'none'}"
+            f"{failed_plugins() if ':' in location else ''}"
         )
     return _open_tars(location, paths, split, given, labels)
 

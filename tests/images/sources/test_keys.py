@@ -1,5 +1,7 @@
 """A key is the sample's own, and a source is matched to the keys that a store holds."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -95,3 +97,17 @@ def test_keys_one_by_one_match_as_keys_at_once_do(paths, held):
             by_one(KeyMatcher(array(*held)))
     else:
         assert by_one(KeyMatcher(array(*held))) == wanted
+
+
+def test_a_key_longer_than_all_held_copies_none_of_them():
+    held = array(*(f"{number:064}" for number in range(20_000)))
+    matcher = KeyMatcher(held)
+    assert matcher.match(b"x" * 65) == NO_MATCH  # makes the other tables
+    tracemalloc.start()
+    try:
+        assert matcher.match(b"0" * 65) == NO_MATCH
+        assert matcher.match(b"folder/" + held[7]) == 7
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < held.nbytes / 10
