@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -49,6 +50,7 @@ def check_loss(function: Callable[..., Any], known: Iterable[Callable[..., Any]]
             )
 
 
+@functools.cache
 def _settings(function: Callable[..., Any]) -> dict[str, tuple[Any, inspect.Parameter]]:
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     return {

@@ -33,10 +33,8 @@ def sampled_divergence(
     where the sum of p - r over the whole tail is 0. An estimate may be negative.
     """
     known = _Known.of(teacher, temperature, student_logits, without_label=without_label)
-    cross_entropy = sampled_cross_entropy(
-        student_logits, teacher, temperature, student_temperature=student_temperature, without_label=without_label
-    )
-    return cross_entropy - known.entropy()
+    of_student = temperature if student_temperature is None else student_temperature
+    return _cross_entropy(student_logits, known, of_student, without_label=without_label) - known.entropy()
 
 
 def sampled_cross_entropy(
@@ -68,17 +66,8 @@ def sampled_cross_entropy(
         SignalError: the TopK does not hold the temperature.
     """
     known = _Known.of(teacher, temperature, student_logits, without_label=without_label)
-    scores = student_logits.to(known.listed.dtype) / (
-        temperature if student_temperature is None else student_temperature
-    )
-    if without_label:
-        scores = scores.scatter(1, known.label, torch.finfo(scores.dtype).min)
-    log_q = torch.log_softmax(scores, dim=1)
-    of_listed = (known.listed.exp() * log_q.gather(1, known.index).masked_fill(~known.valid, 0.0)).sum(dim=1)
-    mean = torch.where(known.outside, log_q, 0.0).sum(dim=1, keepdim=True) / known.num_tail
-    excess = known.drawn.exp() - known.even.exp()
-    of_drawn = (excess * (log_q.gather(1, known.drawn_classes) - mean) * known.weight).sum(dim=1)
-    return -(of_listed + (known.mass.exp() * mean)[:, 0] + of_drawn)
+    of_student = temperature if student_temperature is None else student_temperature
+    return _cross_entropy(student_logits, known, of_student, without_label=without_label)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,3 +122,18 @@ class _Known:
         of_drawn = ((self.drawn.exp() * (self.drawn - self.even) - excess) * self.weight).sum(dim=1)
         entropy: Tensor = of_listed - (self.mass.exp() * self.even)[:, 0] - of_drawn
         return entropy
+
+
+def _cross_entropy(
+    student_logits: Float[Tensor, "B C"], known: _Known, temperature: float, *, without_label: bool
+) -> Float[Tensor, "B"]:
+    """See `sampled_cross_entropy`; the temperature is the student's."""
+    scores = student_logits.to(known.listed.dtype) / temperature
+    if without_label:
+        scores = scores.scatter(1, known.label, torch.finfo(scores.dtype).min)
+    log_q = torch.log_softmax(scores, dim=1)
+    of_listed = (known.listed.exp() * log_q.gather(1, known.index).masked_fill(~known.valid, 0.0)).sum(dim=1)
+    mean = torch.where(known.outside, log_q, 0.0).sum(dim=1, keepdim=True) / known.num_tail
+    excess = known.drawn.exp() - known.even.exp()
+    of_drawn = (excess * (log_q.gather(1, known.drawn_classes) - mean) * known.weight).sum(dim=1)
+    return -(of_listed + (known.mass.exp() * mean)[:, 0] + of_drawn)

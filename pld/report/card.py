@@ -14,7 +14,7 @@ from typing import Any
 from pld.errors import NotCachedError
 from pld.extras import install_command
 from pld.report.table import store_rows, views_text
-from pld.store import Store
+from pld.store import CodecIdentity, Store
 from pld.store.objects.storage import Storage
 
 CARD_NAME = "README.md"
@@ -34,9 +34,8 @@ def dataset_card(store: Store, license_name: str, url: str) -> str:
         license_name: an identifier of huggingface.co/docs/hub/repositories-licenses.
         url: where readers find the store.
     """
-    identity = store.manifest.identity
-    teacher, codec = identity.teacher, identity.codec
-    title = f"{teacher.full_name}: top {codec.k} of {teacher.num_classes} classes, {store.num_views} views an image"
+    teacher, codec = store.manifest.identity.teacher, store.manifest.identity.codec
+    title = f"{teacher.full_name}: {_kept(codec, teacher.num_classes)}, {store.num_views} views an image"
     metadata: dict[str, Any] = {
         "license": license_name,
         "pretty_name": title,
@@ -107,14 +106,27 @@ def _facts(store: Store) -> list[tuple[str, str]]:
     return facts
 
 
+def _kept(codec: CodecIdentity, num_classes: int) -> str:
+    """Such as "top 10 of 1000 classes and 8 drawn from the others"."""
+    at_most = "" if codec.error is None else "at most the "
+    drawn = f" and {codec.tail_samples} drawn from the others" if codec.tail_samples else ""
+    return f"{at_most}top {codec.k} of {num_classes} classes{drawn}"
+
+
 def _reach(store: Store) -> str:
     codec, num_classes = store.manifest.identity.codec, store.manifest.identity.teacher.num_classes
     if codec.holds_all(num_classes):
         which = "every loss" if store.is_labelled else "every loss that needs no label"
         return f"All classes are here, so {which} can use it."
+    the = "the " if codec.error is None else ""
+    if codec.tail_samples:
+        drawn = "the classes drawn make KD right on average at each temperature that is kept; "
+        needs_all = "what else needs all of them (DIST above temperature 1, ListMLE)"
+    else:
+        drawn, needs_all = "", "what needs all of them (KD or DIST above temperature 1, ListMLE)"
     return (
-        f"With the top {codec.k} of {num_classes} classes, what needs all of them (KD or DIST above temperature 1, "
-        "ListMLE) can only be approximated, and is refused unless you insist."
+        f"With {the}{_kept(codec, num_classes)}, {drawn}{needs_all} can only be approximated, and is refused unless "
+        "you insist."
     )
 
 

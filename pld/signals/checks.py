@@ -37,18 +37,24 @@ def first_fault(faults: Faults) -> str | None:
 
 
 def class_faults(
-    classes: Int[Tensor, "B k"], logprobs: Float[Tensor, "B k"], listed: Bool[Tensor, "B k"], num_classes: int
+    classes: Int[Tensor, "B k"], logprobs: Float[Tensor, "B k"], listed: Bool[Tensor, "B k"] | None, num_classes: int
 ) -> Faults:
-    """What can be wrong with the classes and their log-probabilities; `listed` is False for padding."""
-    # Padding gets numbers that no class has.
-    numbers = torch.where(listed, classes, -1 - torch.arange(classes.shape[1], device=classes.device))
+    """What can be wrong with the classes and their log-probabilities.
+
+    `listed` is False for padding; None without any, which spares several passes over B x k numbers.
+    """
+    numbers, not_finite, faults = classes, ~torch.isfinite(logprobs), {}
+    if listed is not None:
+        # Padding gets numbers that no class has.
+        numbers = torch.where(listed, classes, -1 - torch.arange(classes.shape[1], device=classes.device))
+        not_finite &= listed
+        not_padding = (classes != classes[:, :1]) | (logprobs != -torch.inf)
+        faults = {"padding that is not the first class with a log-probability of -inf": ~listed & not_padding}
     ordered = numbers.sort(dim=1).values
-    return {
-        "padding that is not the first class with a log-probability of -inf": ~listed
-        & ((classes != classes[:, :1]) | (logprobs != -torch.inf)),
+    return faults | {
         "classes outside 0..C-1": (classes < 0) | (classes >= num_classes),
         "a class twice in a row": ordered[:, 1:] == ordered[:, :-1],
-        "log-probabilities that are not finite": ~torch.isfinite(logprobs) & listed,
+        "log-probabilities that are not finite": not_finite,
         "log-probabilities that rise with the rank": logprobs[:, 1:] > logprobs[:, :-1],
     }
 

@@ -39,7 +39,8 @@ class TailSample:
 
     Attributes:
         classes: int64 [B, m], the classes drawn, ascending.
-        logprobs: float32 [B, m], their log-probabilities at T = 1, nats.
+        logprobs: float32 [B, m], their log-probabilities at T = 1, nats; at least the tail's highest less 600 times
+            the temperature.
         threshold: float32 [B], nats: the log-probability at T = 1 from which on a class of the tail is certain to be
             drawn; others are with probability exp((logprob - threshold) / temperature).
         temperature: at which the tail's probabilities are those of being drawn; no temperature held is above it.
@@ -70,7 +71,8 @@ class TailSample:
         """
         scaled = logprobs.detach().double() / temperature
         top = scaled.amax(dim=1, keepdim=True)
-        # Far below, nothing is left of an exponential; any number of classes can be drawn all the same.
+        # Far below, nothing is left of an exponential; any number of classes can be drawn all the same. The sample's
+        # log-probabilities are clamped alike: they state with which probabilities its classes were drawn.
         share = (scaled - top).clamp(min=_DEEPEST).exp().masked_fill(scaled == -torch.inf, 0.0)
         threshold = _threshold(share, num)
         certain = share >= threshold * _CERTAIN
@@ -78,11 +80,12 @@ class TailSample:
         everything = torch.isfinite(scaled).sum(dim=1, keepdim=True) <= num
         certain = torch.where(everything, torch.isfinite(scaled), certain)
         log_threshold = (threshold.log() + top)[:, 0] * temperature
+        lowest = ((top + _DEEPEST) * temperature).to(logprobs.dtype)
         least = logprobs.detach().double().masked_fill(~certain, torch.inf).amin(dim=1)
         classes = _systematic(share / threshold, certain, num, uniforms)
         return cls(
             classes=classes,
-            logprobs=logprobs.gather(1, classes),
+            logprobs=torch.maximum(logprobs.gather(1, classes), lowest),
             threshold=torch.where(everything[:, 0], least, log_threshold).to(logprobs.dtype),
             temperature=temperature,
         )

@@ -211,11 +211,14 @@ class TopK:
         """
         if self.counts is not None and bool(((self.counts < 1) | (self.counts > self.k)).any()):
             return f"counts outside 1..{self.k}"  # what follows looks at the last class that a row lists
-        faults = checks.class_faults(self.classes, self.logprobs, self.listed, num_classes)
+        listed = None if self.counts is None else self.listed
+        faults = checks.class_faults(self.classes, self.logprobs, listed, num_classes)
         faults |= checks.tail_faults(self.tail_logmass, self.temperatures, num_classes, tolerance)
         held, others = self.classes, [self.tail_at(1.0)] if 1.0 in self.temperatures else []
         if self.labels is not None and self.label_logprob is not None:
-            is_label = (self.classes == self.labels[:, None]) & self.listed
+            is_label = self.classes == self.labels[:, None]
+            if listed is not None:
+                is_label &= listed
             of_labels = (self.labels, self.label_logprob, self.logprobs, is_label, self.last_logprobs)
             faults |= checks.label_faults(*of_labels, num_classes, tolerance)
             held = torch.cat([held, self.labels[:, None]], dim=1)

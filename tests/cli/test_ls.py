@@ -61,6 +61,16 @@ def test_stores_from_whole_to_empty(tmp_path, capsys):
     assert found["lost"][3] == "2 of 4"
 
 
+def test_k_says_what_a_view_lists(tmp_path, capsys):
+    for name, settings in {"error": {"error": 0.3}, "drawn": {"tail_samples": 3}}.items():
+        World(**settings).write(tmp_path / name, 1)
+        World(**settings, k=5).write(tmp_path / f"{name}5", 1)
+    World(error=0.3, tail_samples=3).write(tmp_path / "both", 1)
+    found = listed(capsys, tmp_path)
+    wanted = {"error": "<=4", "error5": "<=5", "drawn": "4+3", "drawn5": "5+3", "both": "<=4+3"}
+    assert {name: found[name][4] for name in wanted} == wanted
+
+
 def test_a_store_itself_and_nothing(tmp_path, capsys):
     World().write(tmp_path / "store", 1)
     assert list(listed(capsys, tmp_path / "store")) == ["store", "."]

@@ -68,6 +68,26 @@ def test_every_class_is_said_to_be_there(tmp_path):
     assert "All classes are here" in dataset_card(open_store(str(tmp_path)), "other", "URL")
 
 
+@pytest.mark.parametrize(
+    ("settings", "kept", "needs_all"),
+    [
+        ({}, "top 4 of 20 classes", "what needs all of them (KD or DIST above temperature 1, ListMLE)"),
+        ({"error": 0.3}, "at most the top 4 of 20 classes", "what needs all of them (KD or DIST above temperature 1,"),
+        (
+            {"tail_samples": 3},
+            "top 4 of 20 classes and 3 drawn from the others",
+            "the classes drawn make KD right on average at each temperature that is kept; what else needs all of them",
+        ),
+    ],
+)
+def test_it_says_which_classes_are_there_and_what_they_do_for(tmp_path, settings, kept, needs_all):
+    World(**settings).write(tmp_path, 1)
+    card = DatasetCard(dataset_card(open_store(str(tmp_path)), "other", "URL"))
+    assert card.data.pretty_name == f"resnet50.a1_in1k: {kept}, 1 views an image"
+    the = "" if kept.startswith("at most") else "the "
+    assert f"With {the}{kept}, {needs_all}" in card.text
+
+
 def test_a_licence_is_an_identifier(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["pld", "card", str(tmp_path), "--license", "a b\nc"])
     with pytest.raises(SystemExit):

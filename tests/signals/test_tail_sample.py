@@ -30,7 +30,8 @@ def test_each_row_has_so_many_classes_of_its_tail(classes, num, spread):
     points[:4], points[4:8] = 0.0, 1 - 2.0**-53
     sample = TailSample.draw(tail, num, 4.0, points)
     assert sample.classes.shape == (64, num)
-    assert torch.equal(sample.logprobs, tail.gather(1, sample.classes))
+    lowest = tail.amax(1, keepdim=True) - 600 * 4.0
+    torch.testing.assert_close(sample.logprobs, tail.gather(1, sample.classes).maximum(lowest), rtol=1e-15, atol=0)
     assert bool((sample.classes.diff(dim=1) > 0).all())
     assert bool((sample.classes != classes // 2).all())
     if spread == 1000:  # exponentials of such logits are 0
@@ -48,6 +49,18 @@ def test_how_often_classes_are_drawn():
     assert float((share - wanted).abs().max()) < 2e-4
     assert float(wanted.max()) == 1.0  # one that is certain is among them
     assert float(wanted.min()) < 0.1
+
+
+@pytest.mark.parametrize("temperatures", [(1.0,), (1.0, 4.0)])
+@pytest.mark.parametrize("num", [1, 2, 3, 4])
+def test_gaps_deeper_than_exponentials_reach_are_valid(num, temperatures):
+    logits = torch.tensor([[0.0, -5000.0, -9000.0, -9100.0, -30000.0]]).repeat(200, 1)
+    topk = TopK.from_logits(logits, None, 1, temperatures, tail_samples=num, uniforms=uniforms(200))
+    topk.validate(5)
+    if num == 2:  # one of three, all as deep as exponentials reach
+        assert set(topk.tail_sample.classes[:, 1].tolist()) == {2, 3, 4}
+        wanted = torch.tensor([1.0, 1 / 3]).expand(200, -1)
+        torch.testing.assert_close(topk.tail_sample.log_inclusion().exp(), wanted, rtol=2e-3, atol=0)
 
 
 def test_a_row_does_not_depend_on_its_batch():

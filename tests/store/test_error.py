@@ -15,6 +15,7 @@ from pld.losses import gradient_error_bound, pld_loss
 from pld.signals import TopK
 from pld.store import CodecIdentity, grid_for, open_store, open_stores
 from pld.store.format.quantise import quantise
+from pld.store.format.stats import PartStats
 from pld.store.maintain.convert import convert_store
 from pld.store.maintain.verify import verify_store
 from pld.store.objects.open import open_storage
@@ -67,6 +68,14 @@ def test_rounding_takes_no_row_over_the_error():
     grid = quantise(made.signal(shard, 0), codec, 20)
     held = writing.dequantise(grid, made.labels, codec)
     assert float(gradient_error_bound(held).max()) <= 0.05
+
+
+def test_an_error_of_which_most_of_the_mass_may_be_outside():
+    """Above 1, what rounding adds to the sum of all masses decides on rows: the bound has it divided out."""
+    made = world(sizes=(20_000,), k=2, error=1.5)
+    codec = made.identity.codec
+    held = writing.dequantise(quantise(made.signal(made.shards[0].name, 0), codec, 20), made.labels, codec)
+    assert PartStats.of([held], 20, error=1.5).num_over_error == int((gradient_error_bound(held) > 1.5).sum())
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves the part open

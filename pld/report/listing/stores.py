@@ -6,7 +6,7 @@ from pld.errors import PLDError
 from pld.report.listing.find import Place
 from pld.report.listing.text import one_line, unreadable
 from pld.report.quantities import bytes_text
-from pld.store import Manifest
+from pld.store import CodecIdentity, Manifest
 from pld.store.documents.layout import Layout, read_layout
 from pld.store.documents.manifest import read_manifest
 from pld.store.objects.open import open_storage
@@ -22,7 +22,7 @@ def store_row(place: Place) -> tuple[str, ...]:
         manifest = read_manifest(storage)
         identity = manifest.identity
         teacher, images = one_line(identity.teacher.full_name), f"{identity.dataset.num_samples:,}"
-        classes, k = f"{identity.teacher.num_classes}", f"{identity.codec.k}"
+        classes, k = f"{identity.teacher.num_classes}", _kept(identity.codec)
         size = bytes_text(sum(storage.sizes("").values()))
         layout = read_layout(storage, manifest)
         planned = layout.blocks[-1].last + 1 if layout.blocks else 0
@@ -30,6 +30,13 @@ def store_row(place: Place) -> tuple[str, ...]:
     except (PLDError, OSError) as error:
         state = unreadable(error, place.url)
     return one_line(place.name), teacher, images, classes, views, k, size, state
+
+
+def _kept(codec: CodecIdentity) -> str:
+    """The classes that a view lists: 50, <=50 where an error says how many, 10+8 with 8 drawn from the tail."""
+    return (
+        ("" if codec.error is None else "<=") + f"{codec.k}" + (f"+{codec.tail_samples}" if codec.tail_samples else "")
+    )
 
 
 def _complete(layout: Layout, manifest: Manifest) -> int:

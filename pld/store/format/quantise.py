@@ -93,11 +93,6 @@ def padding(counts: Integer[np.ndarray, "N"], k: int) -> Bool[np.ndarray, "N k"]
     return np.arange(k) >= counts[:, None]
 
 
-def logprob_error(codec: CodecIdentity) -> float:
-    """The codec's `logprob_error`."""
-    return codec.logprob_error
-
-
 def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
     """Round a signal that `check_signal` accepts."""
     label_depth = None
@@ -106,9 +101,11 @@ def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
         label_depth[(topk.classes == topk.labels[:, None]).any(dim=1).numpy()] = LABEL_AMONG_CLASSES
     scaled = topk.tail_logmass.detach().double().numpy() * np.array(codec.temperatures) / codec.grid
     tails = np.where(scaled > EMPTY_TAIL, np.rint(np.maximum(scaled, EMPTY_TAIL)), EMPTY_TAIL)
-    counts = None if topk.counts is None else topk.counts.numpy().astype(count_dtype(codec.k))
-    # A repeated depth is a difference of 0, which compresses best.
-    logprobs = torch.where(topk.listed, topk.logprobs, topk.last_logprobs)
+    counts, logprobs = None, topk.logprobs
+    if topk.counts is not None:
+        counts = topk.counts.numpy().astype(count_dtype(codec.k))
+        # A repeated depth is a difference of 0, which compresses best.
+        logprobs = torch.where(topk.listed, logprobs, topk.last_logprobs)
     return GridTopK(
         classes=topk.classes.numpy().astype(class_dtype(num_classes)),
         depths=_depths(logprobs, codec.grid),
@@ -134,7 +131,7 @@ def dequantise(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None, cod
         label_logprob=None if label_depth is None else torch.from_numpy(label_depth * -step),
         tail_logmass=torch.from_numpy(_tail_logmass(grid_topk.tails, codec)),
         temperatures=codec.temperatures,
-        logprob_error=logprob_error(codec),
+        logprob_error=codec.logprob_error,
         tail_sample=_dequantised_sample(grid_topk, codec),
     )
 

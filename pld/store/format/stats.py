@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import torch
+from jaxtyping import Float64
 from msgspec import Meta
+from torch import Tensor
 
 from pld.errors import ConfigError
 from pld.signals import TopK, rounding_error
@@ -138,12 +140,22 @@ def _counts(views: Sequence[TopK], error: float | None) -> dict[str, int]:
     if error is None:
         return {}
     counts = torch.cat([view.listed.sum(dim=1) for view in views])
-    bounds = [2 * view.tail_at(1.0).double().exp() + rounding_error(view.logprob_error) for view in views]
+    bounds = [2 * _tail_share(view) + rounding_error(view.logprob_error) for view in views]
     return {
         "num_listed": int(counts.sum()),
         "most_listed": int(counts.max()) if len(counts) else 0,
         "num_over_error": int((torch.cat(bounds) > error).sum()),
     }
+
+
+def _tail_share(view: TopK) -> Float64[Tensor, "B"]:
+    """The tail's mass at T = 1 over the sum of all, which rounding moves off 1, as `gradient_error_bound` has it."""
+    tail = view.tail_at(1.0).double().exp()
+    total = tail + view.logprobs.double().exp().sum(dim=1)
+    if view.labels is not None and view.label_logprob is not None:
+        is_held = ((view.classes == view.labels[:, None]) & view.listed).any(dim=1)
+        total += view.label_logprob.double().exp().masked_fill(is_held, 0.0)
+    return tail / total
 
 
 def _tail_errors(view: TopK, num_classes: int) -> tuple[tuple[float, float], ...]:

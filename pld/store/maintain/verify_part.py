@@ -16,7 +16,7 @@ from pld.errors import CorruptStoreError, DataError, NotCachedError
 from pld.signals import TOLERANCE, TopK
 from pld.store.documents.commit import Commit
 from pld.store.documents.manifest import Manifest
-from pld.store.format.quantise import LABEL_AMONG_CLASSES, GridTopK, dequantise, logprob_error
+from pld.store.format.quantise import LABEL_AMONG_CLASSES, GridTopK, dequantise
 from pld.store.format.samples import key_array, samples_digest
 from pld.store.format.stats import PartStats
 from pld.store.objects.storage import Storage
@@ -92,7 +92,7 @@ def _view_fault(manifest: Manifest, grid: GridTopK, topk: TopK) -> str | None:
         if bool((among != (grid.label_depth == LABEL_AMONG_CLASSES)).any()):
             wrong = "that is masked where the label is outside the classes, or is not where it is among them"
             return f"a label_logprob {wrong}"
-    return topk.fault(identity.teacher.num_classes, TOLERANCE + logprob_error(identity.codec))
+    return topk.fault(identity.teacher.num_classes, TOLERANCE + identity.codec.logprob_error)
 
 
 def _same(found: PartStats, wanted: PartStats) -> bool:

@@ -126,9 +126,8 @@ def _known_shares(topks: Sequence[TopK]) -> _Shares:
         probability = topk.logprobs.double().exp()  # padding adds nothing to the class that it repeats
         # Whatever is not listed has no more than the last class that is, nor than the whole tail.
         most = torch.minimum(topk.last_logprobs.double().exp(), topk.tail_at(1.0).double().exp()[:, None])
-        ahead = topk.listed.double().flip(1).cumsum(1).flip(1)
         mosts.append(most)
-        listed.append((topk.classes, probability, most * topk.listed, ahead))
+        listed.append((topk.classes, probability, *_of_listed(topk, most)))
         if topk.labels is not None and topk.label_logprob is not None:
             outside = ~_is_label(topk.classes, topk).any(dim=1, keepdim=True)
             of_label = topk.label_logprob.double().exp()[:, None] * outside
@@ -149,6 +148,14 @@ def _known_shares(topks: Sequence[TopK]) -> _Shares:
         rank=-mean(ahead),
         unlisted=unlisted,
     )
+
+
+def _of_listed(topk: TopK, most: Float64[Tensor, "B 1"]) -> tuple[Float64[Tensor, "B k"], Float64[Tensor, "B k"]]:
+    """For each class that a teacher lists: `most`, and the classes from it to the last; 0 for padding."""
+    if topk.counts is None:
+        ahead = torch.arange(topk.k, 0, -1, dtype=torch.float64, device=most.device)
+        return most.expand(-1, topk.k), ahead.expand_as(topk.classes)
+    return most * topk.listed, topk.listed.double().flip(1).cumsum(1).flip(1)
 
 
 def _ranking(shares: _Shares) -> Int[Tensor, "B U"]:

@@ -21,7 +21,7 @@ from pld.store.documents.layout import Layout, read_layout
 from pld.store.documents.manifest import Manifest, read_manifest
 from pld.store.documents.probes import Probe, read_probes
 from pld.store.format.blocks import Block, PartId
-from pld.store.format.quantise import GridTopK, logprob_error, narrow
+from pld.store.format.quantise import GridTopK, narrow
 from pld.store.format.samples import KeyIndex, Keys
 from pld.store.format.schema import MAX_VIEW_BYTES
 from pld.store.format.stats import PartStats
@@ -207,7 +207,7 @@ class Store:
         """
         if not 0 <= fraction <= 1:
             raise ConfigError(f"fraction = {fraction}: wanted a number from 0 to 1")
-        rounding = 4 * math.tanh(logprob_error(self.manifest.identity.codec) / 2)
+        rounding = 4 * math.tanh(self.manifest.identity.codec.logprob_error / 2)
         return 2 * self.stats.mean_tail_mass + rounding, 2 * self.stats.tail_mass_quantile(fraction) + rounding
 
     @functools.cached_property

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pld.signals import TopK
 from pld.store.format.identity import CodecIdentity
-from pld.store.format.quantise import dequantise, logprob_error, narrow, quantise
+from pld.store.format.quantise import dequantise, narrow, quantise
 
 CASES = st.fixed_dictionaries(
     {
@@ -64,7 +64,7 @@ def test_logprobs_are_within_the_error_and_classes_are_kept_in_their_order(case)
     for held, true in [(got.logprobs, topk.logprobs), (got.label_logprob, topk.label_logprob)]:
         assert float((held - true.clamp(min=deepest)).abs().max()) <= got.logprob_error
     assert bool((got.logprobs[:, 1:] <= got.logprobs[:, :-1]).all())
-    assert got.logprob_error == logprob_error(codec)
+    assert got.logprob_error == codec.logprob_error
 
 
 @given(CASES)
