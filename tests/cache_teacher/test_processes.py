@@ -133,10 +133,10 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 LAUNCHER_ENDED = "the end of its launcher"
 STOPS = [  # the launcher, what it gets, its own status, what stopped the command
     ((), signal.SIGTERM, 143, "SIGTERM"),
-    ((), signal.SIGINT, 130, "SIGINT"),
     *(
         pytest.param(*stop, marks=pytest.mark.long)
         for stop in [
+            ((), signal.SIGINT, 130, "SIGINT"),
             ((), signal.SIGUSR1, 143, "SIGUSR1"),
             (TORCHRUN, signal.SIGTERM, 1, "SIGTERM"),
             (TORCHRUN, signal.SIGINT, 1, "SIGINT"),

@@ -109,6 +109,7 @@ def test_the_record_goes_with_the_images(folder, tmp_path):
     assert described("smaller")["encoding"]["before"] == described("small")["encoding"]
 
 
+@pytest.mark.long
 def test_a_datasets_own_views_go_with_its_images_without_labels(tmp_path, monkeypatch):
     monkeypatch.setenv("PLD_CACHE", str(tmp_path / "cache"))
     assert run(_main, ["data", "glyphs", "--split", "val", "--unlabelled", "--shards", str(tmp_path / "out")]) == 0

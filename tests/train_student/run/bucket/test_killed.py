@@ -37,6 +37,7 @@ def working_folder(machine):
     return folder
 
 
+@pytest.mark.long
 def test_killed_twice_behind_a_bad_network_it_is_bit_identical(
     settings, url, storage, object_store, tmp_path, undisturbed, assert_finished
 ):
