@@ -90,7 +90,7 @@ def count_dtype(k: int) -> np.dtype:
 
 def padding(counts: Integer[np.ndarray, "N"], k: int) -> Bool[np.ndarray, "N k"]:
     """Which of a row's k entries it does not list."""
-    return np.arange(k) >= counts[:, None]
+    return np.arange(k, dtype=counts.dtype) >= counts[:, None]
 
 
 def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
@@ -122,7 +122,7 @@ def dequantise(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None, cod
     label_depth = _label_depth(grid_topk, labels)
     logprobs = grid_topk.depths * -step
     if grid_topk.counts is not None:
-        logprobs[padding(grid_topk.counts, logprobs.shape[1])] = -np.inf
+        np.putmask(logprobs, padding(grid_topk.counts, logprobs.shape[1]), -np.inf)
     return TopK(
         classes=torch.from_numpy(grid_topk.classes.astype(np.int64)),
         logprobs=torch.from_numpy(logprobs),
