@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from typing import SupportsIndex
 
-import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,9 +14,10 @@ from pld.errors import ConfigError
 from pld.images import Source
 from pld.join.match import join_source, stored_policy
 from pld.join.pixel_probes import compare_probes
+from pld.join.shown_view import ShownView
 from pld.loading import decode_views, view_decoder
 from pld.signals import TopK
-from pld.store import LogitTable, Store
+from pld.store import Store
 from pld.views import Interpolation, Policy, mix_steps
 from pld.views.preprocessing import Preprocessing
 
@@ -60,17 +60,16 @@ class StoreViews(Dataset[tuple[UInt8[Tensor, "3 h w"], int]]):
         outputs = [Preprocessing(input_size=(height, width), interpolation=interpolation)]
         self._decoder = view_decoder(self.source, policy, outputs)
         self._rows = store.rows(self.source.keys)
-        self._view = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
-        self._table: LogitTable | None = None
+        self._shown = ShownView(store)
 
     def set_epoch(self, epoch: int) -> None:
         """Epoch e shows view e mod V; call it before an epoch's loader is started."""
-        self._view.fill_(epoch % self.store.num_views)
+        self._shown.set_epoch(epoch)
 
     @property
     def view(self) -> int:
         """The index of the view that is shown."""
-        return int(self._view)
+        return self._shown.index
 
     def __len__(self) -> int:
         return len(self.source)
@@ -82,14 +81,8 @@ class StoreViews(Dataset[tuple[UInt8[Tensor, "3 h w"], int]]):
 
     def topk(self, rows: Int[Tensor, "B"]) -> TopK:
         """What the teacher said of the view of these rows, on their device; its `labels` are the samples'."""
-        if self._table is None or self._table.view != self.view:
-            self._table = self.store.load_view(self.view)
-        topk = self._table[self._rows[rows.cpu().numpy()]]
+        topk = self._shown.load()[self._rows[rows.cpu().numpy()]]
         return topk.to(rows.device, non_blocking=True)
-
-    def __getstate__(self) -> dict[str, object]:
-        """Without the view's table, which loader processes do not need."""
-        return {**self.__dict__, "_table": None}
 
 
 def refuse_mixed(store: Store, policy: Policy) -> None:

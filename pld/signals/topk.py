@@ -146,13 +146,16 @@ class TopK:
         if self.counts is not None:
             counts = torch.minimum(counts, self.counts)
         joined = [joined_tails(self.tail_at(t), left_out / t).gather(1, counts[:, None] - 1) for t in self.temperatures]
+        tail_logmass = torch.cat(joined, dim=1).to(self.tail_logmass.dtype)
+        return dataclasses.replace(self.list_only(counts), tail_logmass=tail_logmass, tail_sample=None)
+
+    def list_only(self, counts: Int[Tensor, "B"]) -> TopK:
+        """The same with padding after the first `counts`, int64 [B], classes of each row; the tails are left alone."""
         padding = torch.arange(self.k, device=counts.device) >= counts[:, None]
         return dataclasses.replace(
             self,
             classes=torch.where(padding, self.classes[:, :1], self.classes),
             logprobs=self.logprobs.masked_fill(padding, -torch.inf),
-            tail_logmass=torch.cat(joined, dim=1).to(self.tail_logmass.dtype),
-            tail_sample=None,
             counts=counts,
         )
 

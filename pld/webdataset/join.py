@@ -17,9 +17,10 @@ from pld.images.decode.image import IMAGE_EXTENSIONS, decode_image, jpeg_size
 from pld.images.sources.keys import NO_MATCH, KeyMatcher, sample_key
 from pld.join.match import stored_policy
 from pld.join.pixel_probes import compare_image
+from pld.join.shown_view import ShownView
 from pld.join.store_views import refuse_mixed, warn_of_nvjpeg
 from pld.signals import TopK, with_tensors
-from pld.store import LogitTable, Store
+from pld.store import Store
 from pld.views import Interpolation, View, apply_view, draw_view
 
 Sample = Mapping[str, Any]
@@ -65,20 +66,20 @@ class join:  # noqa: N801 - named and used like webdataset's own steps, which ar
         skipped = np.array([key.encode() for key in store.skipped], dtype=np.bytes_)
         self._held = np.concatenate([store.keys, skipped]) if len(skipped) else store.keys
         self._matcher = KeyMatcher(self._held)
-        self._view = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
-        self._table: LogitTable | None = store.load_view(0)
+        self._shown = ShownView(store)
+        self._shown.load()  # before workers are forked, which then share it
         self._probes = {probe.key: probe for probe in store.probes}
         self._has_warned = torch.zeros((), dtype=torch.bool).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         """Epoch e gives view e mod V; call it before an epoch's loader is started. Loads the view."""
-        self._view.fill_(epoch % self._store.num_views)
-        self._current()
+        self._shown.set_epoch(epoch)
+        self._shown.load()
 
     @property
     def view_index(self) -> int:
         """The index of the view that it gives."""
-        return int(self._view)
+        return self._shown.index
 
     def __call__(self, samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
         """Join samples.
@@ -105,7 +106,7 @@ class join:  # noqa: N801 - named and used like webdataset's own steps, which ar
             )
         if row == NO_MATCH or row >= self._store.num_samples:
             return None
-        table = self._current()
+        table = self._shown.load()
         topk = table[[row]]
         self._check_label(sample, topk, where)
         data, key = _image_of(sample, where), self._held[row].decode()
@@ -113,11 +114,6 @@ class join:  # noqa: N801 - named and used like webdataset's own steps, which ar
         view, pixels = self._cut(data, key, table.view, where)
         added = {"topk": topk, "view": view}
         return {**sample, **added} if pixels is None else {**sample, **added, "pixels": pixels}
-
-    def _current(self) -> LogitTable:
-        if self._table is None or self._table.view != self.view_index:
-            self._table = self._store.load_view(self.view_index)
-        return self._table
 
     def _check_label(self, sample: Sample, topk: TopK, where: str) -> None:
         if "cls" not in sample or topk.labels is None:
@@ -154,10 +150,6 @@ class join:  # noqa: N801 - named and used like webdataset's own steps, which ar
         except UndecodableImageError as error:
             raise UndecodableImageError(f"{where}: {error}") from error
         return view, apply_view(box, dataclasses.replace(view, top=0, left=0), self._size, self._interpolation)
-
-    def __getstate__(self) -> dict[str, object]:
-        """Without the view's table: processes that are spawned load it themselves."""
-        return {**self.__dict__, "_table": None}
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:

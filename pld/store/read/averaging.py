@@ -66,13 +66,7 @@ def average(topks: Sequence[TopK], num_classes: int) -> TopK:
         logprob_error=max(topk.logprob_error for topk in topks),
     )
     if counts is not None:
-        outside = torch.arange(averaged.k, device=counts.device) >= counts[:, None]
-        averaged = dataclasses.replace(
-            averaged,
-            counts=counts,
-            classes=torch.where(outside, averaged.classes[:, :1], averaged.classes),
-            logprobs=averaged.logprobs.masked_fill(outside, -torch.inf),
-        )
+        averaged = averaged.list_only(counts)
     settled = _settled(shares, order, first, averaged.logprob_error + _FLOAT32)
     return dataclasses.replace(averaged, unsettled=~settled[:, :k])
 
