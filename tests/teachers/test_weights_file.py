@@ -15,8 +15,8 @@ import torch
 from pld.errors import TeacherError
 from pld.teachers import build_teacher, weights_digest
 from pld.teachers.checkpoint import read_checkpoint
-from train_student.config import ModelOptions
 from train_student.loop.checkpoint import Checkpoints
+from train_student.option_groups import ModelOptions
 from train_student.run.init_from import open_initial_weights
 
 NAME = "test_resnet"

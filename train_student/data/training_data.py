@@ -22,9 +22,10 @@ from pld.loading.nvjpeg import check_device
 from pld.store import Store, StoreGroup, dataset_digest, open_store, open_stores
 from pld.teachers import stated_identity
 from pld.views import MixingPlan, Policy
-from train_student.config import DataOptions, TeacherOptions, TrainConfig
+from train_student.config import TrainConfig
 from train_student.data.validation import open_validation
 from train_student.data.view_policy import choose_policy, count_views, plan_training
+from train_student.option_groups import DataOptions, TeacherOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from pld.classes.matching import shorten_list
 from pld.errors import ConfigError, DataError, NoLabelsError
 from pld.images import Source, open_source
 from pld.images.sources.keys import NO_MATCH, find_keys, match_keys
-from train_student.config import NO_VALIDATION, ValidationOptions
+from train_student.option_groups import NO_VALIDATION, ValidationOptions
 
 # Images that are read to count those which are in both sets.
 _ENOUGH = 1000

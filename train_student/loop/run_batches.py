@@ -10,12 +10,13 @@ from accelerate import Accelerator
 
 from pld.errors import ConfigError
 from pld.loading import LoadTimes, ViewRequest, in_flight, prefetch_shards, view_decoder
-from train_student.config import OptimizerOptions, TrainConfig
+from train_student.config import TrainConfig
 from train_student.data.batches import Batch, epoch_items, load_batches, rows_read
 from train_student.data.training_data import TrainingData
 from train_student.loop.evaluate import VAL_SHARE
 from train_student.loop.learner import Learner
 from train_student.loop.resume import Progress
+from train_student.option_groups import OptimizerOptions
 
 
 def count_steps(options: OptimizerOptions, streams: int, num_samples: int, world: int) -> int:

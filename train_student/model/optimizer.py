@@ -10,7 +10,7 @@ from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
 
 from pld.errors import ConfigError
-from train_student.config import OptimizerOptions
+from train_student.option_groups import OptimizerOptions
 
 
 def build_optimizer(options: OptimizerOptions, model: nn.Module) -> torch.optim.Optimizer:

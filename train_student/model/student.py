@@ -16,8 +16,8 @@ from pld.errors import ConfigError, TeacherError
 from pld.files import temporary_path, writing
 from pld.teachers import FOLDER_PREFIXES, check_model_name, model_preprocessing, set_image_size
 from pld.views.preprocessing import Preprocessing
-from train_student.config import ModelOptions
 from train_student.model.initial_weights import InitialWeights, load_weights
+from train_student.option_groups import ModelOptions
 
 # Arguments of timm.create_model with which a model does not begin with fresh weights.
 _LOADING = ("pretrained", "checkpoint_path")

@@ -11,10 +11,10 @@ import torch
 from pld.errors import ConfigError
 from pld.teachers import FOLDER_PREFIXES, Teacher, check_model_name, timm_models
 from pld.teachers.checkpoint import fit_tensors, read_checkpoint
-from train_student.config import ModelOptions
 from train_student.loop.checkpoint import PATTERN, load
 from train_student.model.initial_weights import InitialWeights, classifier_tensors
 from train_student.model.student import create_model
+from train_student.option_groups import ModelOptions
 
 _WANTED = (
     "wanted a run's folder, its checkpoints or one of them, a model's folder with config.json and model.safetensors, "

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from pld.errors import ConfigError
 from pld.store.objects.fsspec_storage import FsspecStorage
-from train_student.config import RunOptions
+from train_student.option_groups import RunOptions
 from train_student.run.bucket.lock import lock_bucket
 from train_student.run.bucket.mirror import Mirror, working_folder
 from train_student.run.lock import lock_run

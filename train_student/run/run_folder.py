@@ -15,8 +15,9 @@ from pld.errors import ConfigError
 from pld.files import write_atomically, writing
 from pld.options import as_flat, flatten, options
 from pld.provenance import provenance
-from train_student.config import PLUGIN_SETTINGS, TrainConfig
+from train_student.config import TrainConfig
 from train_student.model.student import student_preprocessing
+from train_student.option_groups import PLUGIN_SETTINGS
 
 # Options that are younger than runs which people have: where they are at their defaults, settings leave them out, so
 # that an old run and a new seed of it are one configuration. Those of plug-ins likewise: a run that does not use them

@@ -18,7 +18,7 @@ from pld.errors import ConfigError
 from pld.logs import Setup, set_up_logs
 from pld.options import as_flat
 from pld.process.stopping import Stopping
-from train_student.config import RECIPES, RunOptions, TrainConfig
+from train_student.config import RECIPES, TrainConfig
 from train_student.data.teacher_signal import open_teacher_signal
 from train_student.data.training_data import open_training_data
 from train_student.loop.checkpoint import Checkpoints
@@ -28,6 +28,7 @@ from train_student.loop.run_batches import count_steps
 from train_student.loop.trainer import Trainer
 from train_student.model.initial_weights import InitialWeights
 from train_student.model.student import build_student
+from train_student.option_groups import RunOptions
 from train_student.run.beginning import Beginning, check_same_weights, read_beginning
 from train_student.run.content import Content, check_same_content
 from train_student.run.describe import describe_run, first_lines

@@ -10,8 +10,8 @@ from pld.images import epoch_order, global_batches
 from tests.making import make_dataset, student_settings
 from tests.processes import python, torchrun
 from tests.train_student.run.resume.test_resume import command, consumed
-from train_student.config import OptimizerOptions
 from train_student.loop.run_batches import count_steps
+from train_student.option_groups import OptimizerOptions
 
 EPOCHS = 2
 # 230 samples in batches of 16: shards and streams of different lengths, and a rest.

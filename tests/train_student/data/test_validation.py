@@ -9,8 +9,8 @@ import pytest
 from pld.images import open_source
 from tests.end_to_end.commands import facts, metrics, training
 from tests.making import jpeg, shard_members, write_tar
-from train_student.config import ValidationOptions
 from train_student.data.validation import open_validation
+from train_student.option_groups import ValidationOptions
 
 CE = ("--loss", "ce", "--num_classes", 12)
 

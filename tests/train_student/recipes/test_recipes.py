@@ -14,9 +14,10 @@ from pld.errors import ConfigError
 from pld.signals import TopK
 from pld.teachers import ALIASES
 from tests.train_student.recipes import paper_tables
-from train_student.config import RECIPES, ModelOptions, TrainConfig
+from train_student.config import RECIPES, TrainConfig
 from train_student.model.optimizer import build_optimizer, build_schedule
 from train_student.model.student import build_student
+from train_student.option_groups import ModelOptions
 from train_student.recipes.__main__ import main as recipes_main
 from train_student.recipes.__main__ import write
 

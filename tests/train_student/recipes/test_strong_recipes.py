@@ -12,9 +12,10 @@ from pld.store import open_store
 from pld.views.policy_text import PRESETS
 from tests.making import STUDENT, make_store, make_teacher
 from tests.train_student.runs import metrics, parse
-from train_student.config import RECIPES, ModelOptions
+from train_student.config import RECIPES
 from train_student.model.optimizer import build_optimizer
 from train_student.model.student import build_student
+from train_student.option_groups import ModelOptions
 from train_student.run.train import main as train_main
 
 NAMES = ("a1", "deit", "tinyvit")

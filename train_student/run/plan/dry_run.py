@@ -21,12 +21,13 @@ from pld.report.table import as_text
 from pld.store import StoreGroup, open_stores
 from pld.views import Policy, RandomResizedCrop, mix_steps
 from pld.views.policy_text import parse_policy
-from train_student.config import DataOptions, LossOptions, OptimizerOptions, TrainConfig
+from train_student.config import TrainConfig
 from train_student.data.teacher_signal import check_supports
 from train_student.data.training_data import TrainingData, is_unlabelled, open_training_data
 from train_student.data.view_policy import check_policy, count_views
 from train_student.loop.run_batches import count_steps
 from train_student.model.optimizer import build_schedule
+from train_student.option_groups import DataOptions, LossOptions, OptimizerOptions
 from train_student.run.plan.measured_run import measured_run
 from train_student.run.plan.smoke_run import smoke_run
 

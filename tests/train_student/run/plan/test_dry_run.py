@@ -16,8 +16,9 @@ from pld.report.quantities import bytes_per_view
 from pld.store import open_store
 from tests.making import student_settings
 from tests.processes import ROOT, python, torchrun
-from train_student.config import RECIPES, OptimizerOptions, TrainConfig
+from train_student.config import RECIPES, TrainConfig
 from train_student.model.student import Student, student_preprocessing
+from train_student.option_groups import OptimizerOptions
 from train_student.run.plan import smoke_run
 from train_student.run.plan.dry_run import dry_run, lr_curve
 from train_student.run.train import main as train_main
