@@ -10,6 +10,7 @@ of the tail at temperature t exactly as a step of a log-probability moves the we
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,13 @@ def padding(counts: Integer[np.ndarray, "N"], k: int) -> Bool[np.ndarray, "N k"]
     return np.arange(k, dtype=counts.dtype) >= counts[:, None]
 
 
+@functools.cache
+def _padding_to_add(k: int) -> Float32[np.ndarray, "k_plus_1 k"]:
+    """Row n has 0 for the first n of k entries and -inf for the others; all are windows of one line of 2 k numbers."""
+    line = np.repeat(np.array([0, -np.inf], np.float32), k)
+    return np.lib.stride_tricks.sliding_window_view(line, k)[::-1]
+
+
 def quantise(topk: TopK, codec: CodecIdentity, num_classes: int) -> GridTopK:
     """Round a signal that `check_signal` accepts."""
     label_depth = None
@@ -122,7 +130,7 @@ def dequantise(grid_topk: GridTopK, labels: Integer[np.ndarray, "N"] | None, cod
     label_depth = _label_depth(grid_topk, labels)
     logprobs = grid_topk.depths * -step
     if grid_topk.counts is not None:
-        np.putmask(logprobs, padding(grid_topk.counts, logprobs.shape[1]), -np.inf)
+        logprobs += _padding_to_add(logprobs.shape[1])[grid_topk.counts]
     return TopK(
         classes=torch.from_numpy(grid_topk.classes.astype(np.int64)),
         logprobs=torch.from_numpy(logprobs),

@@ -91,7 +91,9 @@ def _check_padding(counts: np.ndarray, grid: GridTopK, where: str) -> None:
         row = int(wrong.argmax())
         raise CorruptStoreError(f"{where}: counts: row {row} lists {int(counts[row])} classes, wanted 1..{k}")
     last = np.take_along_axis(grid.depths, counts[:, None].astype(np.int64) - 1, axis=1)
-    strange = padding(counts, k) & ((grid.classes != grid.classes[:, :1]) | (grid.depths != last))
+    strange = grid.classes != grid.classes[:, :1]
+    strange |= grid.depths != last
+    strange &= padding(counts, k)
     if strange.any():
         raise CorruptStoreError(
             f"{where}: row {int(strange.any(axis=1).argmax())} has other padding than its first class and last depth"
